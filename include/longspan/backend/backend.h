@@ -1,0 +1,190 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "longspan/backend/memory.h"
+#include "longspan/backend/tensor.h"
+#include "longspan/base/random.h"
+
+namespace longspan::backend {
+
+/// How a matmul reads its operands and writes its result.
+struct MatmulOptions {
+  bool transpose_a = false;
+  bool transpose_b = false;
+  bool accumulate = false;  ///< out += instead of out =
+
+  bool operator==(const MatmulOptions&) const = default;
+};
+
+/// The documents of a packed stream: sequence i owns tokens [offsets[i], offsets[i+1]). Offsets
+/// start at 0, do not decrease (an empty document is legal) and end at the number of tokens.
+/// Lives on the host: kernels read it to make their schedule.
+using CuSeqlens = std::vector<std::int32_t>;
+
+/// Which keys a query sees. Query i of a document of n_q queries and n_k keys stands at position
+/// n_k - n_q + i and, when causal, sees keys [0, position].
+struct AttentionOptions {
+  float scale = 0.0F;  ///< multiplies q.k; usually 1/sqrt(head_dim)
+  bool causal = true;
+};
+
+/// Constants of one AdamW update (Loshchilov & Hutter, "Decoupled weight decay regularization").
+struct AdamWOptions {
+  float learning_rate = 0.0F;
+  float beta1 = 0.9F;
+  float beta2 = 0.95F;
+  float epsilon = 1e-8F;
+  float weight_decay = 0.0F;
+  float gradient_scale = 1.0F;  ///< multiplies the gradient first: the clipping factor
+  std::int64_t update = 1;      ///< 1 for the first update: the bias corrections' exponent
+};
+
+/// A device and its operations.
+///
+/// Conventions, stated once:
+/// - Outputs first, then what is saved, inputs, weights, options.
+/// - Parameter gradients accumulate (+=) and are float32 (float64 when everything is float64).
+///   Activation gradients are written (=) unless an argument says otherwise.
+/// - Activations and weights are float32, bfloat16 or float64, all of one dtype in one call; sums,
+///   norms, softmax and loss are computed in float32 (float64 for float64).
+/// - `tokens` is the packed axis; there is no batch axis.
+/// - Results are bitwise reproducible for the same shapes and the same number of threads.
+/// - Calls may be asynchronous on devices with streams; data on the host side of `copy_to_host` is
+///   ready when it returns. Not thread-safe: one thread issues the operations.
+/// - A shape or dtype that breaks an operation's contract throws InternalError.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  Backend() = default;
+  Backend(const Backend&) = delete;
+  Backend& operator=(const Backend&) = delete;
+
+  /// "cpu".
+  virtual std::string name() const = 0;
+  /// What the device and its libraries are, for logs: "2 threads, oneDNN 2.6.3 (avx512_core)".
+  virtual std::string description() const = 0;
+  /// Whether activations and weights may have this dtype here; `why_not` says what is missing.
+  virtual bool supports(base::DType dtype, std::string* why_not) const = 0;
+
+  // --- memory -------------------------------------------------------------------------------
+  /// Uninitialised dense tensor. Throws OutOfMemoryError, with the ledger, when it does not fit.
+  virtual Tensor allocate(const Shape& shape, base::DType dtype, MemoryTag tag) = 0;
+  virtual const Ledger& ledger() const = 0;
+  /// Bytes that `allocate` may hand out in all.
+  virtual std::size_t memory_limit() const = 0;
+
+  // --- data movement ------------------------------------------------------------------------
+  virtual void zero(const Tensor& out) = 0;
+  /// out = in, element by element, converting between float dtypes; shapes equal.
+  virtual void copy(const Tensor& out, const Tensor& in) = 0;
+  /// Dense host bytes of the tensor's dtype, both ways; `bytes` must equal `tensor.bytes()`.
+  virtual void copy_from_host(const Tensor& out, const void* host, std::size_t bytes) = 0;
+  virtual void copy_to_host(void* host, const Tensor& in, std::size_t bytes) = 0;
+
+  // --- linear algebra -----------------------------------------------------------------------
+  /// out[m, n] = a[m, k] * b[k, n] (+ out). Rank 2; a transposed operand is stored [k, m] or
+  /// [n, k]. a and b have one dtype; out has it too, or float32 when they are bfloat16. Products
+  /// accumulate in float32 at least. m, n or k may be 0 (k = 0 gives zeros, or leaves out as it
+  /// is when accumulating).
+  virtual void matmul(const Tensor& out, const Tensor& a, const Tensor& b,
+                      const MatmulOptions& options) = 0;
+  /// out = a + b, same shape and dtype; out may be a or b.
+  virtual void add(const Tensor& out, const Tensor& a, const Tensor& b) = 0;
+  /// out += in for float32/float64 of one dtype, same shape.
+  virtual void accumulate(const Tensor& out, const Tensor& in) = 0;
+
+  // --- normalisation ------------------------------------------------------------------------
+  /// out[t, h] = x[t, h] * rstd[t] * weight[h], rstd[t] = 1/sqrt(mean_h x^2 + epsilon) (Zhang &
+  /// Sennrich 2019). x, out [tokens, hidden]; rstd [tokens] float32 (float64).
+  virtual void rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x,
+                                const Tensor& weight, float epsilon) = 0;
+  /// out from x and the saved rstd: the forward's result again, bit for bit.
+  virtual void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
+                              const Tensor& weight) = 0;
+  /// dx = residual + d(loss)/dx through the norm, where `residual` [tokens, hidden] is the
+  /// gradient that arrives by the residual connection (undefined: none; may be dx itself);
+  /// dweight[h] +=.
+  virtual void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
+                                 const Tensor& residual, const Tensor& rstd, const Tensor& x,
+                                 const Tensor& weight) = 0;
+
+  // --- rotary positions ---------------------------------------------------------------------
+  /// table[t, :] = cos of positions[t] * inverse_frequencies, then sin of the same; table
+  /// [tokens, head_dim], positions int32 on the device. Angles are formed in double.
+  virtual void rope_table(const Tensor& table, const Tensor& positions,
+                          const std::vector<double>& inverse_frequencies) = 0;
+  /// Rotates x [tokens, heads, head_dim] in place, rotate-half layout (dimension j pairs with
+  /// j + head_dim/2, as in Hugging Face's Llama); `inverse` rotates back: the backward.
+  virtual void rope(const Tensor& x, const Tensor& table, bool inverse) = 0;
+
+  // --- gated MLP ----------------------------------------------------------------------------
+  /// out[t, i] = silu(gate_up[t, i]) * gate_up[t, I + i]; gate_up [tokens, 2I], out [tokens, I].
+  virtual void swiglu_forward(const Tensor& out, const Tensor& gate_up) = 0;
+  /// dgate_up from dout; dgate_up may be gate_up itself. When `out` is defined the forward's
+  /// product is written there too, bit for bit as swiglu_forward does (the weight gradient of the
+  /// next matmul needs it, so it need not be kept); `out` may be dout itself.
+  virtual void swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
+                               const Tensor& gate_up) = 0;
+
+  // --- attention ----------------------------------------------------------------------------
+  /// Packed, exact, grouped-query attention with an online softmax (Dao 2023); memory beyond the
+  /// arguments is a constant times the number of threads. q, out [query tokens, heads, head_dim];
+  /// k, v [key tokens, kv_heads, head_dim]; head h reads KV head h / (heads / kv_heads); lse
+  /// [heads, query tokens] float32 (float64): log-sum-exp of the scaled scores, natural log. A
+  /// query that sees no key gives zeros and lse = -inf.
+  virtual void attention_forward(const Tensor& out, const Tensor& lse, const Tensor& q,
+                                 const Tensor& k, const Tensor& v, const CuSeqlens& cu_seqlens_q,
+                                 const CuSeqlens& cu_seqlens_k,
+                                 const AttentionOptions& options) = 0;
+  /// Exact gradients from the saved out and lse. dq, dk, dv are written; they may be views of one
+  /// buffer.
+  virtual void attention_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv,
+                                  const Tensor& dout, const Tensor& out, const Tensor& lse,
+                                  const Tensor& q, const Tensor& k, const Tensor& v,
+                                  const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k,
+                                  const AttentionOptions& options) = 0;
+
+  // --- embedding and loss -------------------------------------------------------------------
+  /// out[t, :] = table[ids[t], :]; ids int32 [tokens], table [vocab, hidden].
+  virtual void embedding_forward(const Tensor& out, const Tensor& ids, const Tensor& table) = 0;
+  /// dtable[ids[t], :] += dy[t, :], in an order that does not depend on the number of threads.
+  virtual void embedding_backward(const Tensor& dtable, const Tensor& dy, const Tensor& ids) = 0;
+  /// Negative log-likelihood over a range of rows, and its gradient in place of the logits.
+  /// nll[t] = logsumexp(logits[t, :]) - logits[t, labels[t]] in float32 (float64), 0 where the
+  /// label is kIgnoredLabel. dlogits [rows, vocab], when defined, receives
+  /// scale * (softmax - onehot), zeros in ignored rows; it may be `logits` itself, or have
+  /// another float dtype (bfloat16 from float32 logits).
+  virtual void cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
+                             const Tensor& labels, double scale) = 0;
+
+  // --- reductions, random, optimizer --------------------------------------------------------
+  /// Sum of all elements, in double, in an order that does not depend on the number of threads.
+  virtual double sum(const Tensor& in) = 0;
+  /// Sum of squares, likewise. Not finite when any element is not.
+  virtual double sum_of_squares(const Tensor& in) = 0;
+  /// out[i] = mean-zero normal of the given deviation at element `first_element + i` of `stream`,
+  /// rounded to out's dtype.
+  virtual void random_normal(const Tensor& out, const base::RandomStream& stream, double deviation,
+                             std::uint64_t first_element) = 0;
+  /// out = value.
+  virtual void fill(const Tensor& out, double value) = 0;
+  /// One AdamW update of a rank-1 range. master, moment1, moment2 float32 (float64), gradient of
+  /// the same dtype and unchanged; `weight` receives the rounded result and is undefined when the
+  /// master is what the forward reads.
+  virtual void adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
+                     const Tensor& moment2, const Tensor& gradient,
+                     const AdamWOptions& options) = 0;
+};
+
+/// Label of a token that is not trained on (as in Hugging Face and PyTorch).
+inline constexpr std::int32_t kIgnoredLabel = -100;
+
+/// The processor, with its own arena. `memory_limit` bounds what `allocate` hands out, in bytes.
+/// Uses as many OpenMP threads as the process allows when this is called.
+std::unique_ptr<Backend> make_cpu_backend(std::size_t memory_limit);
+
+}  // namespace longspan::backend

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace longspan::base {
+
+/// What a random number is for. Values are part of the file-independent contract: never renumber.
+enum class Purpose : std::uint32_t {
+  kInitialWeight = 1,
+  kDocumentOrder = 2,
+  kValidationSplit = 3,
+  kSampling = 4,
+  kTest = 5,
+};
+
+/// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): ten
+/// rounds over a 128-bit counter with a 64-bit key.
+std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
+                                        std::array<std::uint32_t, 2> key);
+
+/// A stream of random numbers addressed by element: the value at an element depends on
+/// (seed, purpose, step, layer, element) alone, never on ranks, threads or order of evaluation.
+/// `layer` numbers the parameter or layer within its purpose. `step` < 2^32, `layer` < 2^32.
+class RandomStream {
+ public:
+  RandomStream(std::uint64_t seed, Purpose purpose, std::uint64_t step, std::uint64_t layer);
+
+  /// 64 random bits of `element`.
+  std::uint64_t bits(std::uint64_t element) const;
+  /// Uniform in [0, 1), 53 bits.
+  double uniform(std::uint64_t element) const;
+  /// Standard normal (Box-Muller on the element's own 128 bits).
+  double normal(std::uint64_t element) const;
+
+ private:
+  std::array<std::uint32_t, 4> block(std::uint64_t element) const;
+
+  std::array<std::uint32_t, 2> key_;
+  std::uint32_t step_;
+  std::uint32_t layer_;
+};
+
+}  // namespace longspan::base

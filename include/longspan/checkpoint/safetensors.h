@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "longspan/base/dtype.h"
+
+namespace longspan::checkpoint {
+
+/// A tensor in a file: name, dtype, extents (any rank).
+struct TensorInfo {
+  std::string name;
+  base::DType dtype = base::DType::kFloat32;
+  std::vector<std::int64_t> shape;
+
+  std::uint64_t bytes() const;
+};
+
+/// A tensor to be written: `read(first_byte, count, out)` copies a range of its dense bytes, so
+/// that nothing is ever held twice in memory.
+struct TensorSource {
+  TensorInfo info;
+  std::function<void(std::uint64_t first_byte, std::uint64_t count, void* out)> read;
+};
+
+/// Writes a safetensors file (sorted by descending alignment, then name; header padded to 8
+/// bytes), calls fsync, and returns the xxh3-128 (hex) and size of what was written. Throws Error
+/// with the system's reason when the disk refuses.
+struct FileDigest {
+  std::uint64_t bytes = 0;
+  std::string xxh3;
+};
+FileDigest write_safetensors(const std::filesystem::path& path,
+                             const std::vector<TensorSource>& tensors,
+                             const std::map<std::string, std::string>& metadata);
+
+/// A memory-mapped safetensors file. The header is checked as strictly as the format allows
+/// (size limits, duplicate names, overlap, holes, overflow, unknown dtypes); a fault throws
+/// InputError naming file and tensor.
+class SafetensorsFile {
+ public:
+  explicit SafetensorsFile(const std::filesystem::path& path);
+  ~SafetensorsFile();
+
+  const std::map<std::string, TensorInfo>& tensors() const;
+  const std::map<std::string, std::string>& metadata() const;
+  /// First byte of the tensor's data in the mapping; not aligned. Throws InputError when absent.
+  const void* data(const std::string& name) const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace longspan::checkpoint

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "longspan/base/file.h"
+
+namespace longspan::data {
+
+/// One document of text. A view of a mapped file, which it keeps alive, or a string of its own.
+class TextDocument {
+ public:
+  TextDocument() = default;
+  explicit TextDocument(std::shared_ptr<const base::MappedFile> file) : file_(std::move(file)) {}
+  explicit TextDocument(std::string text) : text_(std::move(text)) {}
+
+  std::string_view text() const { return file_ ? file_->text() : std::string_view(text_); }
+
+ private:
+  std::shared_ptr<const base::MappedFile> file_;
+  std::string text_;
+};
+
+struct TextOptions {
+  std::string text_field = "text";  ///< of the objects in JSON-lines files
+  /// Files taken from folders, with the dot; empty: `default_text_extensions()`.
+  std::vector<std::string> extensions;
+};
+
+/// ".txt", ".md", ".jsonl" and others: what a folder is searched for.
+const std::vector<std::string>& default_text_extensions();
+
+/// Documents of files and folders, in the order named. A file ending in .jsonl or .ndjson gives
+/// one document a line, any other file is one document. A folder gives the files below it that
+/// have one of the extensions, sorted by path; names that begin with a dot and links to folders
+/// are passed over. Not thread-safe.
+class TextSource {
+ public:
+  /// Lists all files. Throws InputError for a path that does not exist, a folder without text, or
+  /// a file known not to be text by its name (.gz, .zst, .parquet, .tokens and the like).
+  TextSource(const std::vector<std::string>& inputs, TextOptions options);
+  ~TextSource();
+
+  /// The next document, which may be empty; false at the end. Throws InputError naming the file,
+  /// and for JSON lines the line.
+  bool next(TextDocument& document);
+
+  std::uint64_t total_bytes() const { return total_bytes_; }  ///< of all files
+  std::uint64_t bytes_read() const;                           ///< up to the last document
+  std::size_t files() const { return files_.size(); }
+
+ private:
+  void add_folder(const std::filesystem::path& folder);
+  void add_file(const std::filesystem::path& file);
+  bool next_line(TextDocument& document);
+
+  TextOptions options_;
+  std::vector<std::filesystem::path> files_;
+  std::uint64_t total_bytes_ = 0;
+  std::uint64_t finished_bytes_ = 0;  ///< of files that are read
+  std::size_t next_file_ = 0;
+  std::shared_ptr<const base::MappedFile> lines_;  ///< the JSON-lines file being read
+  std::size_t position_ = 0;                       ///< in it, bytes
+  std::int64_t line_ = 0;                          ///< in it, from 1
+};
+
+}  // namespace longspan::data

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "longspan/data/tokenizer.h"
+
+namespace longspan::data {
+
+/// A memory-mapped corpus: tokens of all documents, one after another. Opened from our `.tokens`
+/// files (format: docs/formats.md) or from Megatron's `.bin` with its `.idx` beside it (name
+/// either). Every structural fault (truncation, offsets that run backwards or out of the file,
+/// wrong magic or version) is found at opening and throws InputError naming file and place.
+/// Thread-safe for reading.
+class TokenFile {
+ public:
+  virtual ~TokenFile() = default;
+  TokenFile() = default;
+  TokenFile(const TokenFile&) = delete;
+  TokenFile& operator=(const TokenFile&) = delete;
+
+  static std::unique_ptr<TokenFile> open(const std::filesystem::path& path);
+  /// Several files as one, in the order named; `path()` is the first. Throws InputError also when
+  /// two of them say that different tokenizers made them.
+  static std::unique_ptr<TokenFile> open_all(const std::vector<std::filesystem::path>& paths);
+
+  virtual const std::filesystem::path& path() const = 0;
+  /// The file that holds a document: `path()`, but for files opened together.
+  virtual const std::filesystem::path& path_of(std::int64_t) const { return path(); }
+  virtual std::int64_t tokens() const = 0;
+  virtual std::int64_t documents() const = 0;
+  /// Tokens of document `document`: [document_begin(d), document_begin(d + 1)).
+  virtual std::int64_t document_begin(std::int64_t document) const = 0;
+  /// Bytes of text the document was made from; -1 when the format does not say (Megatron).
+  virtual std::int64_t document_bytes(std::int64_t document) const = 0;
+  /// Empty when the format does not say (Megatron).
+  virtual std::string tokenizer_hash() const = 0;
+  /// Of the tokenizer that made it; -1 when the format does not say.
+  virtual std::int64_t vocab_size() const = 0;
+  /// Copies tokens [begin, end) to `out`.
+  virtual void read(std::int64_t begin, std::int64_t end, TokenId* out) const = 0;
+
+  /// Reads the `part`-th of `parts` shares of the tokens and throws InputError naming the first
+  /// token that is not in [0, vocab_size), its place and document. Ranks share the work.
+  void check_range(std::int64_t vocab_size, int part, int parts) const;
+};
+
+}  // namespace longspan::data

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "longspan/backend/backend.h"
+#include "longspan/model/llama_config.h"
+#include "longspan/nn/parameter.h"
+#include "longspan/nn/pass.h"
+
+namespace longspan::model {
+
+/// Keys and values of the tokens generated so far, for one sequence: per layer
+/// [capacity, kv_heads, head_dim].
+struct KvCache {
+  std::vector<backend::Tensor> keys;
+  std::vector<backend::Tensor> values;
+  std::int64_t length = 0;
+};
+
+/// What a loss pass returns: per-token negative log-likelihood sums, in double.
+struct LossResult {
+  double nll_sum = 0.0;      ///< natural log, over unmasked labels
+  std::int64_t targets = 0;  ///< unmasked labels
+};
+
+/// Llama (Touvron et al. 2023; Llama 2/3 shapes): pre-norm blocks of grouped-query attention with
+/// rotary positions and a SwiGLU MLP. Parameters bear Hugging Face's names.
+class Llama {
+ public:
+  /// Declares and allocates the parameters (zeroed) in `dtype` on the backend, which must outlive
+  /// the model. `config` must be resolved.
+  Llama(const LlamaConfig& config, base::DType dtype, backend::Backend& backend);
+  ~Llama();
+
+  const LlamaConfig& config() const;
+  base::DType dtype() const;
+  nn::ParameterSet& parameters();
+
+  /// Forward and backward of one packed micro-batch: adds the gradients of
+  /// `loss_scale` * sum of NLL to the parameters'. Host arrays of equal length.
+  LossResult forward_backward(const std::vector<std::int32_t>& tokens,
+                              const std::vector<std::int32_t>& labels,
+                              const std::vector<std::int32_t>& positions,
+                              const std::vector<std::int32_t>& cu_seqlens, double loss_scale);
+  /// Loss alone; keeps nothing.
+  LossResult evaluate(const std::vector<std::int32_t>& tokens,
+                      const std::vector<std::int32_t>& labels,
+                      const std::vector<std::int32_t>& positions,
+                      const std::vector<std::int32_t>& cu_seqlens);
+
+  /// For generation: a cache for `capacity` tokens, and the logits (host, float) of the last of
+  /// `tokens`, which continue the cached sequence. Throws InputError past the capacity.
+  KvCache make_cache(std::int64_t capacity);
+  std::vector<float> next_logits(const std::vector<std::int32_t>& tokens, KvCache& cache);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace longspan::model

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "longspan/backend/backend.h"
+
+namespace longspan::nn {
+
+/// One micro-batch on one rank, on its way forward and back: what every layer may know. Nothing
+/// is global. Slots are a stack: a forward pushes what its backward needs, the backward pops in
+/// reverse order. A pass without a backward (evaluation, generation) keeps nothing: `push` drops.
+///
+/// What every layer of this floor follows:
+/// - `forward(out, x, pass)` writes out; `backward(dx, dy, x, pass)` writes dx, adds into the
+///   parameters' gradients and pops what the forward pushed. Outputs come first and belong to the
+///   caller, who decides where they live; rows are tokens.
+/// - A layer does not keep its own input: whoever calls `backward` hands over the same x again,
+///   kept or computed anew.
+/// - out may be x, and dx may be dy or x, where the layer says so.
+class Pass {
+ public:
+  enum class Keep : std::uint8_t { kSlots, kNothing };
+
+  /// `dtype`: of activations. `cu_seqlens` marks the documents of the packed stream; `positions`
+  /// int32 [tokens] on the device restart with each document.
+  Pass(backend::Backend& backend, base::DType dtype, backend::CuSeqlens cu_seqlens,
+       backend::Tensor positions, Keep keep = Keep::kSlots);
+
+  backend::Backend& backend() const { return *backend_; }
+  base::DType dtype() const { return dtype_; }
+  /// Of norms' statistics, log-sum-exps and losses: float32, or float64 with float64 activations.
+  base::DType statistic_dtype() const;
+  backend::Index tokens() const { return cu_seqlens_.back(); }
+  const backend::CuSeqlens& cu_seqlens() const { return cu_seqlens_; }
+  const backend::Tensor& positions() const { return positions_; }
+
+  /// cos and sin of this pass's positions, made once by the model; [tokens, head_dim].
+  const backend::Tensor& rope_table() const { return rope_table_; }
+  void set_rope_table(backend::Tensor table) { rope_table_ = std::move(table); }
+
+  /// Activations that live until the layer ends / until the backward takes them (workspace too
+  /// when this pass keeps nothing).
+  backend::Tensor workspace(const backend::Shape& shape) const;
+  backend::Tensor saved(const backend::Shape& shape) const;
+  /// Like `saved`, in `statistic_dtype`.
+  backend::Tensor saved_statistics(const backend::Shape& shape) const;
+
+  /// Keeps a slot for the backward, or drops it when this pass keeps nothing.
+  void push(backend::Tensor slot);
+  /// The slot pushed last. Throws InternalError when there is none.
+  backend::Tensor pop();
+  std::size_t slots() const { return slots_.size(); }
+
+ private:
+  backend::Backend* backend_;
+  base::DType dtype_;
+  Keep keep_;
+  backend::CuSeqlens cu_seqlens_;
+  backend::Tensor positions_;
+  backend::Tensor rope_table_;
+  std::vector<backend::Tensor> slots_;
+};
+
+}  // namespace longspan::nn

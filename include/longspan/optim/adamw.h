@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+
+#include "longspan/backend/backend.h"
+#include "longspan/nn/parameter.h"
+
+namespace longspan::optim {
+
+struct AdamWConfig {
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double epsilon = 1e-8;
+  double weight_decay = 0.1;
+  bool decay_norms_and_embeddings = false;
+};
+
+/// AdamW (Loshchilov & Hutter) over the flat axis of a ParameterSet, with decoupled decay by
+/// parameter kind, float32 moments and, for bfloat16 weights, a float32 master copy.
+class AdamW {
+ public:
+  /// Allocates the state (zero moments); the parameters must outlive the optimizer.
+  AdamW(const AdamWConfig& config, nn::ParameterSet& parameters, backend::Backend& backend);
+
+  /// Takes the master weights from the parameters' present weights (after initialisation).
+  void reset_master();
+  /// Makes the parameters' weights from the master weights (after loading a checkpoint).
+  void publish_master();
+  /// One update with the gradients as they are, scaled by `gradient_scale` first.
+  void step(double learning_rate, double gradient_scale);
+
+  std::int64_t updates() const { return updates_; }
+  void set_updates(std::int64_t updates) { updates_ = updates; }
+
+  /// Rank-1, over the flat axis. The master is the weights themselves unless they are bfloat16.
+  const backend::Tensor& master() const { return master_; }
+  const backend::Tensor& moment1() const { return moment1_; }
+  const backend::Tensor& moment2() const { return moment2_; }
+
+ private:
+  AdamWConfig config_;
+  nn::ParameterSet* parameters_;
+  backend::Backend* backend_;
+  backend::Tensor master_;
+  backend::Tensor moment1_;
+  backend::Tensor moment2_;
+  std::int64_t updates_ = 0;
+};
+
+/// Factor that brings gradients of this norm to `max_norm`; 1 when they are within it or
+/// `max_norm` is 0 (no clipping).
+double clip_factor(double norm, double max_norm);
+
+}  // namespace longspan::optim

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "longspan/comm/communicator.h"
+#include "longspan/data/sampler.h"
+#include "longspan/data/token_file.h"
+#include "longspan/data/tokenizer.h"
+#include "longspan/train/job.h"
+
+namespace longspan::train {
+
+/// The data of a job, opened and checked: token ids against the vocabulary, tokenizers against
+/// each other.
+class Corpus {
+ public:
+  /// The ranks share the reading of the range check. Throws InputError; the caller agrees on it.
+  Corpus(const Job& job, int rank, int ranks);
+
+  data::Sampler& training() { return *training_; }
+  /// Null when the job has no validation data.
+  data::Sampler* validation() { return validation_.get(); }
+  /// Null when the job names no tokenizer.
+  const data::Tokenizer* tokenizer() const { return tokenizer_.get(); }
+  /// Text bytes that the targets of validation rows stand for: whole documents count all their
+  /// bytes, parts of them a share by tokens. -1 when a file does not say.
+  double validation_bytes(const std::vector<data::Span>& row) const;
+  /// What the order of samples depends on besides the job's keys; kept in checkpoints.
+  std::string fingerprint() const;
+
+ private:
+  std::unique_ptr<data::Tokenizer> tokenizer_;
+  std::unique_ptr<data::TokenFile> training_file_;
+  std::unique_ptr<data::TokenFile> validation_file_;  ///< null when split off the training file
+  std::unique_ptr<data::Sampler> training_;
+  std::unique_ptr<data::Sampler> validation_;
+};
+
+}  // namespace longspan::train

@@ -1,0 +1,105 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "longspan/model/llama_config.h"
+
+namespace longspan::base {
+class Declarations;
+}
+
+namespace longspan::train {
+
+/// A job, section by section as in its file. The values here are the defaults; what a key means,
+/// its range and its default are declared once, in `declare` (src/train/job.cpp).
+struct Job {
+  struct Run {
+    std::string name = "run";
+    std::string output_dir;
+    std::uint64_t seed = 1;
+    std::string device = "cpu";
+    std::int64_t threads = 0;  ///< per rank; 0: the machine's cores / local ranks
+  } run;
+
+  std::string model_type = "llama";  ///< model.model_type
+  model::LlamaConfig model;
+
+  struct Data {
+    std::vector<std::string> train;       ///< token files
+    std::vector<std::string> validation;  ///< token files; or split off by the fraction
+    double validation_fraction = 0.0;
+    std::string tokenizer;  ///< "bytes", a .model file, a directory; empty: none goes along
+    std::string packing = "packed";
+    bool shuffle = true;
+  } data;
+
+  struct Optimizer {
+    std::string name = "adamw";
+    double learning_rate = 0.0;
+    double beta1 = 0.9;
+    double beta2 = 0.95;
+    double epsilon = 1e-8;
+    double weight_decay = 0.1;
+    bool decay_norms_and_embeddings = false;
+    double max_grad_norm = 1.0;
+  } optimizer;
+
+  struct Schedule {
+    std::string name = "cosine";
+    std::int64_t warmup_steps = 0;
+    std::int64_t decay_steps = 0;
+    double min_ratio = 0.1;
+  } schedule;
+
+  struct Training {
+    std::int64_t steps = 0;
+    std::int64_t tokens_per_step = 0;
+    std::int64_t micro_batch_tokens = 0;
+    std::string precision = "fp32";
+    std::int64_t validation_every = 0;   ///< steps; 0: only at the end
+    std::int64_t validation_tokens = 0;  ///< at most; 0: all
+    std::int64_t max_skipped_steps = 5;  ///< in a row
+  } training;
+
+  struct Memory {
+    std::uint64_t limit = 0;  ///< bytes per rank; 0 ("auto"): physical memory / local ranks
+  } memory;
+
+  struct Parallel {
+    std::int64_t data = 0;  ///< ranks; 0 ("auto"): as many as were launched
+  } parallel;
+
+  struct Checkpoint {
+    std::int64_t every = 0;  ///< steps; 0: only at the end
+    std::int64_t keep_last = 3;
+    std::string resume = "auto";  ///< auto | never | a checkpoint directory
+  } checkpoint;
+
+  struct Logging {
+    std::int64_t every = 1;  ///< steps between console lines
+    bool tensorboard = true;
+    double peak_tflops = 0;  ///< of one rank's device, for MFU; 0 ("auto"): measured at the start
+  } logging;
+};
+
+/// Binds every key to its member: name, type, range, default, help. The one place where a key is
+/// declared; reading, writing, `longspan schema`, `--help` and docs/job-file.md come from it.
+void declare(Job& job, base::Declarations& declarations);
+
+/// Reads, overrides ("a.b=value", the value as JSON or else a string) and checks a job file.
+/// Relative paths in it are taken from the working directory. Throws InputError.
+Job read_job(const std::string& path, const std::vector<std::string>& overrides);
+/// The checks that concern several keys; `read_job` calls it. Throws InputError.
+void check(Job& job);
+/// The resolved job as JSON text: reading it again gives the same job.
+std::string to_json(const Job& job);
+
+/// What the declarations say about job files: JSON Schema; text for a terminal; the tables of
+/// docs/job-file.md.
+std::string job_schema();
+std::string job_help();
+std::string job_markdown();
+
+}  // namespace longspan::train

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+
+namespace longspan::train {
+
+/// One training step, as written to metrics.jsonl.
+struct StepMetrics {
+  std::int64_t step = 0;    ///< counts from 1: steps done
+  std::int64_t tokens = 0;  ///< input tokens of this step, over all ranks
+  double loss = 0;          ///< nats per unmasked label
+  double grad_norm = 0;     ///< before clipping
+  double lr = 0;
+  double step_seconds = 0;
+  double tokens_per_second = 0;
+  double model_flops_utilization = 0;
+  std::map<std::string, std::uint64_t> peak_bytes;  ///< by tag and "total", largest rank
+  std::map<std::string, std::uint64_t> comm_bytes;  ///< by kind, this step, summed over ranks
+  std::int64_t skipped = 0;                         ///< steps skipped so far
+};
+
+struct ValidationMetrics {
+  std::int64_t step = 0;
+  double validation_loss = 0;
+  double bits_per_byte = -1;  ///< negative: unknown, left out
+};
+
+/// The run directory's record of a run: metrics.jsonl, TensorBoard events, and at the end the
+/// picture of the loss curves. Used by rank 0 alone. A value that is not finite is written as the
+/// strings "NaN", "Infinity", "-Infinity" in JSON.
+class MetricsWriter {
+ public:
+  /// Opens `directory`/metrics.jsonl for appending after dropping the lines of steps beyond
+  /// `resumed_step` and an incomplete last line (0: a new run; the file must not exist or be
+  /// empty after that). TensorBoard events go to a new file in the same directory.
+  MetricsWriter(const std::filesystem::path& directory, std::int64_t resumed_step,
+                bool tensorboard);
+  ~MetricsWriter();
+
+  void write(const StepMetrics& metrics);
+  void write(const ValidationMetrics& metrics);
+  /// Makes durable what was written (called before a checkpoint commits).
+  void sync();
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Draws `directory`/loss.svg from `directory`/metrics.jsonl: training loss (and a smoothed line),
+/// validation loss, axes with ticks, title. Returns the path.
+std::filesystem::path draw_loss_curves(const std::filesystem::path& directory,
+                                       const std::string& title);
+
+}  // namespace longspan::train

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+
+#include "longspan/comm/communicator.h"
+#include "longspan/train/job.h"
+
+namespace longspan::train {
+
+enum class Outcome : std::uint8_t {
+  kDone,             ///< all steps of the job, or `until_step`, are done
+  kStoppedBySignal,  ///< SIGUSR1, SIGTERM or SIGINT: saved, to be started again
+};
+
+struct TrainOptions {
+  /// Save and stop after this many steps in all (0: the job's steps). Schedules keep the job's
+  /// horizon: the rest can follow in another run.
+  std::int64_t until_step = 0;
+};
+
+/// Runs a job from its newest checkpoint, or from the start. Every rank of `world` calls it with
+/// the same arguments. Throws base::Error; what is agreed by all ranks is marked so.
+Outcome train(Job job, comm::Communicator& world, const TrainOptions& options);
+
+/// GFLOP/s of this device's matmul in this precision, from a short run of large products: what
+/// utilisation is measured against when the job does not say.
+double measure_matmul_gflops(const std::string& precision);
+
+}  // namespace longspan::train

@@ -1,0 +1,156 @@
+#include <fmt/format.h>
+#include <omp.h>
+
+#include <oneapi/dnnl/dnnl.hpp>
+
+#include "backend/cpu/arena.h"
+#include "backend/cpu/attention.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/matmul.h"
+#include "longspan/backend/backend.h"
+
+namespace longspan::backend {
+namespace {
+
+using base::DType;
+
+/// A block of the arena; the arena outlives it through the shared pointer.
+class ArenaBuffer : public Buffer {
+ public:
+  ArenaBuffer(std::shared_ptr<cpu::Arena> arena, void* address, std::size_t bytes, MemoryTag tag)
+      : arena_(std::move(arena)), address_(address), bytes_(bytes), tag_(tag) {}
+  ~ArenaBuffer() override { arena_->release(address_, bytes_, tag_); }
+
+ private:
+  std::shared_ptr<cpu::Arena> arena_;
+  void* address_;
+  std::size_t bytes_;
+  MemoryTag tag_;
+};
+
+class CpuBackend : public Backend {
+ public:
+  explicit CpuBackend(std::size_t memory_limit)
+      : arena_(std::make_shared<cpu::Arena>(memory_limit)), matmul_(*arena_) {}
+
+  std::string name() const override { return "cpu"; }
+
+  std::string description() const override {
+    const dnnl_version_t* version = dnnl_version();
+    return fmt::format("{} threads, oneDNN {}.{}.{}", omp_get_max_threads(), version->major,
+                       version->minor, version->patch);
+  }
+
+  bool supports(DType dtype, std::string* why_not) const override {
+    if (dtype != DType::kBFloat16) return true;
+    // oneDNN computes bfloat16 products natively, or by widening, from AVX-512 on.
+    const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
+    const auto needed = static_cast<unsigned>(dnnl::cpu_isa::avx512_core);
+    if ((isa & needed) == needed) return true;
+    if (why_not != nullptr) *why_not = "this processor has no AVX-512, which oneDNN's bf16 needs";
+    return false;
+  }
+
+  Tensor allocate(const Shape& shape, DType dtype, MemoryTag tag) override {
+    const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * base::size_of(dtype);
+    void* address = arena_->allocate(bytes, tag);
+    return {std::make_shared<ArenaBuffer>(arena_, address, bytes, tag), address, dtype, shape};
+  }
+  const Ledger& ledger() const override { return arena_->ledger(); }
+  std::size_t memory_limit() const override { return arena_->limit(); }
+
+  void zero(const Tensor& out) override { cpu::zero(out); }
+  void copy(const Tensor& out, const Tensor& in) override { cpu::copy(out, in); }
+  void copy_from_host(const Tensor& out, const void* host, std::size_t bytes) override {
+    cpu::copy_from_host(out, host, bytes);
+  }
+  void copy_to_host(void* host, const Tensor& in, std::size_t bytes) override {
+    cpu::copy_to_host(host, in, bytes);
+  }
+
+  void matmul(const Tensor& out, const Tensor& a, const Tensor& b,
+              const MatmulOptions& options) override {
+    matmul_.run(out, a, b, options);
+  }
+  void add(const Tensor& out, const Tensor& a, const Tensor& b) override { cpu::add(out, a, b); }
+  void accumulate(const Tensor& out, const Tensor& in) override { cpu::accumulate(out, in); }
+
+  void rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x,
+                        const Tensor& weight, float epsilon) override {
+    cpu::rms_norm_forward(out, rstd, x, weight, epsilon);
+  }
+  void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
+                      const Tensor& weight) override {
+    cpu::rms_norm_again(out, rstd, x, weight);
+  }
+  void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
+                         const Tensor& residual, const Tensor& rstd, const Tensor& x,
+                         const Tensor& weight) override {
+    cpu::rms_norm_backward(dx, dweight, dy, residual, rstd, x, weight);
+  }
+
+  void rope_table(const Tensor& table, const Tensor& positions,
+                  const std::vector<double>& inverse_frequencies) override {
+    cpu::rope_table(table, positions, inverse_frequencies);
+  }
+  void rope(const Tensor& x, const Tensor& table, bool inverse) override {
+    cpu::rope(x, table, inverse);
+  }
+
+  void swiglu_forward(const Tensor& out, const Tensor& gate_up) override {
+    cpu::swiglu_forward(out, gate_up);
+  }
+  void swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
+                       const Tensor& gate_up) override {
+    cpu::swiglu_backward(dgate_up, out, dout, gate_up);
+  }
+
+  void attention_forward(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
+                         const Tensor& v, const CuSeqlens& cu_seqlens_q,
+                         const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) override {
+    attention_.forward(*this, out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k, options);
+  }
+  void attention_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dout,
+                          const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
+                          const Tensor& v, const CuSeqlens& cu_seqlens_q,
+                          const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) override {
+    attention_.backward(*this, dq, dk, dv, dout, out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k,
+                        options);
+  }
+
+  void embedding_forward(const Tensor& out, const Tensor& ids, const Tensor& table) override {
+    cpu::embedding_forward(out, ids, table);
+  }
+  void embedding_backward(const Tensor& dtable, const Tensor& dy, const Tensor& ids) override {
+    cpu::embedding_backward(dtable, dy, ids);
+  }
+  void cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
+                     const Tensor& labels, double scale) override {
+    cpu::cross_entropy(nll, dlogits, logits, labels, scale);
+  }
+
+  double sum(const Tensor& in) override { return cpu::sum(in); }
+  double sum_of_squares(const Tensor& in) override { return cpu::sum_of_squares(in); }
+  void random_normal(const Tensor& out, const base::RandomStream& stream, double deviation,
+                     std::uint64_t first_element) override {
+    cpu::random_normal(out, stream, deviation, first_element);
+  }
+  void fill(const Tensor& out, double value) override { cpu::fill(out, value); }
+  void adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
+             const Tensor& moment2, const Tensor& gradient, const AdamWOptions& options) override {
+    cpu::adamw(weight, master, moment1, moment2, gradient, options);
+  }
+
+ private:
+  std::shared_ptr<cpu::Arena> arena_;
+  cpu::Matmul matmul_;
+  cpu::Attention attention_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend(std::size_t memory_limit) {
+  return std::make_unique<CpuBackend>(memory_limit);
+}
+
+}  // namespace longspan::backend

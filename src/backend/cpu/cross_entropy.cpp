@@ -1,0 +1,107 @@
+#include <limits>
+
+#include "backend/cpu/checks.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/parallel.h"
+#include "backend/cpu/vector_math.h"
+
+namespace longspan::backend::cpu {
+namespace {
+
+/// Largest logit that is a number; -inf when there is none.
+template <typename Logit>
+Compute<Logit> largest(const Logit* row, Index vocab) {
+  using Real = Compute<Logit>;
+  return reduce(
+      vocab, -std::numeric_limits<Real>::infinity(), [row](Index i) { return load(row[i]); },
+      [](Real a, Real b) { return b > a ? b : a; });
+}
+
+/// Sum of exp(logit - shift). Blocks are added in double: a long row costs no precision.
+template <typename Logit>
+double sum_of_exponentials(const Logit* row, Index vocab, Compute<Logit> shift) {
+  constexpr Index kBlock = 2048;
+  double sum = 0.0;
+  for (Index begin = 0; begin < vocab; begin += kBlock) {
+    const Logit* block = row + begin;
+    sum += sum_of<Compute<Logit>>(std::min(kBlock, vocab - begin),
+                                  [=](Index i) { return exponential(load(block[i]) - shift); });
+  }
+  return sum;
+}
+
+/// The row stays in the cache between its three passes: the largest logit, the sum, the gradient.
+template <typename Logit, typename Gradient>
+Compute<Logit> row_loss(Gradient* gradient, const Logit* row, std::int32_t label, Index vocab,
+                        double scale) {
+  using Real = Compute<Logit>;
+  if (label == kIgnoredLabel) {
+    if (gradient != nullptr) std::fill_n(gradient, vocab, round_to<Gradient>(Real(0)));
+    return Real(0);
+  }
+  const Real labelled = load(row[label]);  // before the gradient may replace it
+  const Real shift = largest(row, vocab);
+  const double sum = sum_of_exponentials(row, vocab, shift);
+  if (gradient != nullptr) {
+    const auto factor = static_cast<Real>(scale / sum);
+#pragma omp simd
+    for (Index i = 0; i < vocab; ++i) {
+      gradient[i] = round_to<Gradient>(exponential(load(row[i]) - shift) * factor);
+    }
+    const double probability = static_cast<double>(exponential(labelled - shift)) / sum;
+    gradient[label] = round_to<Gradient>(static_cast<Real>(scale * (probability - 1.0)));
+  }
+  return static_cast<Real>(static_cast<double>(shift) - static_cast<double>(labelled) +
+                           std::log(sum));
+}
+
+template <typename Logit, typename Gradient>
+void run(const Tensor& nll, const Tensor& dlogits, const Tensor& logits, const Tensor& labels,
+         double scale) {
+  constexpr Index kCostOfElement = 4;  // two exponentials
+  const Index vocab = logits.size(1);
+  parallel_for(logits.size(0), vocab * kCostOfElement, [&](Index t) {
+    Gradient* gradient =
+        dlogits.defined() ? dlogits.data<Gradient>() + t * dlogits.row_stride() : nullptr;
+    nll.data<Compute<Logit>>()[t] =
+        row_loss(gradient, logits.data<Logit>() + t * logits.row_stride(),
+                 labels.data<std::int32_t>()[t], vocab, scale);
+  });
+}
+
+void check_labels(const Tensor& labels, Index rows, Index vocab) {
+  expect("cross_entropy", "labels", labels, base::DType::kInt32, {rows});
+  const auto* label = labels.data<std::int32_t>();
+  for (Index t = 0; t < rows; ++t) {
+    if (label[t] != kIgnoredLabel && (label[t] < 0 || label[t] >= vocab)) {
+      contract_broken("cross_entropy", "the label of row " + std::to_string(t) + " is " +
+                                           std::to_string(label[t]) + "; expected 0 to " +
+                                           std::to_string(vocab - 1) + ", or " +
+                                           std::to_string(kIgnoredLabel));
+    }
+  }
+}
+
+}  // namespace
+
+void cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
+                   const Tensor& labels, double scale) {
+  constexpr const char* kName = "cross_entropy";
+  expect_rank(kName, "logits", logits, 2);
+  check_labels(labels, logits.size(0), logits.size(1));
+  dispatch_float(kName, "logits", logits, [&]<typename Logit>() {
+    expect(kName, "nll", nll, compute_dtype(logits.dtype()), {logits.size(0)});
+    if (!dlogits.defined()) return run<Logit, Logit>(nll, dlogits, logits, labels, scale);
+    dispatch_float(kName, "dlogits", dlogits, [&]<typename Gradient>() {
+      expect(kName, "dlogits", dlogits, dlogits.dtype(), logits.shape());
+      if constexpr (std::is_same_v<Compute<Logit>, Compute<Gradient>>) {
+        run<Logit, Gradient>(nll, dlogits, logits, labels, scale);
+      } else {
+        contract_broken(kName, "dlogits", dlogits,
+                        std::is_same_v<Logit, double> ? "float64" : "float32 or bfloat16");
+      }
+    });
+  });
+}
+
+}  // namespace longspan::backend::cpu

@@ -1,0 +1,112 @@
+#include <array>
+#include <numeric>
+
+#include "backend/cpu/checks.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/parallel.h"
+#include "backend/cpu/vector_math.h"
+
+namespace longspan::backend::cpu {
+namespace {
+
+/// ids int32 [tokens], all in [0, vocab).
+void check_ids(const char* operation, const Tensor& ids, Index vocab) {
+  expect_rank(operation, "ids", ids, 1);
+  expect(operation, "ids", ids, base::DType::kInt32, {ids.size(0)});
+  const auto* id = ids.data<std::int32_t>();
+  for (Index t = 0; t < ids.size(0); ++t) {
+    if (id[t] < 0 || id[t] >= vocab) {
+      contract_broken(operation, "ids[" + std::to_string(t) + "] is " + std::to_string(id[t]) +
+                                     "; expected 0 to " + std::to_string(vocab - 1));
+    }
+  }
+}
+
+/// The tokens sorted by id, those of one id in their own order. A radix sort: its cost depends on
+/// the number of tokens and not on the vocabulary.
+std::vector<std::uint32_t> sort_by_id(const std::int32_t* ids, std::size_t tokens) {
+  constexpr std::uint32_t kDigitBits = 11;
+  constexpr std::uint32_t kDigits = 1U << kDigitBits;
+  std::vector<std::uint32_t> order(tokens);
+  std::iota(order.begin(), order.end(), 0U);
+  std::vector<std::uint32_t> sorted(tokens);
+  const auto largest = static_cast<std::uint32_t>(*std::max_element(ids, ids + tokens));
+  for (std::uint32_t shift = 0; shift < 32 && (largest >> shift) != 0; shift += kDigitBits) {
+    const auto digit = [=](std::uint32_t token) {
+      return (static_cast<std::uint32_t>(ids[token]) >> shift) % kDigits;
+    };
+    std::array<std::uint32_t, kDigits + 1> first{};
+    for (const std::uint32_t token : order) ++first[digit(token) + 1];
+    std::partial_sum(first.begin(), first.end(), first.begin());
+    for (const std::uint32_t token : order) sorted[first[digit(token)]++] = token;
+    order.swap(sorted);
+  }
+  return order;
+}
+
+/// Where each id's run begins in the sorted tokens, and the end of the last run.
+std::vector<std::size_t> find_runs(const std::vector<std::uint32_t>& order,
+                                   const std::int32_t* ids) {
+  std::vector<std::size_t> runs;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    if (i == 0 || ids[order[i]] != ids[order[i - 1]]) runs.push_back(i);
+  }
+  runs.push_back(order.size());
+  return runs;
+}
+
+/// Each thread takes a run and a slice of columns, so that one frequent token does not become one
+/// thread's work; every element is summed by one thread, in token order.
+template <typename T>
+void backward(const Tensor& dtable, const Tensor& dy, const std::int32_t* ids) {
+  using Real = Compute<T>;
+  constexpr Index kColumns = 256;
+  const Index hidden = dtable.size(1);
+  const auto order = sort_by_id(ids, static_cast<std::size_t>(dy.size(0)));
+  const auto runs = find_runs(order, ids);
+  const Index slices = divide_up(hidden, kColumns);
+  const Index tasks = static_cast<Index>(runs.size() - 1) * slices;
+  const T* gradients = dy.data<T>();
+  Real* table = dtable.data<Real>();
+#pragma omp parallel for schedule(dynamic, 16) if (dy.elements() >= kParallelElements)
+  for (Index task = 0; task < tasks; ++task) {
+    const auto run = static_cast<std::size_t>(task / slices);
+    const Index begin = task % slices * kColumns;
+    const Index end = std::min(hidden, begin + kColumns);
+    Real* sum = table + ids[order[runs[run]]] * dtable.row_stride();
+    for (std::size_t i = runs[run]; i < runs[run + 1]; ++i) {
+      const T* row = gradients + order[i] * dy.row_stride();
+#pragma omp simd
+      for (Index h = begin; h < end; ++h) sum[h] += load(row[h]);
+    }
+  }
+}
+
+}  // namespace
+
+void embedding_forward(const Tensor& out, const Tensor& ids, const Tensor& table) {
+  constexpr const char* kName = "embedding_forward";
+  expect_rank(kName, "table", table, 2);
+  check_ids(kName, ids, table.size(0));
+  const Index hidden = table.size(1);
+  expect(kName, "out", out, table.dtype(), {ids.size(0), hidden});
+  dispatch_float(kName, "table", table, [&]<typename T>() {
+    parallel_for(ids.size(0), hidden, [&](Index t) {
+      const T* row = table.data<T>() + ids.data<std::int32_t>()[t] * table.row_stride();
+      std::copy_n(row, hidden, out.data<T>() + t * out.row_stride());
+    });
+  });
+}
+
+void embedding_backward(const Tensor& dtable, const Tensor& dy, const Tensor& ids) {
+  constexpr const char* kName = "embedding_backward";
+  expect_rank(kName, "dtable", dtable, 2);
+  check_ids(kName, ids, dtable.size(0));
+  dispatch_float(kName, "dy", dy, [&]<typename T>() {
+    expect(kName, "dtable", dtable, compute_dtype(dy.dtype()), dtable.shape());
+    expect(kName, "dy", dy, dy.dtype(), {ids.size(0), dtable.size(1)});
+    if (dy.elements() > 0) backward<T>(dtable, dy, ids.data<std::int32_t>());
+  });
+}
+
+}  // namespace longspan::backend::cpu

@@ -1,0 +1,188 @@
+#include "backend/cpu/matmul.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <list>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <unordered_map>
+
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/matmul_key.h"
+#include "longspan/base/error.h"
+
+namespace longspan::backend::cpu {
+namespace {
+
+using base::DType;
+using base::InternalError;
+
+dnnl::memory::data_type to_dnnl(DType dtype) {
+  return dtype == DType::kFloat32 ? dnnl::memory::data_type::f32 : dnnl::memory::data_type::bf16;
+}
+
+/// What the product sees of an operand that is stored with this row stride.
+dnnl::memory::desc describe(Index rows, Index columns, Index stride, bool transposed, DType dtype) {
+  return {{rows, columns},
+          to_dnnl(dtype),
+          transposed ? dnnl::memory::dims{1, stride} : dnnl::memory::dims{stride, 1}};
+}
+
+MatmulKey check(const Tensor& out, const Tensor& a, const Tensor& b, const MatmulOptions& options) {
+  const bool ranks = out.rank() == 2 && a.rank() == 2 && b.rank() == 2;
+  if (ranks) {
+    const Index m = a.size(options.transpose_a ? 1 : 0);
+    const Index k = a.size(options.transpose_a ? 0 : 1);
+    const Index k_of_b = b.size(options.transpose_b ? 1 : 0);
+    const Index n = b.size(options.transpose_b ? 0 : 1);
+    const bool dtypes = a.dtype() == b.dtype() &&
+                        (out.dtype() == a.dtype() ||
+                         (a.dtype() == DType::kBFloat16 && out.dtype() == DType::kFloat32));
+    if (k == k_of_b && out.size(0) == m && out.size(1) == n && dtypes) {
+      return {m,         n,           k,      a.row_stride(), b.row_stride(), out.row_stride(),
+              a.dtype(), out.dtype(), options};
+    }
+  }
+  throw InternalError(
+      fmt::format("matmul: out {} {} from a {} {}{} and b {} {}{}", base::name_of(out.dtype()),
+                  out.shape().to_string(), base::name_of(a.dtype()), a.shape().to_string(),
+                  options.transpose_a ? " transposed" : "", base::name_of(b.dtype()),
+                  b.shape().to_string(), options.transpose_b ? " transposed" : ""));
+}
+
+}  // namespace
+
+std::size_t MatmulKeyHash::operator()(const MatmulKey& key) const {
+  const Index flags = (key.options.transpose_a ? 1 : 0) | (key.options.transpose_b ? 2 : 0) |
+                      (key.options.accumulate ? 4 : 0);
+  std::size_t hash = 0;
+  for (const Index part : {key.m, key.n, key.k, key.stride_a, key.stride_b, key.stride_out,
+                           static_cast<Index>(key.in), static_cast<Index>(key.out), flags}) {
+    hash = (hash ^ (hash >> 31U)) * 0x9E3779B97F4A7C15ULL + static_cast<std::size_t>(part);
+  }
+  return hash ^ (hash >> 29U);
+}
+
+dnnl::matmul::primitive_desc describe_matmul(const MatmulKey& key, const dnnl::engine& engine) {
+  const auto a = describe(key.m, key.k, key.stride_a, key.options.transpose_a, key.in);
+  const auto b = describe(key.k, key.n, key.stride_b, key.options.transpose_b, key.in);
+  const auto out = describe(key.m, key.n, key.stride_out, false, key.out);
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  if (key.options.accumulate) {
+    dnnl::post_ops sum;
+    sum.append_sum(1.0F);
+    attributes.set_post_ops(sum);
+  }
+  return {dnnl::matmul::desc(a, b, out), attributes, engine};
+}
+
+class Matmul::Impl {
+ public:
+  explicit Impl(Arena& arena) : arena_(&arena) {}
+
+  void run(const MatmulKey& problem, const Tensor& out, const Tensor& a, const Tensor& b) {
+    Entry& entry = find(problem);
+    void* scratch = nullptr;
+    if (entry.scratch_bytes > 0) {
+      scratch = arena_->allocate(entry.scratch_bytes, MemoryTag::kWorkspace);
+    }
+    entry.arguments.at(DNNL_ARG_SRC).set_data_handle(a.raw());
+    entry.arguments.at(DNNL_ARG_WEIGHTS).set_data_handle(b.raw());
+    entry.arguments.at(DNNL_ARG_DST).set_data_handle(out.raw());
+    entry.arguments.at(DNNL_ARG_SCRATCHPAD).set_data_handle(scratch);
+    entry.primitive.execute(stream_, entry.arguments);
+    stream_.wait();
+    if (scratch != nullptr) {
+      arena_->release(scratch, entry.scratch_bytes, MemoryTag::kWorkspace);
+    }
+  }
+
+ private:
+  struct Entry {
+    MatmulKey key;
+    dnnl::matmul primitive;
+    std::unordered_map<int, dnnl::memory> arguments;
+    std::size_t scratch_bytes = 0;
+  };
+
+  // Packed batches have ever new token counts; what has not been used for long makes room.
+  static constexpr std::size_t kMostEntries = 1024;
+
+  Entry& find(const MatmulKey& key) {
+    const auto found = by_key_.find(key);
+    if (found != by_key_.end()) {
+      entries_.splice(entries_.begin(), entries_, found->second);
+      return *found->second;
+    }
+    entries_.push_front(make(key));
+    by_key_.emplace(key, entries_.begin());
+    if (entries_.size() > kMostEntries) {
+      by_key_.erase(entries_.back().key);
+      entries_.pop_back();
+    }
+    return entries_.front();
+  }
+
+  Entry make(const MatmulKey& key) {
+    const auto description = describe_matmul(key, engine_);
+    const auto scratch = description.scratchpad_desc();
+    return {key,
+            dnnl::matmul(description),
+            {{DNNL_ARG_SRC, {description.src_desc(), engine_, nullptr}},
+             {DNNL_ARG_WEIGHTS, {description.weights_desc(), engine_, nullptr}},
+             {DNNL_ARG_DST, {description.dst_desc(), engine_, nullptr}},
+             {DNNL_ARG_SCRATCHPAD, {scratch, engine_, nullptr}}},
+            scratch.get_size()};
+  }
+
+  Arena* arena_;
+  dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
+  dnnl::stream stream_{engine_};
+  std::list<Entry> entries_;  // most recently used first
+  std::unordered_map<MatmulKey, std::list<Entry>::iterator, MatmulKeyHash> by_key_;
+};
+
+Matmul::Matmul(Arena& arena) : impl_(std::make_unique<Impl>(arena)) {}
+Matmul::~Matmul() = default;
+
+void Matmul::run(const Tensor& out, const Tensor& a, const Tensor& b,
+                 const MatmulOptions& options) {
+  const MatmulKey problem = check(out, a, b, options);
+  if (problem.m == 0 || problem.n == 0) return;
+  if (problem.k == 0) {
+    if (!options.accumulate) zero(out);
+    return;
+  }
+  if (problem.in == DType::kFloat64) {
+    matmul_float64(out, a, b, options);
+  } else {
+    impl_->run(problem, out, a, b);
+  }
+}
+
+void matmul_float64(const Tensor& out, const Tensor& a, const Tensor& b,
+                    const MatmulOptions& options) {
+  const Index m = out.size(0);
+  const Index n = out.size(1);
+  const Index k = a.size(options.transpose_a ? 0 : 1);
+  const Index a_row = options.transpose_a ? 1 : a.row_stride();
+  const Index a_column = options.transpose_a ? a.row_stride() : 1;
+  const Index b_row = options.transpose_b ? 1 : b.row_stride();
+  const Index b_column = options.transpose_b ? b.row_stride() : 1;
+  const double* pa = a.data<double>();
+  const double* pb = b.data<double>();
+  double* po = out.data<double>();
+#pragma omp parallel for schedule(static) if (m * n * k > 100000)
+  for (Index i = 0; i < m; ++i) {
+    double* row = po + i * out.row_stride();
+    if (!options.accumulate) std::fill(row, row + n, 0.0);
+    for (Index l = 0; l < k; ++l) {
+      const double factor = pa[i * a_row + l * a_column];
+      const double* b_line = pb + l * b_row;
+      for (Index j = 0; j < n; ++j) row[j] += factor * b_line[j * b_column];
+    }
+  }
+}
+
+}  // namespace longspan::backend::cpu

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "backend/cpu/arena.h"
+#include "longspan/backend/backend.h"
+
+namespace longspan::backend::cpu {
+
+/// Matmul by oneDNN for float32 and bfloat16. A primitive is made once for each distinct
+/// (sizes, strides, dtypes, options) and kept; its scratch memory comes from the arena for the
+/// length of the call.
+class Matmul {
+ public:
+  explicit Matmul(Arena& arena);
+  ~Matmul();
+
+  /// The contract of Backend::matmul, float64 included.
+  void run(const Tensor& out, const Tensor& a, const Tensor& b, const MatmulOptions& options);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// The float64 product, for oracles: plain loops.
+void matmul_float64(const Tensor& out, const Tensor& a, const Tensor& b,
+                    const MatmulOptions& options);
+
+}  // namespace longspan::backend::cpu

@@ -1,0 +1,116 @@
+#include <cstring>
+
+#include "backend/cpu/checks.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/parallel.h"
+#include "backend/cpu/vector_math.h"
+
+namespace longspan::backend::cpu {
+namespace {
+
+void expect_same_shape(const char* operation, const char* name, const Tensor& tensor,
+                       const Tensor& out) {
+  if (!tensor.defined() || tensor.shape() != out.shape()) {
+    contract_broken(operation, name, tensor, "the shape " + out.shape().to_string() + " of out");
+  }
+}
+
+void expect_defined(const char* operation, const char* name, const Tensor& tensor) {
+  if (!tensor.defined()) contract_broken(operation, name, tensor, "a tensor");
+}
+
+std::byte* byte_address(const Tensor& tensor, const Span& span) {
+  const auto size = static_cast<Index>(base::size_of(tensor.dtype()));
+  return static_cast<std::byte*>(tensor.raw()) +
+         (span.row * tensor.row_stride() + span.begin) * size;
+}
+
+std::size_t byte_count(const Tensor& tensor, const Span& span) {
+  return static_cast<std::size_t>(span.length) * base::size_of(tensor.dtype());
+}
+
+void copy_bytes(const Tensor& out, const Tensor& in) {
+  for_each_span(out, out.is_dense() && in.is_dense(), [&](const Span& span) {
+    std::memcpy(byte_address(out, span), byte_address(in, span), byte_count(out, span));
+  });
+}
+
+template <typename Out, typename In>
+void convert(const Tensor& out, const Tensor& in) {
+  for_each_span(out, out.is_dense() && in.is_dense(), [&](const Span& span) {
+    Out* to = span.of(out.data<Out>(), out);
+    const In* from = span.of(in.data<In>(), in);
+#pragma omp simd
+    for (Index i = 0; i < span.length; ++i) to[i] = round_to<Out>(load(from[i]));
+  });
+}
+
+/// A dense view of host memory, in the shape of `like`.
+Tensor host_view(const char* operation, const Tensor& like, const void* host, std::size_t bytes) {
+  expect_defined(operation, "the tensor", like);
+  if (bytes != like.bytes()) {
+    contract_broken(operation, std::to_string(bytes) + " host bytes for " + describe(like) +
+                                   "; expected " + std::to_string(like.bytes()));
+  }
+  // Never written through when the host side is the source.
+  return Tensor(nullptr, const_cast<void*>(host), like.dtype(), like.shape());
+}
+
+}  // namespace
+
+void zero(const Tensor& out) {
+  expect_defined("zero", "out", out);
+  for_each_span(out, out.is_dense(), [&](const Span& span) {
+    std::memset(byte_address(out, span), 0, byte_count(out, span));
+  });
+}
+
+void fill(const Tensor& out, double value) {
+  dispatch_float("fill", "out", out, [&]<typename T>() {
+    const T rounded = round_to<T>(value);
+    for_each_span(out, out.is_dense(), [&](const Span& span) {
+      std::fill_n(span.of(out.data<T>(), out), span.length, rounded);
+    });
+  });
+}
+
+void copy(const Tensor& out, const Tensor& in) {
+  expect_defined("copy", "out", out);
+  expect_same_shape("copy", "in", in, out);
+  if (out.dtype() == in.dtype()) return copy_bytes(out, in);
+  dispatch_float("copy", "out", out, [&]<typename Out>() {
+    dispatch_float("copy", "in", in, [&]<typename In>() { convert<Out, In>(out, in); });
+  });
+}
+
+void copy_from_host(const Tensor& out, const void* host, std::size_t bytes) {
+  copy_bytes(out, host_view("copy_from_host", out, host, bytes));
+}
+
+void copy_to_host(void* host, const Tensor& in, std::size_t bytes) {
+  copy_bytes(host_view("copy_to_host", in, host, bytes), in);
+}
+
+void add(const Tensor& out, const Tensor& a, const Tensor& b) {
+  dispatch_float("add", "out", out, [&]<typename T>() {
+    expect("add", "a", a, out.dtype(), out.shape());
+    expect("add", "b", b, out.dtype(), out.shape());
+    const bool dense = out.is_dense() && a.is_dense() && b.is_dense();
+    for_each_span(out, dense, [&](const Span& span) {
+      T* to = span.of(out.data<T>(), out);
+      const T* left = span.of(a.data<T>(), a);
+      const T* right = span.of(b.data<T>(), b);
+#pragma omp simd
+      for (Index i = 0; i < span.length; ++i) to[i] = round_to<T>(load(left[i]) + load(right[i]));
+    });
+  });
+}
+
+void accumulate(const Tensor& out, const Tensor& in) {
+  if (!out.defined() || out.dtype() != compute_dtype(out.dtype())) {
+    contract_broken("accumulate", "out", out, "float32 or float64");
+  }
+  add(out, out, in);
+}
+
+}  // namespace longspan::backend::cpu

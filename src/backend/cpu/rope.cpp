@@ -1,0 +1,74 @@
+#include "backend/cpu/checks.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/parallel.h"
+#include "backend/cpu/vector_math.h"
+
+namespace longspan::backend::cpu {
+namespace {
+
+template <typename T>
+void table_row(T* row, std::int32_t position, const std::vector<double>& inverse_frequencies) {
+  const auto half = static_cast<Index>(inverse_frequencies.size());
+  for (Index j = 0; j < half; ++j) {
+    const double angle = position * inverse_frequencies[static_cast<std::size_t>(j)];
+    row[j] = static_cast<T>(std::cos(angle));
+    row[half + j] = static_cast<T>(std::sin(angle));
+  }
+}
+
+/// Rotates the pairs (head[j], head[j + half]) by the angles of which cosine and sine are given;
+/// `direction` is 1 or -1.
+template <typename T>
+void rotate_head(T* head, const Compute<T>* cosine, const Compute<T>* sine, Compute<T> direction,
+                 Index half) {
+  using Real = Compute<T>;
+#pragma omp simd
+  for (Index j = 0; j < half; ++j) {
+    const Real first = load(head[j]);
+    const Real second = load(head[half + j]);
+    const Real turn = direction * sine[j];
+    head[j] = round_to<T>(first * cosine[j] - second * turn);
+    head[half + j] = round_to<T>(second * cosine[j] + first * turn);
+  }
+}
+
+}  // namespace
+
+void rope_table(const Tensor& table, const Tensor& positions,
+                const std::vector<double>& inverse_frequencies) {
+  constexpr const char* kName = "rope_table";
+  expect_rank(kName, "positions", positions, 1);
+  expect(kName, "positions", positions, base::DType::kInt32, {positions.size(0)});
+  const auto head_dim = 2 * static_cast<Index>(inverse_frequencies.size());
+  dispatch_float(kName, "table", table, [&]<typename T>() {
+    expect(kName, "table", table, compute_dtype(table.dtype()), {positions.size(0), head_dim});
+    if constexpr (std::is_same_v<T, Compute<T>>) {
+      constexpr Index kCostOfAngle = 32;  // a sine and a cosine, in units of simple elements
+      parallel_for(positions.size(0), head_dim * kCostOfAngle, [&](Index t) {
+        table_row(table.data<T>() + t * table.row_stride(), positions.data<std::int32_t>()[t],
+                  inverse_frequencies);
+      });
+    }
+  });
+}
+
+void rope(const Tensor& x, const Tensor& table, bool inverse) {
+  expect_rank("rope", "x", x, 3);
+  const Index heads = x.size(1);
+  const Index head_dim = x.size(2);
+  if (head_dim % 2 != 0) contract_broken("rope", "x", x, "an even head_dim");
+  expect("rope", "table", table, compute_dtype(x.dtype()), {x.size(0), head_dim});
+  dispatch_float("rope", "x", x, [&]<typename T>() {
+    using Real = Compute<T>;
+    parallel_for(x.size(0), heads * head_dim, [&](Index t) {
+      T* row = x.data<T>() + t * x.row_stride();
+      const Real* angles = table.data<Real>() + t * table.row_stride();
+      for (Index head = 0; head < heads; ++head) {
+        rotate_head(row + head * head_dim, angles, angles + head_dim / 2,
+                    inverse ? Real(-1) : Real(1), head_dim / 2);
+      }
+    });
+  });
+}
+
+}  // namespace longspan::backend::cpu

@@ -1,0 +1,7 @@
+#include "backend/cuda_versions.h"
+
+namespace longspan::backend {
+
+Component cudnn_component() { return {"cuDNN", "", kNotBuiltIn}; }
+
+}  // namespace longspan::backend

@@ -1,0 +1,7 @@
+#include "backend/cuda_versions.h"
+
+namespace longspan::backend {
+
+Component nccl_component() { return {"NCCL", "", kNotBuiltIn}; }
+
+}  // namespace longspan::backend

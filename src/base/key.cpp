@@ -1,0 +1,346 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "base/size_text.h"
+#include "longspan/base/declarations.h"
+
+namespace longspan::base {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr const char* kAuto = "auto";
+constexpr double kLargestWhole = 9007199254740992.0;  // 2^53: beyond, doubles skip whole numbers
+
+bool is_zero(const Key::Value& value) {
+  return std::visit(
+      [](const auto& held) {
+        using Held = std::decay_t<decltype(held)>;
+        if constexpr (std::is_arithmetic_v<Held>) return held == Held{0};
+        return false;
+      },
+      value);
+}
+
+template <class Integer>
+std::optional<Key::Value> whole(const nlohmann::json& found) {
+  if (found.is_number_unsigned()) {
+    const auto number = found.get<std::uint64_t>();
+    if (std::in_range<Integer>(number)) return static_cast<Integer>(number);
+  } else if (found.is_number_integer()) {
+    const auto number = found.get<std::int64_t>();
+    if (std::in_range<Integer>(number)) return static_cast<Integer>(number);
+  } else if (found.is_number_float()) {
+    const double number = found.get<double>();
+    if (std::trunc(number) != number || std::abs(number) > kLargestWhole) return std::nullopt;
+    const auto truncated = static_cast<std::int64_t>(number);
+    if (std::in_range<Integer>(truncated)) return static_cast<Integer>(truncated);
+  }
+  return std::nullopt;
+}
+
+/// Strings end up in paths, logs and tables, where control characters do harm.
+bool is_plain_text(const nlohmann::json& found) {
+  if (!found.is_string()) return false;
+  const auto& text = found.get_ref<const std::string&>();
+  return std::none_of(text.begin(), text.end(), [](char letter) {
+    return static_cast<unsigned char>(letter) < 0x20U || letter == 0x7F;
+  });
+}
+
+/// A bound as JSON: 1, not 1.0.
+Json number(double bound) {
+  if (std::trunc(bound) == bound && std::abs(bound) <= kLargestWhole) {
+    return static_cast<std::int64_t>(bound);
+  }
+  return bound;
+}
+
+std::string alternatives(const std::vector<Key::Word>& words) {
+  std::string text;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    if (i > 0) text += i + 1 == words.size() ? " or " : ", ";
+    text += fmt::format("\"{}\"", words[i].first);
+  }
+  return text;
+}
+
+}  // namespace
+
+Key::Key(std::string path, KeyKind kind, Target target, std::string help, std::vector<Word> words)
+    : path_(std::move(path)),
+      kind_(kind),
+      target_(target),
+      help_(std::move(help)),
+      words_(std::move(words)),
+      default_(value()) {}
+
+Key& Key::required() {
+  required_ = true;
+  return *this;
+}
+
+Key& Key::at_least(double bound) {
+  low_ = bound;
+  low_is_open_ = false;
+  return *this;
+}
+
+Key& Key::above(double bound) {
+  low_ = bound;
+  low_is_open_ = true;
+  return *this;
+}
+
+Key& Key::at_most(double bound) {
+  high_ = bound;
+  high_is_open_ = false;
+  return *this;
+}
+
+Key& Key::below(double bound) {
+  high_ = bound;
+  high_is_open_ = true;
+  return *this;
+}
+
+Key& Key::automatic(std::string meaning) {
+  auto_meaning_ = std::move(meaning);
+  return *this;
+}
+
+Key& Key::may_be_absent(std::string meaning) {
+  absent_meaning_ = std::move(meaning);
+  return *this;
+}
+
+Key& Key::unit(std::string unit) {
+  unit_ = std::move(unit);
+  return *this;
+}
+
+Key& Key::known_elsewhere_as(std::vector<std::string> names) {
+  other_names_ = std::move(names);
+  return *this;
+}
+
+std::string_view Key::section() const {
+  const std::size_t dot = path_.rfind('.');
+  return dot == std::string::npos ? std::string_view() : std::string_view(path_).substr(0, dot);
+}
+
+std::string_view Key::name() const {
+  const std::size_t dot = path_.rfind('.');
+  return dot == std::string::npos ? path_ : std::string_view(path_).substr(dot + 1);
+}
+
+std::string Key::type() const {
+  switch (kind_) {
+    case KeyKind::kBool:
+      return "boolean";
+    case KeyKind::kInteger:
+      return "integer";
+    case KeyKind::kReal:
+      return "number";
+    case KeyKind::kText:
+      return "text";
+    case KeyKind::kPath:
+      return "path";
+    case KeyKind::kChoice:
+      return "choice";
+    case KeyKind::kPathList:
+      return "list of paths";
+    case KeyKind::kSize:
+      return "size";
+  }
+  return "";
+}
+
+std::string Key::bounds() const {
+  if (low_ && high_) {
+    return fmt::format("in {}{}, {}{}", low_is_open_ ? '(' : '[', *low_, *high_,
+                       high_is_open_ ? ')' : ']');
+  }
+  if (low_) return fmt::format("{} {}", low_is_open_ ? ">" : ">=", *low_);
+  if (high_) return fmt::format("{} {}", high_is_open_ ? "<" : "<=", *high_);
+  return "";
+}
+
+std::string Key::range() const {
+  std::string text;
+  switch (kind_) {
+    case KeyKind::kBool:
+      return "true or false";
+    case KeyKind::kChoice:
+      return alternatives(words_);
+    case KeyKind::kText:
+      return low_ ? "not empty" : "";
+    case KeyKind::kPath:
+      text = low_ ? "not empty" : "";
+      return words_.empty() ? text : fmt::format("{}, or a path", alternatives(words_));
+    case KeyKind::kPathList:
+      return low_ ? "with at least one, none empty" : "none empty";
+    case KeyKind::kSize:
+      text = fmt::format("{}{}in bytes, such as 1048576 or \"1GiB\"", bounds(), low_ ? " " : "");
+      break;
+    case KeyKind::kInteger:
+    case KeyKind::kReal:
+      text = bounds();
+      if (!unit_.empty()) text += fmt::format("{}({})", text.empty() ? "" : " ", unit_);
+  }
+  if (!auto_meaning_.empty()) text += text.empty() ? "or \"auto\"" : ", or \"auto\"";
+  return text;
+}
+
+std::string Key::legal() const {
+  const std::string values = range();
+  if (kind_ == KeyKind::kBool || kind_ == KeyKind::kChoice) return values;
+  return values.empty() ? type() : fmt::format("{} {}", type(), values);
+}
+
+std::string Key::meaning() const {
+  std::string text = help_;
+  for (std::size_t i = 0; i < words_.size(); ++i) {
+    text += fmt::format("{} \"{}\": {}", i == 0 ? "" : ";", words_[i].first, words_[i].second);
+  }
+  if (!words_.empty()) text += '.';
+  if (!auto_meaning_.empty()) text += fmt::format(" \"auto\": {}.", auto_meaning_);
+  if (!absent_meaning_.empty()) text += fmt::format(" Left out: {}.", absent_meaning_);
+  return text;
+}
+
+std::string Key::default_text() const {
+  if (required_) return "required";
+  if (!absent_meaning_.empty() && is_zero(default_)) return absent_meaning_;
+  return to_json(default_).dump();
+}
+
+void Key::describe_kind(Json& property) const {
+  const bool is_text = kind_ == KeyKind::kText || kind_ == KeyKind::kPath;
+  if (kind_ == KeyKind::kChoice) {
+    for (const Word& word : words_) property["enum"].push_back(word.first);
+  } else if (kind_ == KeyKind::kPathList) {
+    property["type"] = "array";
+    property["items"] = {{"type", "string"}, {"minLength", 1}};
+    if (low_) property["minItems"] = 1;
+  } else if (is_text) {
+    property["type"] = "string";
+    if (low_) property["minLength"] = 1;
+    for (const Word& word : words_) property["examples"].push_back(word.first);
+  } else if (kind_ == KeyKind::kBool) {
+    property["type"] = "boolean";
+  } else {
+    property["type"] = kind_ == KeyKind::kReal ? "number" : "integer";
+    if (low_) property[low_is_open_ ? "exclusiveMinimum" : "minimum"] = number(*low_);
+    if (high_) property[high_is_open_ ? "exclusiveMaximum" : "maximum"] = number(*high_);
+  }
+}
+
+void Key::describe(Json& property) const {
+  property["description"] = unit_.empty() ? meaning() : fmt::format("{} ({})", meaning(), unit_);
+  Json kind = Json::object();
+  describe_kind(kind);
+  if (kind_ == KeyKind::kSize || !auto_meaning_.empty()) {
+    property["anyOf"] = Json::array({kind});
+    if (kind_ == KeyKind::kSize) {
+      property["anyOf"].push_back({{"type", "string"}, {"pattern", kSizePattern}});
+    }
+    if (!auto_meaning_.empty()) property["anyOf"].push_back({{"const", kAuto}});
+  } else {
+    property.update(kind);
+  }
+  const bool counts_as_absent = !absent_meaning_.empty() && is_zero(default_);
+  if (!required_ && !counts_as_absent) property["default"] = to_json(default_);
+}
+
+bool Key::in_range(long double number) const {
+  if (low_ && (low_is_open_ ? number <= *low_ : number < *low_)) return false;
+  return !(high_ && (high_is_open_ ? number >= *high_ : number > *high_));
+}
+
+std::optional<Key::Value> Key::convert_integer(const nlohmann::json& found) const {
+  std::optional<Value> result = std::holds_alternative<std::int64_t*>(target_)
+                                    ? whole<std::int64_t>(found)
+                                    : whole<std::uint64_t>(found);
+  if (!result) return std::nullopt;
+  const auto* const is_signed = std::get_if<std::int64_t>(&*result);
+  const long double number = is_signed != nullptr ? static_cast<long double>(*is_signed)
+                                                  : std::get<std::uint64_t>(*result);
+  return in_range(number) ? result : std::nullopt;
+}
+
+std::optional<Key::Value> Key::convert(const nlohmann::json& found) const {
+  if (!auto_meaning_.empty() && found == kAuto) {
+    return std::visit([](auto* target) { return Value(std::decay_t<decltype(*target)>{}); },
+                      target_);
+  }
+  switch (kind_) {
+    case KeyKind::kBool:
+      if (found.is_boolean()) return found.get<bool>();
+      break;
+    case KeyKind::kSize:
+      if (found.is_string()) {
+        const std::optional<std::uint64_t> size = parse_size(found.get_ref<const std::string&>());
+        return size && in_range(*size) ? std::optional<Value>(*size) : std::nullopt;
+      }
+      return convert_integer(found);
+    case KeyKind::kInteger:
+      return convert_integer(found);
+    case KeyKind::kReal:
+      if (found.is_number() && in_range(found.get<double>())) return found.get<double>();
+      break;
+    case KeyKind::kChoice:
+      for (const Word& word : words_) {
+        if (found == word.first) return word.first;
+      }
+      break;
+    case KeyKind::kText:
+    case KeyKind::kPath:
+      if (is_plain_text(found) && in_range(found.get_ref<const std::string&>().size())) {
+        return found.get<std::string>();
+      }
+      break;
+    case KeyKind::kPathList:
+      if (found.is_array() && in_range(found.size()) &&
+          std::all_of(found.begin(), found.end(), [](const nlohmann::json& item) {
+            return is_plain_text(item) && !item.get_ref<const std::string&>().empty();
+          })) {
+        return found.get<std::vector<std::string>>();
+      }
+  }
+  return std::nullopt;
+}
+
+bool Key::assign(const nlohmann::json& found) {
+  const std::optional<Value> value = convert(found);
+  if (value) store(*value);
+  return value.has_value();
+}
+
+void Key::reset() { store(default_); }
+
+Key::Value Key::value() const {
+  return std::visit([](const auto* target) { return Value(*target); }, target_);
+}
+
+void Key::store(const Value& value) {
+  std::visit([&](auto* target) { *target = std::get<std::decay_t<decltype(*target)>>(value); },
+             target_);
+}
+
+Json Key::to_json(const Value& value) const {
+  if (!auto_meaning_.empty() && is_zero(value)) return kAuto;
+  return std::visit([](const auto& held) { return Json(held); }, value);
+}
+
+std::optional<Json> Key::present() const {
+  const Value now = value();
+  if (!absent_meaning_.empty() && is_zero(now)) return std::nullopt;
+  return to_json(now);
+}
+
+}  // namespace longspan::base

@@ -1,0 +1,172 @@
+#include "longspan/checkpoint/safetensors.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <set>
+#include <system_error>
+
+#include "checkpoint/safetensors_header.h"
+#include "longspan/base/error.h"
+#include "longspan/base/file.h"
+
+namespace longspan::checkpoint {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "safetensors is little-endian");
+
+constexpr std::size_t kPrefixBytes = 8;
+constexpr std::uint64_t kChunkBytes = std::uint64_t{1} << 20U;
+
+void check_names(const std::vector<TensorSource>& tensors) {
+  std::set<std::string_view> names;
+  for (const TensorSource& tensor : tensors) {
+    const std::string& name = tensor.info.name;
+    if (name.empty() || name.size() > kMaxNameBytes || name == kMetadataName ||
+        !names.insert(name).second) {
+      throw base::InternalError(fmt::format(
+          "safetensors: tensor name '{}' is empty, too long, reserved or used twice", name));
+    }
+  }
+}
+
+/// Descending alignment, so that every tensor is aligned in the file; then by name.
+std::vector<const TensorSource*> in_file_order(const std::vector<TensorSource>& tensors) {
+  std::vector<const TensorSource*> order;
+  order.reserve(tensors.size());
+  for (const TensorSource& tensor : tensors) order.push_back(&tensor);
+  std::sort(order.begin(), order.end(), [](const TensorSource* a, const TensorSource* b) {
+    const std::size_t left = base::size_of(a->info.dtype);
+    const std::size_t right = base::size_of(b->info.dtype);
+    return left != right ? left > right : a->info.name < b->info.name;
+  });
+  return order;
+}
+
+/// Length and header, padded so that the data starts at a multiple of 8 bytes.
+std::string render_prefix(const std::vector<const TensorSource*>& order,
+                          const std::map<std::string, std::string>& metadata) {
+  std::vector<const TensorInfo*> infos;
+  infos.reserve(order.size());
+  for (const TensorSource* tensor : order) infos.push_back(&tensor->info);
+  std::string header = render_header(infos, metadata);
+  header.resize((header.size() + 7) / 8 * 8, ' ');
+  const std::uint64_t length = header.size();
+  std::string prefix(kPrefixBytes, '\0');
+  std::memcpy(prefix.data(), &length, kPrefixBytes);
+  return prefix + header;
+}
+
+FileDigest write_stream(const std::filesystem::path& path,
+                        const std::vector<const TensorSource*>& order, const std::string& prefix) {
+  base::FileWriter writer(path);
+  base::Xxh3Stream hash;
+  const auto put = [&](const void* bytes, std::size_t count) {
+    writer.write(bytes, count);
+    hash.update(bytes, count);
+  };
+  put(prefix.data(), prefix.size());
+  std::vector<std::byte> chunk(kChunkBytes);
+  for (const TensorSource* tensor : order) {
+    const std::uint64_t bytes = tensor->info.bytes();
+    for (std::uint64_t first = 0; first < bytes; first += kChunkBytes) {
+      const std::uint64_t count = std::min(kChunkBytes, bytes - first);
+      tensor->read(first, count, chunk.data());
+      put(chunk.data(), count);
+    }
+  }
+  writer.commit();
+  return {writer.written(), hash.hex()};
+}
+
+}  // namespace
+
+std::uint64_t TensorInfo::bytes() const {
+  std::uint64_t total = base::size_of(dtype);
+  for (const std::int64_t extent : shape) {
+    if (extent < 0 || __builtin_mul_overflow(total, static_cast<std::uint64_t>(extent), &total)) {
+      throw base::InternalError(fmt::format("tensor '{}': shape [{}] is negative or overflows",
+                                            name, fmt::join(shape, ", ")));
+    }
+  }
+  return total;
+}
+
+std::uint64_t safetensors_bytes(const std::vector<TensorSource>& tensors,
+                                const std::map<std::string, std::string>& metadata) {
+  std::uint64_t total = render_prefix(in_file_order(tensors), metadata).size();
+  for (const TensorSource& tensor : tensors) total += tensor.info.bytes();
+  return total;
+}
+
+FileDigest write_safetensors(const std::filesystem::path& path,
+                             const std::vector<TensorSource>& tensors,
+                             const std::map<std::string, std::string>& metadata) {
+  check_names(tensors);
+  const std::vector<const TensorSource*> order = in_file_order(tensors);
+  try {
+    return write_stream(path, order, render_prefix(order, metadata));
+  } catch (...) {
+    std::error_code ignored;
+    std::filesystem::remove(path, ignored);
+    throw;
+  }
+}
+
+class SafetensorsFile::Impl {
+ public:
+  explicit Impl(const std::filesystem::path& path) : file_(path) {
+    const std::string name = path.string();
+    if (file_.size() < kPrefixBytes) {
+      throw base::InputError(
+          fmt::format("{} is not a valid safetensors file: it has {} bytes, at least {} are needed",
+                      name, file_.size(), kPrefixBytes));
+    }
+    std::uint64_t length = 0;
+    std::memcpy(&length, file_.data(), kPrefixBytes);
+    if (length > kMaxHeaderBytes || length > file_.size() - kPrefixBytes) {
+      throw base::InputError(
+          fmt::format("{} is not a valid safetensors file: its header claims {} bytes, the file "
+                      "has {} (at most "
+                      "{} are read)",
+                      name, length, file_.size(), kMaxHeaderBytes));
+    }
+    data_ = file_.data() + kPrefixBytes + length;
+    header_ = parse_header(file_.text().substr(kPrefixBytes, length),
+                           file_.size() - kPrefixBytes - length, name);
+  }
+
+  const Header& header() const { return header_; }
+  const std::byte* data() const { return data_; }
+  const std::filesystem::path& path() const { return file_.path(); }
+
+ private:
+  base::MappedFile file_;
+  Header header_;
+  const std::byte* data_ = nullptr;
+};
+
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
+    : impl_(std::make_unique<Impl>(path)) {}
+
+SafetensorsFile::~SafetensorsFile() = default;
+
+const std::map<std::string, TensorInfo>& SafetensorsFile::tensors() const {
+  return impl_->header().tensors;
+}
+
+const std::map<std::string, std::string>& SafetensorsFile::metadata() const {
+  return impl_->header().metadata;
+}
+
+const void* SafetensorsFile::data(const std::string& name) const {
+  const auto found = impl_->header().ranges.find(name);
+  if (found == impl_->header().ranges.end()) {
+    throw base::InputError(fmt::format("{} holds no tensor '{}'", impl_->path().string(), name));
+  }
+  return impl_->data() + found->second.begin;
+}
+
+}  // namespace longspan::checkpoint

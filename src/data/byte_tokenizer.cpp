@@ -1,0 +1,53 @@
+#include "data/byte_tokenizer.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "longspan/base/error.h"
+#include "longspan/base/file.h"
+
+namespace longspan::data {
+namespace {
+
+constexpr TokenId kFirstByte = 3;
+
+}  // namespace
+
+std::string ByteTokenizer::hash() const {
+  static constexpr std::string_view kRule = "bytes: pad 0, eos 1, unk 2, byte b = 3 + b";
+  return base::xxh3_hex(kRule.data(), kRule.size());
+}
+
+std::vector<TokenId> ByteTokenizer::encode(std::string_view text) const {
+  std::vector<TokenId> ids(text.size());
+  for (std::size_t index = 0; index < text.size(); ++index) {
+    ids[index] = kFirstByte + static_cast<unsigned char>(text[index]);
+  }
+  return ids;
+}
+
+std::string ByteTokenizer::decode(const std::vector<TokenId>& ids) const {
+  std::string text;
+  text.reserve(ids.size());
+  for (const TokenId id : ids) {
+    if (id < 0 || id >= vocab_size()) {
+      throw base::InputError(
+          fmt::format("cannot decode token {}: the byte tokenizer has {} ids", id, vocab_size()));
+    }
+    if (id >= kFirstByte) text.push_back(static_cast<char>(id - kFirstByte));
+  }
+  return text;
+}
+
+void ByteTokenizer::save(const std::filesystem::path& directory) const {
+  const nlohmann::json config = {{"tokenizer_class", "ByT5Tokenizer"},
+                                 {"extra_ids", 0},
+                                 {"pad_token", "<pad>"},
+                                 {"eos_token", "</s>"},
+                                 {"unk_token", "<unk>"}};
+  base::make_directories(directory);
+  base::replace_file(directory / "tokenizer_config.json", config.dump(2) + "\n");
+}
+
+}  // namespace longspan::data

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "longspan/data/sampler.h"
+
+namespace longspan::data {
+
+/// Spans of all rows, one row after another.
+struct PackedRows {
+  std::vector<Span> spans;
+  std::vector<std::int64_t> row_begin = {0};  ///< first span of each row, and the end
+};
+
+/// `lengths[i]` items of at most `row_tokens` tokens into rows of at most that; returns the row of
+/// each item. Best fit, in the order given, over the kOpenRows rows that are least full; takes
+/// O(n log kOpenRows). An item goes into the row it fills up best; a new row closes the fullest.
+inline constexpr std::size_t kOpenRows = 256;
+std::vector<std::int64_t> best_fit(const std::vector<std::int64_t>& lengths,
+                                   std::int64_t row_tokens);
+
+/// The documents cut into spans of at most `row_tokens` and packed, in the order of the documents
+/// or in one drawn from `seed`. Documents without tokens leave nothing.
+PackedRows pack_documents(const TokenFile& file, const std::vector<std::int64_t>& documents,
+                          const SamplerOptions& options);
+
+/// 0 .. count - 1 in an order drawn from (seed, epoch, purpose): sorted by a random key each.
+enum class Shuffle : std::uint64_t { kSpans = 0, kRows = 1 };
+std::vector<std::int64_t> shuffled(std::int64_t count, std::uint64_t seed, std::uint64_t epoch,
+                                   Shuffle what);
+
+}  // namespace longspan::data

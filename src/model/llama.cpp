@@ -1,0 +1,271 @@
+#include "longspan/model/llama.h"
+
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "longspan/base/error.h"
+#include "longspan/nn/embedding.h"
+#include "longspan/nn/lm_head_loss.h"
+#include "longspan/nn/rms_norm.h"
+#include "model/block.h"
+
+namespace longspan::model {
+
+using backend::Index;
+using backend::MemoryTag;
+using backend::Tensor;
+using Ids = std::vector<std::int32_t>;
+
+namespace {
+
+void check_lengths(const Ids& tokens, const Ids& labels, const Ids& positions,
+                   const Ids& cu_seqlens) {
+  bool is_legal = labels.size() == tokens.size() && positions.size() == tokens.size() &&
+                  !cu_seqlens.empty() && cu_seqlens.front() == 0 &&
+                  cu_seqlens.back() == static_cast<std::int32_t>(tokens.size());
+  for (std::size_t i = 1; is_legal && i < cu_seqlens.size(); ++i) {
+    is_legal = cu_seqlens[i - 1] <= cu_seqlens[i];
+  }
+  if (!is_legal) {
+    throw base::InternalError(
+        "a micro-batch of " + std::to_string(tokens.size()) + " tokens has " +
+        std::to_string(labels.size()) + " labels, " + std::to_string(positions.size()) +
+        " positions and cu_seqlens that do not rise from 0 to the number of tokens");
+  }
+}
+
+/// Throws InputError for an id outside the vocabulary; labels may be kIgnoredLabel.
+void check_ids(const Ids& ids, Index vocab, const char* what, bool may_be_ignored) {
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    const bool is_ignored = may_be_ignored && ids[i] == backend::kIgnoredLabel;
+    if (!is_ignored && (ids[i] < 0 || ids[i] >= vocab)) {
+      throw base::InputError(std::string(what) + " " + std::to_string(ids[i]) + " at index " +
+                             std::to_string(i) + " is outside the model's vocabulary [0, " +
+                             std::to_string(vocab) + "): the data were made for another tokenizer");
+    }
+  }
+}
+
+Index count_targets(const Ids& labels) {
+  Index targets = 0;
+  for (const std::int32_t label : labels) targets += label != backend::kIgnoredLabel ? 1 : 0;
+  return targets;
+}
+
+std::vector<double> inverse_frequencies(const LlamaConfig& config) {
+  std::vector<double> frequencies;
+  for (Index i = 0; i < config.head_dim; i += 2) {
+    const double exponent = static_cast<double>(i) / static_cast<double>(config.head_dim);
+    frequencies.push_back(std::pow(config.rope_theta, -exponent));
+  }
+  return frequencies;
+}
+
+}  // namespace
+
+class Llama::Impl {
+ public:
+  Impl(const LlamaConfig& config, base::DType dtype, backend::Backend& backend)
+      : config_(config),
+        dtype_(dtype),
+        backend_(&backend),
+        embedding_(parameters_, "model.embed_tokens.weight", config.vocab_size, config.hidden_size),
+        blocks_(declare_blocks(parameters_, config)),
+        norm_(parameters_, "model.norm.weight", config.hidden_size, config.rms_norm_eps),
+        head_(parameters_, declare_head(parameters_, config, embedding_)),
+        inverse_frequencies_(inverse_frequencies(config)) {
+    parameters_.allocate(backend, dtype);
+  }
+
+  const LlamaConfig& config() const { return config_; }
+  base::DType dtype() const { return dtype_; }
+  nn::ParameterSet& parameters() { return parameters_; }
+
+  LossResult forward_backward(const Ids& tokens, const Ids& labels, const Ids& positions,
+                              const Ids& cu_seqlens, double loss_scale) const {
+    check(tokens, labels, positions, cu_seqlens);
+    if (tokens.empty()) return {};
+    nn::Pass pass = make_pass(positions, cu_seqlens, nn::Pass::Keep::kSlots);
+    const Tensor ids = upload(tokens, MemoryTag::kSaved);
+
+    Tensor x = run_blocks(ids, pass, nullptr);
+    Tensor normed = pass.saved(x.shape());
+    const Tensor rstd = norm_.forward(normed, x, pass);
+    const double nll_sum = head_.forward_backward(normed, normed, labels, loss_scale, pass);
+
+    const Tensor d = pass.workspace(x.shape());  // the gradient of the residual stream
+    norm_.backward(d, normed, {}, rstd, x, pass);
+    normed = {};
+    x = {};
+    for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
+      block->backward(d, pass);
+    }
+    embedding_.backward(d, ids, pass);
+    return {.nll_sum = nll_sum, .targets = count_targets(labels)};
+  }
+
+  LossResult evaluate(const Ids& tokens, const Ids& labels, const Ids& positions,
+                      const Ids& cu_seqlens) const {
+    check(tokens, labels, positions, cu_seqlens);
+    if (tokens.empty()) return {};
+    nn::Pass pass = make_pass(positions, cu_seqlens, nn::Pass::Keep::kNothing);
+    const Tensor x = run_blocks(upload(tokens, MemoryTag::kWorkspace), pass, nullptr);
+    const Tensor normed = pass.workspace(x.shape());
+    norm_.forward(normed, x, pass);
+    return {.nll_sum = head_.forward(normed, labels, pass), .targets = count_targets(labels)};
+  }
+
+  KvCache make_cache(Index capacity) const {
+    const backend::Shape shape{capacity, config_.num_key_value_heads, config_.head_dim};
+    KvCache cache;
+    for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
+      cache.keys.push_back(backend_->allocate(shape, dtype_, MemoryTag::kSaved));
+      cache.values.push_back(backend_->allocate(shape, dtype_, MemoryTag::kSaved));
+    }
+    return cache;
+  }
+
+  std::vector<float> next_logits(const Ids& tokens, KvCache& cache) const {
+    check_cache(tokens, cache);
+    check_ids(tokens, config_.vocab_size, "token", /*may_be_ignored=*/false);
+    const auto count = static_cast<Index>(tokens.size());
+    Ids positions;
+    for (Index i = 0; i < count; ++i) {
+      positions.push_back(static_cast<std::int32_t>(cache.length + i));
+    }
+    nn::Pass pass =
+        make_pass(positions, {0, static_cast<std::int32_t>(count)}, nn::Pass::Keep::kNothing);
+    const Tensor x = run_blocks(upload(tokens, MemoryTag::kWorkspace), pass, &cache);
+    cache.length += count;
+    const Tensor normed = pass.workspace({1, config_.hidden_size});
+    norm_.forward(normed, x.rows(count - 1, count), pass);
+    return download_logits(normed, pass);
+  }
+
+ private:
+  static std::vector<Block> declare_blocks(nn::ParameterSet& parameters,
+                                           const LlamaConfig& config) {
+    std::vector<Block> blocks;
+    for (Index layer = 0; layer < config.num_hidden_layers; ++layer) {
+      blocks.emplace_back(parameters, "model.layers." + std::to_string(layer) + ".", config);
+    }
+    return blocks;
+  }
+
+  /// The number of the head's weight: the embedding's when tied.
+  static int declare_head(nn::ParameterSet& parameters, const LlamaConfig& config,
+                          const nn::Embedding& embedding) {
+    if (config.tie_word_embeddings) return embedding.parameter();
+    return parameters.declare("lm_head.weight", {config.vocab_size, config.hidden_size},
+                              nn::ParameterKind::kMatrix);
+  }
+
+  void check(const Ids& tokens, const Ids& labels, const Ids& positions,
+             const Ids& cu_seqlens) const {
+    check_lengths(tokens, labels, positions, cu_seqlens);
+    check_ids(tokens, config_.vocab_size, "token", /*may_be_ignored=*/false);
+    check_ids(labels, config_.vocab_size, "label", /*may_be_ignored=*/true);
+  }
+
+  void check_cache(const Ids& tokens, const KvCache& cache) const {
+    if (tokens.empty() || cache.keys.size() != blocks_.size()) {
+      throw base::InternalError("next_logits needs a token and this model's cache");
+    }
+    const Index capacity = cache.keys.empty() ? 0 : cache.keys.front().size(0);
+    if (cache.length + static_cast<Index>(tokens.size()) > capacity) {
+      throw base::InputError(
+          "the sequence does not fit its key-value cache: " + std::to_string(cache.length) +
+          " tokens in it and " + std::to_string(tokens.size()) + " more, room for " +
+          std::to_string(capacity));
+    }
+  }
+
+  Tensor upload(const Ids& host, MemoryTag tag) const {
+    const Tensor device =
+        backend_->allocate({static_cast<Index>(host.size())}, base::DType::kInt32, tag);
+    backend_->copy_from_host(device, host.data(), device.bytes());
+    return device;
+  }
+
+  nn::Pass make_pass(const Ids& positions, const Ids& cu_seqlens, nn::Pass::Keep keep) const {
+    const bool keeps = keep == nn::Pass::Keep::kSlots;
+    const Tensor device = upload(positions, keeps ? MemoryTag::kSaved : MemoryTag::kWorkspace);
+    nn::Pass pass(*backend_, dtype_, cu_seqlens, device, keep);
+    const Tensor table = pass.saved_statistics({pass.tokens(), config_.head_dim});
+    backend_->rope_table(table, device, inverse_frequencies_);
+    pass.set_rope_table(table);
+    return pass;
+  }
+
+  /// The residual stream behind the last block, [tokens, hidden].
+  Tensor run_blocks(const Tensor& ids, nn::Pass& pass, const KvCache* cache) const {
+    const backend::Shape shape{ids.size(0), config_.hidden_size};
+    Tensor x = pass.saved(shape);
+    embedding_.forward(x, ids, pass);
+    for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
+      Tensor out = pass.saved(shape);
+      if (cache == nullptr) {
+        blocks_[layer].forward(out, x, pass);
+      } else {
+        const nn::AttentionCache rows{cache->keys[layer], cache->values[layer], cache->length};
+        blocks_[layer].forward(out, x, pass, &rows);
+      }
+      x = std::move(out);
+    }
+    return x;
+  }
+
+  std::vector<float> download_logits(const Tensor& normed, nn::Pass& pass) const {
+    const Tensor logits =
+        backend_->allocate({1, config_.vocab_size}, pass.statistic_dtype(), MemoryTag::kWorkspace);
+    head_.logits(logits, normed, pass);
+    Tensor floats = logits;
+    if (logits.dtype() != base::DType::kFloat32) {
+      floats = backend_->allocate(logits.shape(), base::DType::kFloat32, MemoryTag::kWorkspace);
+      backend_->copy(floats, logits);
+    }
+    std::vector<float> host(static_cast<std::size_t>(config_.vocab_size));
+    backend_->copy_to_host(host.data(), floats, floats.bytes());
+    return host;
+  }
+
+  LlamaConfig config_;
+  base::DType dtype_;
+  backend::Backend* backend_;
+  nn::ParameterSet parameters_;
+  nn::Embedding embedding_;
+  std::vector<Block> blocks_;
+  nn::RmsNorm norm_;
+  nn::LmHeadLoss head_;
+  std::vector<double> inverse_frequencies_;
+};
+
+Llama::Llama(const LlamaConfig& config, base::DType dtype, backend::Backend& backend)
+    : impl_(std::make_unique<Impl>(config, dtype, backend)) {}
+
+Llama::~Llama() = default;
+
+const LlamaConfig& Llama::config() const { return impl_->config(); }
+
+base::DType Llama::dtype() const { return impl_->dtype(); }
+
+nn::ParameterSet& Llama::parameters() { return impl_->parameters(); }
+
+LossResult Llama::forward_backward(const Ids& tokens, const Ids& labels, const Ids& positions,
+                                   const Ids& cu_seqlens, double loss_scale) {
+  return impl_->forward_backward(tokens, labels, positions, cu_seqlens, loss_scale);
+}
+
+LossResult Llama::evaluate(const Ids& tokens, const Ids& labels, const Ids& positions,
+                           const Ids& cu_seqlens) {
+  return impl_->evaluate(tokens, labels, positions, cu_seqlens);
+}
+
+KvCache Llama::make_cache(std::int64_t capacity) { return impl_->make_cache(capacity); }
+
+std::vector<float> Llama::next_logits(const Ids& tokens, KvCache& cache) {
+  return impl_->next_logits(tokens, cache);
+}
+
+}  // namespace longspan::model

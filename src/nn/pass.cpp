@@ -1,0 +1,55 @@
+#include "longspan/nn/pass.h"
+
+#include "longspan/base/error.h"
+
+namespace longspan::nn {
+
+using backend::MemoryTag;
+using backend::Shape;
+using backend::Tensor;
+
+Pass::Pass(backend::Backend& backend, base::DType dtype, backend::CuSeqlens cu_seqlens,
+           Tensor positions, Keep keep)
+    : backend_(&backend),
+      dtype_(dtype),
+      keep_(keep),
+      cu_seqlens_(std::move(cu_seqlens)),
+      positions_(std::move(positions)) {
+  if (cu_seqlens_.empty()) {
+    throw base::InternalError("a pass needs cu_seqlens, at least {0}");
+  }
+}
+
+base::DType Pass::statistic_dtype() const {
+  return dtype_ == base::DType::kFloat64 ? base::DType::kFloat64 : base::DType::kFloat32;
+}
+
+Tensor Pass::workspace(const Shape& shape) const {
+  return backend_->allocate(shape, dtype_, MemoryTag::kWorkspace);
+}
+
+Tensor Pass::saved(const Shape& shape) const {
+  const bool keeps = keep_ == Keep::kSlots;
+  return backend_->allocate(shape, dtype_, keeps ? MemoryTag::kSaved : MemoryTag::kWorkspace);
+}
+
+Tensor Pass::saved_statistics(const Shape& shape) const {
+  const bool keeps = keep_ == Keep::kSlots;
+  return backend_->allocate(shape, statistic_dtype(),
+                            keeps ? MemoryTag::kSaved : MemoryTag::kWorkspace);
+}
+
+void Pass::push(Tensor slot) {
+  if (keep_ == Keep::kSlots) slots_.push_back(std::move(slot));
+}
+
+Tensor Pass::pop() {
+  if (slots_.empty()) {
+    throw base::InternalError("a backward asked for a slot, and the pass holds none");
+  }
+  Tensor slot = std::move(slots_.back());
+  slots_.pop_back();
+  return slot;
+}
+
+}  // namespace longspan::nn

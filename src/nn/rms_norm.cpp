@@ -1,0 +1,29 @@
+#include "longspan/nn/rms_norm.h"
+
+namespace longspan::nn {
+
+using backend::Index;
+using backend::Tensor;
+
+RmsNorm::RmsNorm(ParameterSet& parameters, const std::string& name, Index hidden, double epsilon)
+    : parameters_(&parameters),
+      number_(parameters.declare(name, {hidden}, ParameterKind::kNorm)),
+      epsilon_(static_cast<float>(epsilon)) {}
+
+Tensor RmsNorm::forward(const Tensor& out, const Tensor& x, Pass& pass) const {
+  Tensor rstd = pass.saved_statistics({x.size(0)});
+  pass.backend().rms_norm_forward(out, rstd, x, parameters_->at(number_).weight, epsilon_);
+  return rstd;
+}
+
+void RmsNorm::again(const Tensor& out, const Tensor& rstd, const Tensor& x, Pass& pass) const {
+  pass.backend().rms_norm_again(out, rstd, x, parameters_->at(number_).weight);
+}
+
+void RmsNorm::backward(const Tensor& dx, const Tensor& dy, const Tensor& residual,
+                       const Tensor& rstd, const Tensor& x, Pass& pass) const {
+  const Parameter& parameter = parameters_->at(number_);
+  pass.backend().rms_norm_backward(dx, parameter.gradient, dy, residual, rstd, x, parameter.weight);
+}
+
+}  // namespace longspan::nn

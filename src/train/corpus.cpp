@@ -1,0 +1,109 @@
+#include "longspan/train/corpus.h"
+
+#include <fmt/format.h>
+
+#include <numeric>
+
+#include "longspan/base/error.h"
+#include "longspan/data/joined_token_file.h"
+
+namespace longspan::train {
+namespace {
+
+using data::TokenFile;
+
+std::vector<std::int64_t> all_documents(const TokenFile& file) {
+  std::vector<std::int64_t> documents(static_cast<std::size_t>(file.documents()));
+  std::iota(documents.begin(), documents.end(), 0);
+  return documents;
+}
+
+void check_tokenizer(const TokenFile& file, const data::Tokenizer& tokenizer,
+                     const std::string& name) {
+  const std::string found = file.tokenizer_hash();
+  if (!found.empty() && found != tokenizer.hash()) {
+    throw base::InputError(fmt::format(
+        "{} was made with another tokenizer (hash {}) than data.tokenizer \"{}\" (hash {}); "
+        "tokenize again, or name the tokenizer it was made with",
+        file.path().string(), found, name, tokenizer.hash()));
+  }
+}
+
+data::SamplerOptions sampler_options(const Job& job) {
+  data::SamplerOptions options;
+  options.packing =
+      job.data.packing == "packed" ? data::Packing::kPacked : data::Packing::kStreamed;
+  options.row_tokens = job.training.micro_batch_tokens;
+  options.rows_per_step = job.training.tokens_per_step / job.training.micro_batch_tokens;
+  options.seed = job.run.seed;
+  options.shuffle = job.data.shuffle;
+  return options;
+}
+
+}  // namespace
+
+Corpus::Corpus(const Job& job, int rank, int ranks) {
+  training_file_ = data::open_token_files(job.data.train);
+  if (!job.data.validation.empty()) {
+    validation_file_ = data::open_token_files(job.data.validation);
+  }
+  if (!job.data.tokenizer.empty()) {
+    tokenizer_ = data::load_tokenizer(job.data.tokenizer);
+    if (tokenizer_->vocab_size() > job.model.vocab_size) {
+      throw base::InputError(fmt::format(
+          "model.vocab_size is {}, but data.tokenizer \"{}\" has {} ids; set it to {} or more",
+          job.model.vocab_size, job.data.tokenizer, tokenizer_->vocab_size(),
+          tokenizer_->vocab_size()));
+    }
+    check_tokenizer(*training_file_, *tokenizer_, job.data.tokenizer);
+    if (validation_file_) check_tokenizer(*validation_file_, *tokenizer_, job.data.tokenizer);
+  }
+  training_file_->check_range(job.model.vocab_size, rank, ranks);
+  if (validation_file_) validation_file_->check_range(job.model.vocab_size, rank, ranks);
+
+  auto options = sampler_options(job);
+  auto split = data::split_documents(training_file_->documents(), job.data.validation_fraction,
+                                     job.run.seed);
+  if (job.data.validation_fraction > 0 && split.validation.empty()) {
+    throw base::InputError(fmt::format(
+        "data.validation_fraction is {}, but {} has only {} document(s): there is nothing to "
+        "split off; name a file in data.validation instead",
+        job.data.validation_fraction, job.data.train.front(), training_file_->documents()));
+  }
+  training_ = std::make_unique<data::Sampler>(*training_file_, std::move(split.training), options);
+  options.shuffle = false;
+  if (validation_file_) {
+    validation_ = std::make_unique<data::Sampler>(*validation_file_,
+                                                  all_documents(*validation_file_), options);
+  } else if (!split.validation.empty()) {
+    validation_ =
+        std::make_unique<data::Sampler>(*training_file_, std::move(split.validation), options);
+  }
+}
+
+double Corpus::validation_bytes(const std::vector<data::Span>& row) const {
+  const TokenFile& file = validation_file_ ? *validation_file_ : *training_file_;
+  double bytes = 0;
+  for (const data::Span& span : row) {
+    for (std::int64_t d = span.document; d < file.documents() && file.document_begin(d) < span.end;
+         ++d) {
+      const std::int64_t begin = file.document_begin(d);
+      const std::int64_t end = file.document_begin(d + 1);
+      if (file.document_bytes(d) < 0) return -1;
+      if (end == begin) continue;
+      const std::int64_t covered = std::min(end, span.end) - std::max(begin, span.begin);
+      bytes += static_cast<double>(file.document_bytes(d)) * static_cast<double>(covered) /
+               static_cast<double>(end - begin);
+    }
+  }
+  return bytes;
+}
+
+std::string Corpus::fingerprint() const {
+  return fmt::format(
+      "{} tokens in {} documents, tokenizer {}", training_file_->tokens(),
+      training_file_->documents(),
+      training_file_->tokenizer_hash().empty() ? "unknown" : training_file_->tokenizer_hash());
+}
+
+}  // namespace longspan::train

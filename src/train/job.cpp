@@ -1,0 +1,422 @@
+#include "longspan/train/job.h"
+
+#include <fmt/format.h>
+
+#include <cstddef>
+#include <nlohmann/json.hpp>
+
+#include "longspan/base/declarations.h"
+#include "longspan/base/error.h"
+#include "longspan/base/json.h"
+
+namespace longspan::train {
+namespace {
+
+using base::Declarations;
+using base::InputError;
+
+constexpr std::size_t kMaxJobBytes = std::size_t{1} << 20U;
+// Tokens of a row and ids are 32-bit; so is the step in the address of a random number.
+constexpr double kMaxInt32 = 2147483647;
+constexpr double kMaxSteps = 4294967295;
+// Far beyond any model, and small enough that products of two sizes do not overflow.
+constexpr double kMaxWidth = 16777216;
+constexpr double kMaxCount = 65536;
+constexpr double kMaxTokens = 1e12;
+
+void declare_run(Job::Run& run, Declarations& keys) {
+  keys.section("run", "What the run is called, where it writes, what it runs on.");
+  keys.text("run.name", run.name, "Name of the run, shown with its progress and curves.")
+      .at_least(1)
+      .known_elsewhere_as({"run_name", "project", "title"});
+  keys.path("run.output_dir", run.output_dir,
+            "Run directory, created if need be: resolved job, metrics, checkpoints.")
+      .required()
+      .at_least(1)
+      .known_elsewhere_as({"out_dir", "save_dir", "output"});
+  keys.integer("run.seed", run.seed,
+               "Seed of everything random: initial weights, order of documents, split.")
+      .known_elsewhere_as({"random_seed", "rng_seed"});
+  keys.choice("run.device", run.device, {{"cpu", "the processor"}}, "What computes.");
+  keys.integer("run.threads", run.threads, "Threads of each rank.")
+      .at_least(1)
+      .at_most(kMaxCount)
+      .automatic("the machine's cores divided by the ranks on it")
+      .known_elsewhere_as({"num_threads", "omp_num_threads"});
+}
+
+void declare_model_sizes(model::LlamaConfig& model, Declarations& keys) {
+  keys.integer("model.vocab_size", model.vocab_size,
+               "Token ids the model knows; at least as many as the tokenizer has.")
+      .required()
+      .at_least(1)
+      .at_most(kMaxInt32)
+      .known_elsewhere_as({"n_vocab", "padded_vocab_size"});
+  keys.integer("model.hidden_size", model.hidden_size, "Width of the residual stream.")
+      .required()
+      .at_least(1)
+      .at_most(kMaxWidth)
+      .known_elsewhere_as({"n_embd", "d_model", "dim", "embedding_size"});
+  keys.integer("model.intermediate_size", model.intermediate_size,
+               "Width of the gated MLP (SwiGLU) between its projections.")
+      .required()
+      .at_least(1)
+      .at_most(kMaxWidth)
+      .known_elsewhere_as({"ffn_hidden_size", "d_ff", "n_inner", "mlp_size"});
+  keys.integer("model.num_hidden_layers", model.num_hidden_layers, "Blocks.")
+      .required()
+      .at_least(1)
+      .at_most(kMaxCount)
+      .known_elsewhere_as({"n_layer", "n_layers", "num_layers", "layers", "depth"});
+  keys.integer("model.num_attention_heads", model.num_attention_heads, "Query heads.")
+      .required()
+      .at_least(1)
+      .at_most(kMaxCount)
+      .known_elsewhere_as({"n_head", "n_heads", "num_heads", "heads"});
+  keys.integer("model.num_key_value_heads", model.num_key_value_heads,
+               "Key and value heads; they divide the query heads, which share them.")
+      .at_least(1)
+      .at_most(kMaxCount)
+      .may_be_absent("as many as num_attention_heads")
+      .known_elsewhere_as({"n_kv_head", "n_kv_heads", "num_kv_heads", "num_query_groups"});
+  keys.integer("model.head_dim", model.head_dim, "Width of one head; even.")
+      .at_least(1)
+      .at_most(kMaxCount)
+      .may_be_absent("hidden_size / num_attention_heads")
+      .known_elsewhere_as({"head_size", "kv_channels"});
+}
+
+void declare_model(Job& job, Declarations& keys) {
+  model::LlamaConfig& model = job.model;
+  keys.section("model", "The model, with the names of Hugging Face's config.json.");
+  keys.choice("model.model_type", job.model_type,
+              {{"llama", "RMSNorm, rotary positions, grouped-query attention, SwiGLU"}},
+              "Family of the model.")
+      .known_elsewhere_as({"architecture", "architectures", "family"});
+  declare_model_sizes(model, keys);
+  keys.integer("model.max_position_embeddings", model.max_position_embeddings,
+               "Longest sequence the model is made for.")
+      .at_least(1)
+      .at_most(kMaxInt32)
+      .unit("tokens")
+      .known_elsewhere_as({"n_positions", "n_ctx", "max_seq_len", "max_sequence_length"});
+  keys.real("model.rms_norm_eps", model.rms_norm_eps, "Added to the mean square in RMSNorm.")
+      .above(0)
+      .known_elsewhere_as({"norm_eps", "norm_epsilon", "layer_norm_eps", "layernorm_epsilon"});
+  keys.real("model.rope_theta", model.rope_theta, "Base of the rotary frequencies.")
+      .above(0)
+      .known_elsewhere_as({"rope_base", "rotary_base"});
+  keys.boolean("model.tie_word_embeddings", model.tie_word_embeddings,
+               "Whether the head uses the embedding's weights.")
+      .known_elsewhere_as({"tie_embeddings", "tied", "weight_tying"});
+  keys.real("model.initializer_range", model.initializer_range,
+            "Standard deviation of the initial weights.")
+      .above(0)
+      .known_elsewhere_as({"init_std", "init_method_std"});
+}
+
+void declare_data(Job::Data& data, Declarations& keys) {
+  keys.section("data", "Token files, made by `longspan tokenize`, and how they become rows.");
+  keys.paths("data.train", data.train, "Token files to train on.")
+      .required()
+      .at_least(1)
+      .known_elsewhere_as({"train_data", "train_files", "dataset", "data_path"});
+  keys.paths("data.validation", data.validation,
+             "Token files to validate on; or give validation_fraction.")
+      .known_elsewhere_as({"valid", "eval", "test", "validation_data"});
+  keys.real("data.validation_fraction", data.validation_fraction,
+            "Part of the training documents held out for validation, by a hash of seed and "
+            "document.")
+      .at_least(0)
+      .below(1)
+      .known_elsewhere_as({"val_split", "validation_split"});
+  keys.path("data.tokenizer", data.tokenizer,
+            "Tokenizer the token files must have been made with, put into checkpoints and used "
+            "for bits per byte: a sentencepiece .model file or a directory. Empty: none.",
+            {{"bytes", "one id a byte"}})
+      .known_elsewhere_as({"tokenizer_path", "tokenizer_file"});
+  keys.choice(
+      "data.packing", data.packing,
+      {{"packed", "whole documents share a row (longer ones are split), without attention across"},
+       {"streamed", "all documents as one stream cut into rows, attention across them"}},
+      "How documents fill the rows of micro_batch_tokens.");
+  keys.boolean("data.shuffle", data.shuffle,
+               "Whether each epoch has an order of its own; false: the order of the files.");
+}
+
+void declare_optimizer(Job::Optimizer& optimizer, Declarations& keys) {
+  keys.section("optimizer", "How gradients change the weights.");
+  keys.choice("optimizer.name", optimizer.name, {{"adamw", "Adam with decoupled weight decay"}},
+              "Which optimizer.");
+  keys.real("optimizer.learning_rate", optimizer.learning_rate,
+            "Peak learning rate, which the schedule scales.")
+      .required()
+      .above(0)
+      .known_elsewhere_as({"lr", "max_lr", "peak_lr", "step_size"});
+  keys.real("optimizer.beta1", optimizer.beta1, "Decay of the mean of gradients, per step.")
+      .at_least(0)
+      .below(1)
+      .known_elsewhere_as({"betas", "adam_beta1", "momentum"});
+  keys.real("optimizer.beta2", optimizer.beta2, "Decay of the mean of squares, per step.")
+      .at_least(0)
+      .below(1)
+      .known_elsewhere_as({"adam_beta2"});
+  keys.real("optimizer.epsilon", optimizer.epsilon, "Added to the root of the mean of squares.")
+      .above(0)
+      .known_elsewhere_as({"eps", "adam_eps", "adam_epsilon"});
+  keys.real("optimizer.weight_decay", optimizer.weight_decay,
+            "Part of each weight that goes per step, times the learning rate.")
+      .at_least(0)
+      .known_elsewhere_as({"wd", "decay"});
+  keys.boolean("optimizer.decay_norms_and_embeddings", optimizer.decay_norms_and_embeddings,
+               "Whether weight_decay concerns norms and embeddings, too.");
+  keys.real("optimizer.max_grad_norm", optimizer.max_grad_norm,
+            "Gradients of a larger global norm are scaled down to it; 0: never.")
+      .at_least(0)
+      .known_elsewhere_as({"grad_clip", "clip_grad", "clip_grad_norm", "gradient_clipping"});
+}
+
+void declare_schedule(Job::Schedule& schedule, Declarations& keys) {
+  keys.section("schedule", "The learning rate over the steps.");
+  keys.choice("schedule.name", schedule.name,
+              {{"constant", "at the peak after the warm-up"},
+               {"linear", "down in a line until the last step"},
+               {"cosine", "down in half a cosine until the last step"},
+               {"wsd", "at the peak, and down in a line over the last decay_steps"}},
+              "Shape after the warm-up.")
+      .known_elsewhere_as({"lr_schedule", "lr_scheduler_type", "lr_decay_style", "scheduler"});
+  keys.integer("schedule.warmup_steps", schedule.warmup_steps,
+               "Steps over which the rate rises to its peak in a line.")
+      .at_least(0)
+      .at_most(kMaxSteps)
+      .unit("steps")
+      .known_elsewhere_as({"warmup_iters", "num_warmup_steps", "lr_warmup_iters"});
+  keys.integer("schedule.decay_steps", schedule.decay_steps,
+               "Steps of the decay of \"wsd\", which needs it; 0 with every other schedule.")
+      .at_least(0)
+      .at_most(kMaxSteps)
+      .unit("steps")
+      .known_elsewhere_as({"cooldown_steps", "wsd_decay_steps"});
+  keys.real("schedule.min_ratio", schedule.min_ratio,
+            "Rate of the last step as a part of the peak; not for \"constant\".")
+      .at_least(0)
+      .at_most(1)
+      .known_elsewhere_as({"min_lr", "min_lr_ratio", "final_ratio"});
+}
+
+void declare_training(Job::Training& training, Declarations& keys) {
+  keys.section("training", "How long, in what portions, how precisely.");
+  keys.integer("training.steps", training.steps, "Steps of the optimizer in all.")
+      .required()
+      .at_least(1)
+      .at_most(kMaxSteps)
+      .unit("steps")
+      .known_elsewhere_as({"max_steps", "num_steps", "train_iters", "max_iters", "iterations"});
+  keys.integer("training.tokens_per_step", training.tokens_per_step,
+               "Tokens of one step over all ranks: a multiple of micro_batch_tokens.")
+      .required()
+      .at_least(1)
+      .at_most(kMaxTokens)
+      .unit("tokens")
+      .known_elsewhere_as({"batch_size", "global_batch_size", "train_batch_size", "batch_tokens"});
+  keys.integer("training.micro_batch_tokens", training.micro_batch_tokens,
+               "Tokens of one row, which a rank runs forward and backward at once.")
+      .required()
+      .at_least(1)
+      .at_most(kMaxInt32)
+      .unit("tokens")
+      .known_elsewhere_as({"micro_batch_size", "seq_len", "seq_length", "sequence_length",
+                           "context_length", "block_size"});
+  keys.choice("training.precision", training.precision,
+              {{"fp32", "everything in 32 bits"},
+               {"bf16",
+                "weights and activations in bfloat16; sums, gradients, optimizer state and master "
+                "weights in 32 bits"},
+               {"fp64", "for checking; slow"}},
+              "Numbers that are computed with.")
+      .known_elsewhere_as({"dtype", "torch_dtype", "mixed_precision"});
+  keys.integer("training.validation_every", training.validation_every,
+               "Steps between validations; 0: only at the end, if there is data for it.")
+      .at_least(0)
+      .at_most(kMaxSteps)
+      .unit("steps")
+      .known_elsewhere_as({"eval_every", "eval_interval", "eval_steps", "val_every"});
+  keys.integer("training.validation_tokens", training.validation_tokens,
+               "At most so many tokens in a validation; 0: all there are.")
+      .at_least(0)
+      .at_most(kMaxTokens)
+      .unit("tokens")
+      .known_elsewhere_as({"eval_tokens", "eval_iters"});
+  keys.integer("training.max_skipped_steps", training.max_skipped_steps,
+               "Steps whose gradients are not finite are skipped; the run stops after more than "
+               "this many in a row.")
+      .at_least(0)
+      .at_most(kMaxSteps)
+      .unit("steps");
+}
+
+void declare_machine(Job& job, Declarations& keys) {
+  keys.section("memory", "What the run may take of the machine.");
+  keys.size("memory.limit", job.memory.limit, "Most memory of one rank's device.")
+      .at_least(1)
+      .automatic("the machine's memory divided by the ranks on it")
+      .known_elsewhere_as({"max_memory", "memory_limit"});
+  keys.section("parallel", "How the work is divided among ranks.");
+  keys.integer("parallel.data", job.parallel.data,
+               "Ranks that share the rows of a step; the run must be launched with as many.")
+      .at_least(1)
+      .at_most(kMaxInt32)
+      .automatic("as many as were launched")
+      .known_elsewhere_as({"dp", "dp_size", "data_parallel", "data_parallel_size"});
+}
+
+void declare_records(Job& job, Declarations& keys) {
+  keys.section("checkpoint", "Saving and going on.");
+  keys.integer("checkpoint.every", job.checkpoint.every,
+               "Steps between checkpoints; 0: only at the end.")
+      .at_least(0)
+      .at_most(kMaxSteps)
+      .unit("steps")
+      .known_elsewhere_as({"save_every", "save_interval", "save_steps"});
+  keys.integer("checkpoint.keep_last", job.checkpoint.keep_last,
+               "Checkpoints that are kept, the newest; 0: all.")
+      .at_least(0)
+      .at_most(kMaxSteps)
+      .known_elsewhere_as({"save_total_limit", "max_to_keep", "keep"});
+  keys.path("checkpoint.resume", job.checkpoint.resume,
+            "What to go on from; a path is a checkpoint's directory.",
+            {{"auto", "the newest checkpoint in the run directory, if there is one"},
+             {"never", "nothing, a new run"}})
+      .at_least(1)
+      .known_elsewhere_as({"resume_from", "resume_from_checkpoint", "load"});
+  keys.section("logging", "What a run shows.");
+  keys.integer("logging.every", job.logging.every, "Steps between lines of progress.")
+      .at_least(1)
+      .at_most(kMaxSteps)
+      .unit("steps")
+      .known_elsewhere_as({"log_every", "log_interval", "logging_steps"});
+  keys.boolean("logging.tensorboard", job.logging.tensorboard,
+               "Whether TensorBoard event files are written into the run directory.");
+  keys.real("logging.peak_tflops", job.logging.peak_tflops,
+            "Peak of one rank's device, for model FLOPs utilisation.")
+      .above(0)
+      .unit("TFLOP/s")
+      .automatic("the rate of a large matrix multiplication, measured at the start");
+}
+
+void check_batch(const Job& job) {
+  const Job::Training& training = job.training;
+  if (training.tokens_per_step % training.micro_batch_tokens != 0) {
+    throw InputError(
+        fmt::format("training.tokens_per_step is {}; legal: a multiple of "
+                    "training.micro_batch_tokens, which is {}",
+                    training.tokens_per_step, training.micro_batch_tokens));
+  }
+  // A row may hold one document, and a streamed row is one: positions reach to its end.
+  if (training.micro_batch_tokens > job.model.max_position_embeddings) {
+    throw InputError(
+        fmt::format("training.micro_batch_tokens is {}; legal: at most "
+                    "model.max_position_embeddings, which is {}",
+                    training.micro_batch_tokens, job.model.max_position_embeddings));
+  }
+}
+
+void check_schedule(const Job& job) {
+  const Job::Schedule& schedule = job.schedule;
+  const bool is_wsd = schedule.name == "wsd";
+  if (is_wsd && schedule.decay_steps == 0) {
+    throw InputError("schedule.decay_steps is 0; schedule.name \"wsd\" needs at least 1");
+  }
+  if (!is_wsd && schedule.decay_steps != 0) {
+    throw InputError(
+        fmt::format("schedule.decay_steps is {}, but schedule.name is \"{}\" and only \"wsd\" has "
+                    "a decay of its own; leave it out",
+                    schedule.decay_steps, schedule.name));
+  }
+  if (schedule.name == "constant" && schedule.min_ratio != Job::Schedule{}.min_ratio) {
+    throw InputError(
+        fmt::format("schedule.min_ratio is {}, but schedule.name \"constant\" never falls; leave "
+                    "it out",
+                    schedule.min_ratio));
+  }
+  if (schedule.warmup_steps + schedule.decay_steps > job.training.steps) {
+    throw InputError(
+        fmt::format("schedule.warmup_steps ({}) and schedule.decay_steps ({}) are more than "
+                    "training.steps, which is {}",
+                    schedule.warmup_steps, schedule.decay_steps, job.training.steps));
+  }
+}
+
+void check_validation(const Job& job) {
+  const bool is_split = job.data.validation_fraction > 0;
+  const bool has_files = !job.data.validation.empty();
+  if (is_split && has_files) {
+    throw InputError(
+        fmt::format("data.validation and data.validation_fraction ({}) are both given; keep one",
+                    job.data.validation_fraction));
+  }
+  if (is_split || has_files) return;
+  const auto needs_data = [](const char* key, std::int64_t value) {
+    if (value == 0) return;
+    throw InputError(
+        fmt::format("{} is {}, but there is nothing to validate on; give data.validation or "
+                    "data.validation_fraction",
+                    key, value));
+  };
+  needs_data("training.validation_every", job.training.validation_every);
+  needs_data("training.validation_tokens", job.training.validation_tokens);
+}
+
+std::string describe(std::string (Declarations::*text)() const) {
+  Job job;
+  Declarations declarations("Longspan job file",
+                            "What to train, on what, how, and where to write it.");
+  declare(job, declarations);
+  return (declarations.*text)();
+}
+
+}  // namespace
+
+void declare(Job& job, Declarations& declarations) {
+  declare_run(job.run, declarations);
+  declare_model(job, declarations);
+  declare_data(job.data, declarations);
+  declare_optimizer(job.optimizer, declarations);
+  declare_schedule(job.schedule, declarations);
+  declare_training(job.training, declarations);
+  declare_machine(job, declarations);
+  declare_records(job, declarations);
+}
+
+Job read_job(const std::string& path, const std::vector<std::string>& overrides) {
+  Job job;
+  Declarations declarations("Longspan job file", "");
+  declare(job, declarations);
+  declarations.read(base::read_json(path, kMaxJobBytes), path, overrides);
+  try {
+    check(job);
+  } catch (const InputError& error) {
+    throw InputError(fmt::format("{}: {}", path, error.what()));
+  }
+  return job;
+}
+
+void check(Job& job) {
+  job.model.resolve("model");
+  check_batch(job);
+  check_schedule(job);
+  check_validation(job);
+}
+
+std::string to_json(const Job& job) {
+  Job copy = job;
+  Declarations declarations("Longspan job file", "");
+  declare(copy, declarations);
+  return declarations.to_json();
+}
+
+std::string job_schema() { return describe(&Declarations::schema); }
+std::string job_help() { return describe(&Declarations::help); }
+std::string job_markdown() { return describe(&Declarations::markdown); }
+
+}  // namespace longspan::train

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+namespace longspan::train {
+
+/// The directory of a run, held by one job at a time: a lock that the system takes back when the
+/// process ends, however it ends.
+class RunDirectory {
+ public:
+  /// Creates it where needed, checks that it can be written, and locks it. Throws InputError when
+  /// another job holds it.
+  explicit RunDirectory(std::filesystem::path path);
+  ~RunDirectory();
+  RunDirectory(const RunDirectory&) = delete;
+  RunDirectory& operator=(const RunDirectory&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
+  /// Throws InputError when fewer than `bytes` are free where the run writes.
+  void check_free_space(std::uint64_t bytes) const;
+
+ private:
+  std::filesystem::path path_;
+  int lock_ = -1;
+};
+
+}  // namespace longspan::train

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <numeric>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "longspan/base/error.h"
+#include "longspan/checkpoint/safetensors.h"
+
+namespace longspan::checkpoint::test {
+
+/// A fresh directory, removed at the end.
+class TempDirectory {
+ public:
+  TempDirectory() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "longspan-XXXXXX").string();
+    if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
+    path_ = pattern;
+  }
+  ~TempDirectory() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TempDirectory(const TempDirectory&) = delete;
+  TempDirectory& operator=(const TempDirectory&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+inline void write_bytes(const std::filesystem::path& path, const std::string& bytes) {
+  std::ofstream(path, std::ios::binary) << bytes;
+}
+
+inline std::string read_bytes(const std::filesystem::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path, std::ios::binary).rdbuf();
+  return text.str();
+}
+
+/// The message of the longspan error that `action` throws; empty when it throws none.
+inline std::string message_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const base::Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+/// Bytes that depend on the name and a salt, so that tensors and steps differ.
+inline std::string pattern_bytes(const std::string& name, std::uint64_t count, std::uint64_t salt) {
+  std::uint64_t state = std::hash<std::string>()(name) ^ (salt * 0x9e3779b97f4a7c15U);
+  std::string bytes(count, '\0');
+  for (char& byte : bytes) {
+    state = state * 6364136223846793005U + 1442695040888963407U;
+    byte = static_cast<char>(state >> 56U);
+  }
+  return bytes;
+}
+
+inline TensorSource pattern_tensor(const std::string& name, base::DType dtype,
+                                   std::vector<std::int64_t> shape, std::uint64_t salt) {
+  TensorInfo info{name, dtype, std::move(shape)};
+  std::string bytes = pattern_bytes(name, info.bytes(), salt);
+  return {std::move(info),
+          [bytes = std::move(bytes)](std::uint64_t first, std::uint64_t count, void* out) {
+            std::memcpy(out, bytes.data() + first, count);
+          }};
+}
+
+}  // namespace longspan::checkpoint::test

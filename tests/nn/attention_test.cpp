@@ -1,0 +1,90 @@
+#include "longspan/nn/attention.h"
+
+#include <catch2/catch.hpp>
+
+#include "tests/nn/layer_bench.h"
+
+namespace longspan::nn {
+namespace {
+
+using backend::Index;
+using backend::Tensor;
+using test::LayerBench;
+
+void check_backward(const AttentionSizes& sizes, const std::vector<std::int32_t>& lengths) {
+  LayerBench bench;
+  ParameterSet set;
+  const Attention attention(set, "self_attn.", sizes);
+  bench.fill(set);
+  const Index tokens = bench.pass(lengths).tokens();
+  const Tensor x = bench.random({tokens, sizes.hidden});
+  const Tensor cotangent = bench.random({tokens, sizes.hidden});
+  const Tensor out = bench.empty({tokens, sizes.hidden});
+  const auto loss = [&] {
+    Pass pass = bench.pass(lengths, sizes.head_dim, Pass::Keep::kNothing);
+    attention.forward(out, x, pass);
+    return test::dot(out, cotangent);
+  };
+  loss();
+
+  Pass pass = bench.pass(lengths, sizes.head_dim);
+  const Tensor in_place = bench.empty({tokens, sizes.hidden});
+  bench.backend().copy(in_place, x);
+  attention.forward(in_place, in_place, pass);
+  CHECK(LayerBench::values(in_place) == LayerBench::values(out));
+  CHECK(pass.slots() == 3);
+
+  bench.backend().copy(in_place, x);
+  attention.backward(in_place, cotangent, in_place, pass);
+  CHECK(pass.slots() == 0);
+  test::check_gradient("x", x, LayerBench::values(in_place), loss);
+  test::check_parameter_gradients(set, loss);
+}
+
+TEST_CASE("attention: its backward matches finite differences") {
+  SECTION("grouped queries, packed documents, one of them empty") {
+    check_backward({.hidden = 6, .heads = 4, .kv_heads = 2, .head_dim = 4}, {3, 1, 0, 4});
+  }
+  SECTION("as many key-value heads as heads, narrower than the stream") {
+    check_backward({.hidden = 10, .heads = 2, .kv_heads = 2, .head_dim = 2}, {6});
+  }
+}
+
+TEST_CASE("attention: names are Hugging Face's; q, k and v make one matrix") {
+  ParameterSet set;
+  const Attention attention(set, "self_attn.",
+                            {.hidden = 6, .heads = 4, .kv_heads = 2, .head_dim = 4});
+  const char* names[] = {"q_proj", "k_proj", "v_proj", "o_proj"};
+  for (int i = 0; i < 4; ++i) {
+    CHECK(set.at(i).name == "self_attn." + std::string(names[i]) + ".weight");
+  }
+  CHECK(set.at(1).offset == 16 * 6);
+  CHECK(set.at(3).shape == backend::Shape{6, 16});
+}
+
+TEST_CASE("attention: a document continued from a cache equals the whole document") {
+  LayerBench bench;
+  ParameterSet set;
+  const Attention attention(set, "", {.hidden = 6, .heads = 4, .kv_heads = 2, .head_dim = 4});
+  bench.fill(set);
+  const Tensor x = bench.random({9, 6});
+  const Tensor whole = bench.empty({9, 6});
+  Pass pass = bench.pass({9}, 4, Pass::Keep::kNothing);
+  attention.forward(whole, x, pass);
+
+  AttentionCache cache{bench.empty({9, 2, 4}), bench.empty({9, 2, 4}), 0};
+  const Tensor parts = bench.empty({9, 6});
+  for (const Index count : {4, 1, 3, 1}) {
+    const Index begin = cache.length;
+    Pass part = bench.pass({static_cast<std::int32_t>(count)}, 4, Pass::Keep::kNothing,
+                           static_cast<std::int32_t>(begin));
+    attention.forward(parts.rows(begin, begin + count), x.rows(begin, begin + count), part, &cache);
+    cache.length += count;
+  }
+  for (Index i = 0; i < whole.elements(); ++i) {
+    CHECK(parts.data<double>()[i] == Approx(whole.data<double>()[i]).epsilon(1e-11));
+  }
+}
+
+}  // namespace
+}  // namespace longspan::nn

@@ -1,0 +1,110 @@
+#include "tests/nn/layer_bench.h"
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cmath>
+
+namespace longspan::nn::test {
+
+using backend::Index;
+using backend::MemoryTag;
+using backend::Shape;
+using backend::Tensor;
+using base::DType;
+
+LayerBench::LayerBench() : backend_(backend::make_cpu_backend(std::size_t{64} << 20U)) {}
+
+Tensor LayerBench::random(const Shape& shape) {
+  const Tensor tensor = empty(shape);
+  const base::RandomStream stream(7, base::Purpose::kTest, 0, ++stream_);
+  backend_->random_normal(tensor, stream, 1.0, 0);
+  return tensor;
+}
+
+Tensor LayerBench::empty(const Shape& shape) const {
+  return backend_->allocate(shape, DType::kFloat64, MemoryTag::kWorkspace);
+}
+
+Tensor LayerBench::ids(const std::vector<std::int32_t>& values) const {
+  const Tensor tensor =
+      backend_->allocate({static_cast<Index>(values.size())}, DType::kInt32, MemoryTag::kWorkspace);
+  backend_->copy_from_host(tensor, values.data(), tensor.bytes());
+  return tensor;
+}
+
+std::vector<double> LayerBench::values(const Tensor& tensor) {
+  const double* data = tensor.data<double>();
+  return {data, data + tensor.elements()};
+}
+
+void LayerBench::assign(const Tensor& tensor, const std::vector<double>& values) {
+  std::copy(values.begin(), values.end(), tensor.data<double>());
+}
+
+void LayerBench::fill(ParameterSet& parameters) {
+  parameters.allocate(*backend_, DType::kFloat64);
+  for (const Parameter& parameter : parameters.parameters()) {
+    const bool is_norm = parameter.kind == ParameterKind::kNorm;
+    std::vector<double> values = LayerBench::values(random(parameter.shape));
+    for (double& value : values) value = (is_norm ? 1.0 : 0.0) + 0.5 * value;
+    assign(parameter.weight, values);
+  }
+}
+
+Pass LayerBench::pass(const std::vector<std::int32_t>& lengths, Index head_dim, Pass::Keep keep,
+                      std::int32_t first_position) const {
+  backend::CuSeqlens cu_seqlens{0};
+  std::vector<std::int32_t> positions;
+  for (const std::int32_t length : lengths) {
+    cu_seqlens.push_back(cu_seqlens.back() + length);
+    for (std::int32_t i = 0; i < length; ++i) positions.push_back(first_position + i);
+  }
+  Pass pass(*backend_, DType::kFloat64, cu_seqlens, ids(positions), keep);
+  std::vector<double> frequencies;
+  for (Index i = 0; i < head_dim; i += 2) {
+    frequencies.push_back(std::pow(100.0, -static_cast<double>(i) / static_cast<double>(head_dim)));
+  }
+  const Tensor table = empty({pass.tokens(), head_dim});
+  backend_->rope_table(table, pass.positions(), frequencies);
+  pass.set_rope_table(table);
+  return pass;
+}
+
+double dot(const Tensor& a, const Tensor& b) {
+  double total = 0.0;
+  for (Index i = 0; i < a.elements(); ++i) total += a.data<double>()[i] * b.data<double>()[i];
+  return total;
+}
+
+void check_gradient(const std::string& what, const Tensor& point,
+                    const std::vector<double>& gradient, const std::function<double()>& loss) {
+  // Truncation is of the order of the step's square, cancellation of 1e-16 / step: both near 1e-10
+  // for values of order 1.
+  constexpr double kStep = 1e-5;
+  constexpr double kTolerance = 1e-7;
+  double largest = 0.0;
+  for (const double value : gradient) largest = std::max(largest, std::abs(value));
+  REQUIRE(gradient.size() == static_cast<std::size_t>(point.elements()));
+  REQUIRE(largest > 0.0);
+  double* data = point.data<double>();
+  for (std::size_t i = 0; i < gradient.size(); ++i) {
+    const double before = data[i];
+    data[i] = before + kStep;
+    const double above = loss();
+    data[i] = before - kStep;
+    const double below = loss();
+    data[i] = before;
+    const double difference = (above - below) / (2.0 * kStep);
+    INFO(what << ", element " << i);
+    CHECK(std::abs(gradient[i] - difference) <= kTolerance * (1.0 + largest));
+  }
+}
+
+void check_parameter_gradients(const ParameterSet& parameters,
+                               const std::function<double()>& loss) {
+  for (const Parameter& parameter : parameters.parameters()) {
+    check_gradient(parameter.name, parameter.weight, LayerBench::values(parameter.gradient), loss);
+  }
+}
+
+}  // namespace longspan::nn::test

@@ -1,0 +1,59 @@
+#include "longspan/nn/linear.h"
+
+#include <catch2/catch.hpp>
+
+#include "tests/nn/layer_bench.h"
+
+namespace longspan::nn {
+namespace {
+
+using backend::Tensor;
+using test::LayerBench;
+
+TEST_CASE("linear: parts lie side by side, and its backward matches finite differences") {
+  LayerBench bench;
+  ParameterSet set;
+  const Linear linear(set, {{"q", 4}, {"k", 2}}, 3);
+  bench.fill(set);
+  Pass pass = bench.pass({5});
+  const Tensor x = bench.random({5, 3});
+  const Tensor cotangent = bench.random({5, 6});
+  const Tensor out = bench.empty({5, 6});
+  const auto loss = [&] {
+    linear.forward(out, x, pass);
+    return test::dot(out, cotangent);
+  };
+
+  loss();
+  double expected = 0.0;  // token 1, second row of k
+  for (int i = 0; i < 3; ++i) {
+    expected += x.data<double>()[3 + i] * set.at(1).weight.data<double>()[3 + i];
+  }
+  CHECK(out.data<double>()[1 * 6 + 5] == Approx(expected).epsilon(1e-12));
+
+  const Tensor dx = bench.empty({5, 3});
+  linear.backward(dx, cotangent, x, pass);
+  test::check_gradient("x", x, LayerBench::values(dx), loss);
+  test::check_parameter_gradients(set, loss);
+  CHECK(pass.slots() == 0);
+}
+
+TEST_CASE("linear: parameter gradients add up; dx may replace x") {
+  LayerBench bench;
+  ParameterSet set;
+  const Linear linear(set, {{"w", 4}}, 3);
+  bench.fill(set);
+  Pass pass = bench.pass({5});
+  const Tensor x = bench.random({5, 3});
+  const Tensor dy = bench.random({5, 4});
+  const Tensor dx = bench.empty({5, 3});
+  linear.backward(dx, dy, x, pass);
+  const std::vector<double> once = LayerBench::values(set.gradients());
+  linear.backward(x, dy, x, pass);
+  const std::vector<double> twice = LayerBench::values(set.gradients());
+  for (std::size_t i = 0; i < once.size(); ++i) CHECK(twice[i] == Approx(2.0 * once[i]));
+  CHECK(LayerBench::values(x) == LayerBench::values(dx));
+}
+
+}  // namespace
+}  // namespace longspan::nn

@@ -1,0 +1,109 @@
+#include "longspan/optim/adamw.h"
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <vector>
+
+using namespace longspan;
+using backend::Index;
+using base::DType;
+
+namespace {
+
+/// Three parameters, one of each kind; gradients as given by the test.
+struct Fixture {
+  explicit Fixture(DType dtype, optim::AdamWConfig config = {})
+      : backend(backend::make_cpu_backend(std::size_t{1} << 24U)) {
+    matrix = parameters.declare("matrix", {3, 5}, nn::ParameterKind::kMatrix);
+    norm = parameters.declare("norm", {7}, nn::ParameterKind::kNorm);
+    embedding = parameters.declare("embedding", {2, 3}, nn::ParameterKind::kEmbedding);
+    parameters.allocate(*backend, dtype);
+    parameters.initialise(*backend, 3, 0.5);
+    optimizer.emplace_back(config, parameters, *backend);
+  }
+
+  optim::AdamW& adamw() { return optimizer.front(); }
+
+  std::unique_ptr<backend::Backend> backend;
+  nn::ParameterSet parameters;
+  std::vector<optim::AdamW> optimizer;
+  int matrix = 0, norm = 0, embedding = 0;
+};
+
+}  // namespace
+
+TEST_CASE("AdamW follows its formula for several steps", "[adamw]") {
+  optim::AdamWConfig config;
+  config.weight_decay = 0.3;
+  Fixture f(DType::kFloat64, config);
+  const double lr = 0.05;
+  const double scale = 0.5;
+  for (const int number : {f.matrix, f.norm, f.embedding}) {
+    const auto& parameter = f.parameters.at(number);
+    const double decay = number == f.matrix ? 0.3 : 0.0;
+    double w = parameter.weight.data<double>()[1];
+    double m = 0;
+    double v = 0;
+    for (int t = 1; t <= 5; ++t) {
+      f.backend->zero(f.parameters.gradients());
+      const double gradient = std::sin(t) + 0.1 * number;
+      parameter.gradient.data<double>()[1] = gradient;
+      if (number == f.matrix) {
+        f.adamw().step(lr, scale);
+      } else {
+        break;
+      }
+      const double g = gradient * scale;
+      m = 0.9F * m + (1 - 0.9F) * g;
+      v = 0.95F * v + (1 - 0.95F) * g * g;
+      const double m_hat = m / (1 - std::pow(0.9F, t));
+      const double v_hat = v / (1 - std::pow(0.95F, t));
+      w -= lr * (m_hat / (std::sqrt(v_hat) + 1e-8) + decay * w);
+      CHECK(parameter.weight.data<double>()[1] == Approx(w).epsilon(1e-6));
+    }
+  }
+  CHECK(f.adamw().updates() == 5);
+}
+
+TEST_CASE("norms and embeddings do not decay unless asked", "[adamw]") {
+  for (const bool asked : {false, true}) {
+    optim::AdamWConfig config;
+    config.weight_decay = 1.0;
+    config.decay_norms_and_embeddings = asked;
+    Fixture f(DType::kFloat32, config);
+    std::vector<float> before;
+    for (const int number : {f.matrix, f.norm, f.embedding}) {
+      before.push_back(f.parameters.at(number).weight.data<float>()[0]);
+    }
+    f.backend->zero(f.parameters.gradients());
+    f.adamw().step(0.25, 1.0);
+    CHECK(f.parameters.at(f.matrix).weight.data<float>()[0] == Approx(0.75F * before[0]));
+    const float kept = asked ? 0.75F : 1.0F;
+    CHECK(f.parameters.at(f.norm).weight.data<float>()[0] == Approx(kept * before[1]));
+    CHECK(f.parameters.at(f.embedding).weight.data<float>()[0] == Approx(kept * before[2]));
+  }
+}
+
+TEST_CASE("bfloat16 weights follow a float32 master", "[adamw]") {
+  optim::AdamWConfig config;
+  config.weight_decay = 0.0;
+  Fixture f(DType::kBFloat16, config);
+  f.backend->fill(f.parameters.gradients(), 1.0);
+  const auto& parameter = f.parameters.at(f.norm);
+  // Steps far below bfloat16's resolution near 1 (2^-8) must add up in the master.
+  for (int step = 0; step < 64; ++step) f.adamw().step(0.0005, 1.0);
+  const float master = f.adamw().master().data<float>()[parameter.offset];
+  CHECK(master == Approx(1.0 - 64 * 0.0005).epsilon(1e-4));
+  CHECK(static_cast<float>(parameter.weight.data<base::BFloat16>()[0]) ==
+        static_cast<float>(base::BFloat16(master)));
+  f.backend->fill(f.parameters.weights(), 0.0);
+  f.adamw().publish_master();
+  CHECK(static_cast<float>(parameter.weight.data<base::BFloat16>()[0]) ==
+        static_cast<float>(base::BFloat16(master)));
+}
+
+TEST_CASE("clipping brings the norm to its limit and leaves less alone", "[adamw]") {
+  CHECK(optim::clip_factor(4.0, 1.0) == Approx(0.25));
+  CHECK(optim::clip_factor(0.5, 1.0) == 1.0);
+  CHECK(optim::clip_factor(100.0, 0.0) == 1.0);
+}
