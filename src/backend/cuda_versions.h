@@ -7,8 +7,6 @@
 // Each is defined twice, in cuda/ and in no_cuda/; CMake takes one of the two files.
 namespace longspan::backend {
 
-inline constexpr const char* kNotBuiltIn = "not built in";
-
 /// CUDA's runtime with the devices found, and cuBLAS.
 std::vector<Component> cuda_components();
 Component cudnn_component();

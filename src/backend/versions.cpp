@@ -2,7 +2,7 @@
 
 #include <omp.h>
 
-#include <dnnl.hpp>
+#include <oneapi/dnnl/dnnl.hpp>
 #include <string>
 #include <utility>
 

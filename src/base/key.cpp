@@ -60,11 +60,15 @@ Json number(double bound) {
   return bound;
 }
 
-std::string alternatives(const std::vector<Key::Word>& words) {
+/// "\"a\", \"b\" or ..." of the words, ending with `last` when that is not empty.
+std::string alternatives(const std::vector<Key::Word>& words, const std::string& last = "") {
+  std::vector<std::string> items;
+  for (const Key::Word& word : words) items.push_back(fmt::format("\"{}\"", word.first));
+  if (!last.empty()) items.push_back(last);
   std::string text;
-  for (std::size_t i = 0; i < words.size(); ++i) {
-    if (i > 0) text += i + 1 == words.size() ? " or " : ", ";
-    text += fmt::format("\"{}\"", words[i].first);
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    if (i > 0) text += i + 1 == items.size() ? " or " : ", ";
+    text += items[i];
   }
   return text;
 }
@@ -181,9 +185,9 @@ std::string Key::range() const {
       return low_ ? "not empty" : "";
     case KeyKind::kPath:
       text = low_ ? "not empty" : "";
-      return words_.empty() ? text : fmt::format("{}, or a path", alternatives(words_));
+      return words_.empty() ? text : alternatives(words_, "a path");
     case KeyKind::kPathList:
-      return low_ ? "with at least one, none empty" : "none empty";
+      return low_ ? "at least one, none empty" : "none empty";
     case KeyKind::kSize:
       text = fmt::format("{}{}in bytes, such as 1048576 or \"1GiB\"", bounds(), low_ ? " " : "");
       break;
@@ -198,8 +202,11 @@ std::string Key::range() const {
 
 std::string Key::legal() const {
   const std::string values = range();
-  if (kind_ == KeyKind::kBool || kind_ == KeyKind::kChoice) return values;
-  return values.empty() ? type() : fmt::format("{} {}", type(), values);
+  if (kind_ == KeyKind::kBool || !words_.empty()) return values;
+  if (values.empty()) return type();
+  const bool is_number =
+      kind_ == KeyKind::kInteger || kind_ == KeyKind::kReal || kind_ == KeyKind::kSize;
+  return fmt::format("{}{} {}", type(), is_number ? "" : ",", values);
 }
 
 std::string Key::meaning() const {
@@ -209,7 +216,6 @@ std::string Key::meaning() const {
   }
   if (!words_.empty()) text += '.';
   if (!auto_meaning_.empty()) text += fmt::format(" \"auto\": {}.", auto_meaning_);
-  if (!absent_meaning_.empty()) text += fmt::format(" Left out: {}.", absent_meaning_);
   return text;
 }
 
@@ -241,7 +247,10 @@ void Key::describe_kind(Json& property) const {
 }
 
 void Key::describe(Json& property) const {
-  property["description"] = unit_.empty() ? meaning() : fmt::format("{} ({})", meaning(), unit_);
+  std::string description = meaning();
+  if (!absent_meaning_.empty()) description += fmt::format(" Left out: {}.", absent_meaning_);
+  if (!unit_.empty()) description += fmt::format(" ({})", unit_);
+  property["description"] = description;
   Json kind = Json::object();
   describe_kind(kind);
   if (kind_ == KeyKind::kSize || !auto_meaning_.empty()) {

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -61,11 +62,13 @@ class ReadDescriptor {
       ::close(value_);
       throw base::InputError(fmt::format("cannot read {}: not a regular file", path_.string()));
     }
+    size_ = static_cast<std::uint64_t>(status.st_size);
   }
   ~ReadDescriptor() { ::close(value_); }
   ReadDescriptor(const ReadDescriptor&) = delete;
   ReadDescriptor& operator=(const ReadDescriptor&) = delete;
 
+  std::uint64_t size() const { return size_; }
   /// Up to `count` bytes; 0 at the end.
   std::size_t read(void* out, std::size_t count) const {
     ssize_t got = 0;
@@ -84,6 +87,7 @@ class ReadDescriptor {
 
   std::filesystem::path path_;
   int value_;
+  std::uint64_t size_ = 0;
 };
 
 void verify_file(const std::filesystem::path& directory, const std::string& name,
@@ -159,7 +163,7 @@ Manifest read_manifest(const std::filesystem::path& step_directory) {
 FileDigest digest_file(const std::filesystem::path& path) {
   const ReadDescriptor file(path);
   base::Xxh3Stream hash;
-  std::vector<std::byte> chunk(kChunkBytes);
+  std::vector<std::byte> chunk(std::clamp<std::uint64_t>(file.size(), 1, kChunkBytes));
   std::uint64_t total = 0;
   while (const std::size_t count = file.read(chunk.data(), chunk.size())) {
     hash.update(chunk.data(), count);

@@ -68,9 +68,10 @@ FileDigest write_stream(const std::filesystem::path& path,
     hash.update(bytes, count);
   };
   put(prefix.data(), prefix.size());
-  std::vector<std::byte> chunk(kChunkBytes);
+  std::vector<std::byte> chunk;
   for (const TensorSource* tensor : order) {
     const std::uint64_t bytes = tensor->info.bytes();
+    if (chunk.size() < bytes) chunk.resize(std::min(kChunkBytes, bytes));
     for (std::uint64_t first = 0; first < bytes; first += kChunkBytes) {
       const std::uint64_t count = std::min(kChunkBytes, bytes - first);
       tensor->read(first, count, chunk.data());

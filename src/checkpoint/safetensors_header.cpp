@@ -318,6 +318,10 @@ Header parse_header(std::string_view json, std::uint64_t data_bytes, const std::
   };
   while (json.ends_with(' ')) json.remove_suffix(1);
   if (!json.starts_with('{')) refuse("the header does not start with '{'");
+  // The parser would take a NUL byte for the end and never look at what follows.
+  if (const auto nul = json.find('\0'); nul != std::string_view::npos) {
+    refuse(fmt::format("the header is not valid JSON near byte {}", nul));
+  }
   if (const auto offset = find_oversized_token(json)) {
     refuse(
         fmt::format("the header holds a string, number or blank of more than {} bytes at byte {}",

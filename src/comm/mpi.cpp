@@ -178,6 +178,21 @@ std::unique_ptr<Communicator> make_world_communicator() {
   return std::make_unique<MpiCommunicator>();
 }
 
+std::string library_version() {
+  std::array<char, MPI_MAX_LIBRARY_VERSION_STRING> text{};
+  int length = 0;
+  MPI_Get_library_version(text.data(), &length);
+  const std::string whole(text.data(), static_cast<std::size_t>(length));
+  return whole.substr(0, whole.find(','));  // the build's host and date follow
+}
+
+int launched_rank() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"}) {
+    if (const char* value = std::getenv(name)) return std::atoi(value);
+  }
+  return 0;
+}
+
 void abort_world(int exit_code) {
   int initialised = 0;
   MPI_Initialized(&initialised);

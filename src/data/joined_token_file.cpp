@@ -20,6 +20,9 @@ class JoinedTokenFile : public TokenFile {
   }
 
   const std::filesystem::path& path() const override { return files_.front()->path(); }
+  const std::filesystem::path& path_of(std::int64_t document) const override {
+    return files_[part_of(first_document_, document)]->path();
+  }
   std::int64_t tokens() const override { return first_token_.back(); }
   std::int64_t documents() const override { return first_document_.back(); }
 

@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <nlohmann/json.hpp>
-#include <unordered_map>
 
 #include "data/parallel.h"
 #include "longspan/base/error.h"
@@ -16,7 +16,8 @@ constexpr char32_t kSpaceMarkCode = 0x2581;
 constexpr std::string_view kSpaceMark = "\xe2\x96\x81";
 constexpr std::string_view kReplacement = "\xef\xbf\xbd";  // U+FFFD: what an unknown id decodes to
 constexpr std::size_t kParallelBytes = std::size_t{1} << 20U;
-constexpr std::size_t kCachedBytes = 32;
+constexpr std::size_t kCachedBytes = 32;  ///< longer words are not remembered
+constexpr std::size_t kGroupBlocks = 8;   ///< blocks that share what is remembered
 
 std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {
   std::string result;
@@ -47,19 +48,27 @@ bool is_word(char letter) {
          (letter >= '0' && letter <= '9');
 }
 
-/// Runs `encode` over blocks, on all cores when there is much of it, and joins the ids in order.
+/// The value of a byte piece, spelled <0x41>; -1 for another spelling.
+int byte_of(std::string_view piece) {
+  if (piece.size() != 6 || !piece.starts_with("<0x") || piece[5] != '>') return -1;
+  int value = -1;
+  const auto end = std::from_chars(piece.data() + 3, piece.data() + 5, value, 16);
+  return end.ptr == piece.data() + 5 ? value : -1;
+}
+
+/// Runs `encode` over the parts of a text, on all cores when it is long, and joins their ids.
 template <typename Encode>
-std::vector<TokenId> encode_blocks(std::size_t bytes, std::size_t blocks, const Encode& encode) {
-  std::vector<std::vector<TokenId>> parts(blocks);
-  parallel_for(static_cast<std::int64_t>(blocks), bytes < kParallelBytes ? 1 : worker_threads(),
-               [&](std::int64_t block) {
-                 encode(static_cast<std::size_t>(block), parts[static_cast<std::size_t>(block)]);
+std::vector<TokenId> encode_parts(std::size_t bytes, std::size_t count, const Encode& encode) {
+  std::vector<std::vector<TokenId>> parts(count);
+  parallel_for(static_cast<std::int64_t>(count), bytes < kParallelBytes ? 1 : worker_threads(),
+               [&](std::int64_t part) {
+                 encode(static_cast<std::size_t>(part), parts[static_cast<std::size_t>(part)]);
                });
-  if (blocks == 1) return std::move(parts[0]);
+  if (count == 1) return std::move(parts[0]);
   std::vector<TokenId> ids;
-  std::size_t count = 0;
-  for (const auto& part : parts) count += part.size();
-  ids.reserve(count);
+  std::size_t tokens = 0;
+  for (const auto& part : parts) tokens += part.size();
+  ids.reserve(tokens);
   for (const auto& part : parts) append(ids, part);
   return ids;
 }
@@ -74,7 +83,7 @@ SentencePieceTokenizer::SentencePieceTokenizer(std::string model, const std::str
     throw base::InputError(fmt::format("cannot load the tokenizer {}: {}", source, error.what()));
   }
   load_processors(source);
-  read_vocabulary();
+  read_vocabulary(source);
 }
 
 void SentencePieceTokenizer::load_processors(const std::string& source) {
@@ -103,7 +112,7 @@ void SentencePieceTokenizer::load_processors(const std::string& source) {
   if (eos_ < 0) refuse("it has no piece that ends a document (</s>)");
 }
 
-void SentencePieceTokenizer::read_vocabulary() {
+void SentencePieceTokenizer::read_vocabulary(const std::string& source) {
   const int size = processor_.GetPieceSize();
   decoded_.resize(static_cast<std::size_t>(size));
   for (int id = 0; id < size; ++id) has_byte_pieces_ = has_byte_pieces_ || processor_.IsByte(id);
@@ -115,10 +124,15 @@ void SentencePieceTokenizer::read_vocabulary() {
     if (processor_.IsControl(id)) continue;
     if (processor_.IsUnknown(id)) {
       bytes = kReplacement;
-    } else if (processor_.IsByte(id)) {  // spelled <0x41>
-      const auto byte = static_cast<unsigned>(std::stoul(piece.substr(3, 2), nullptr, 16));
+    } else if (processor_.IsByte(id)) {
+      const int byte = byte_of(piece);
+      if (byte < 0) {
+        throw base::InputError(fmt::format(
+            "cannot load the tokenizer {}: piece {} is to be a byte but is no <0x00> to <0xFF>",
+            source, id));
+      }
       bytes.assign(1, static_cast<char>(byte));
-      byte_ids_[byte] = id;
+      byte_ids_[static_cast<std::size_t>(byte)] = id;
     } else {
       bytes = replace_all(piece, kSpaceMark, " ");
       cutter_->add_piece(bytes);
@@ -145,15 +159,20 @@ bool SentencePieceTokenizer::is_special(char32_t code) const {
 
 std::vector<TokenId> SentencePieceTokenizer::encode_kept(std::string_view text) const {
   const std::vector<std::size_t> ends = block_ends(text, *cutter_);
-  return encode_blocks(text.size(), ends.size(), [&](std::size_t block, auto& ids) {
-    const std::size_t begin = block == 0 ? 0 : ends[block - 1];
-    encode_block(text.substr(begin, ends[block] - begin), ids);
+  const std::size_t groups = (ends.size() + kGroupBlocks - 1) / kGroupBlocks;
+  return encode_parts(text.size(), groups, [&](std::size_t group, std::vector<TokenId>& ids) {
+    WordCache cache;
+    const std::size_t last = std::min(ends.size(), (group + 1) * kGroupBlocks);
+    for (std::size_t block = group * kGroupBlocks; block < last; ++block) {
+      const std::size_t begin = block == 0 ? 0 : ends[block - 1];
+      encode_block(text.substr(begin, ends[block] - begin), cache, ids);
+    }
   });
 }
 
-void SentencePieceTokenizer::encode_block(std::string_view block, std::vector<TokenId>& ids) const {
+void SentencePieceTokenizer::encode_block(std::string_view block, WordCache& cache,
+                                          std::vector<TokenId>& ids) const {
   // Between two allowed cuts lies about a word; words recur, so most are encoded only once.
-  std::unordered_map<std::string_view, std::vector<TokenId>> cache;
   const auto encode_word = [&](std::string_view word) {
     if (word.size() > kCachedBytes) return append(ids, encode_with(processor_, word));
     auto known = cache.find(word);
@@ -202,7 +221,7 @@ std::vector<TokenId> SentencePieceTokenizer::encode_normalised(std::string_view 
     begin = at_space ? at + 1 : at;
   }
   blocks.push_back(text.substr(begin));
-  return encode_blocks(text.size(), blocks.size(), [&](std::size_t block, auto& ids) {
+  return encode_parts(text.size(), blocks.size(), [&](std::size_t block, auto& ids) {
     ids = encode_with(block == 0 ? processor_ : later_processor_, blocks[block]);
   });
 }

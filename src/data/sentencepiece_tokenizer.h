@@ -5,6 +5,8 @@
 #include <array>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "data/piece_cutter.h"
@@ -35,11 +37,12 @@ class SentencePieceTokenizer final : public Tokenizer {
 
  private:
   using Processor = sentencepiece::SentencePieceProcessor;
+  using WordCache = std::unordered_map<std::string_view, std::vector<TokenId>>;
 
   void load_processors(const std::string& source);
-  void read_vocabulary();
+  void read_vocabulary(const std::string& source);
   std::vector<TokenId> encode_kept(std::string_view text) const;
-  void encode_block(std::string_view block, std::vector<TokenId>& ids) const;
+  void encode_block(std::string_view block, WordCache& cache, std::vector<TokenId>& ids) const;
   void add_special(std::string_view bytes, std::vector<TokenId>& ids) const;
   std::vector<TokenId> encode_normalised(std::string_view text) const;
   bool is_special(char32_t code) const;

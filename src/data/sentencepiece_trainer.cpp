@@ -120,8 +120,11 @@ void train_sentencepiece(const std::vector<std::string>& inputs,
   const auto status = sentencepiece::SentencePieceTrainer::Train(arguments(training.vocab_size),
                                                                  &sentences, &model);
   if (!status.ok()) {
-    throw base::InputError(fmt::format("cannot train a tokenizer of {} ids: {}",
-                                       training.vocab_size, status.ToString()));
+    const std::string what = status.ToString();
+    const std::size_t mark = what.rfind("] ");  // behind the library's file, line and condition
+    throw base::InputError(fmt::format("cannot train a tokenizer of {} ids on {} bytes of text: {}",
+                                       training.vocab_size, source.total_bytes(),
+                                       mark == std::string::npos ? what : what.substr(mark + 2)));
   }
   base::replace_file(output, model);
 }

@@ -227,13 +227,14 @@ void declare_training(Job::Training& training, Declarations& keys) {
       .unit("tokens")
       .known_elsewhere_as({"micro_batch_size", "seq_len", "seq_length", "sequence_length",
                            "context_length", "block_size"});
-  keys.choice("training.precision", training.precision,
-              {{"fp32", "everything in 32 bits"},
-               {"bf16",
-                "weights and activations in bfloat16; sums, gradients, optimizer state and master "
-                "weights in 32 bits"},
-               {"fp64", "for checking; slow"}},
-              "Numbers that are computed with.")
+  keys.choice(
+          "training.precision", training.precision,
+          {{"fp32", "everything in 32 bits"},
+           {"bf16",
+            "weights and activations in bfloat16, all sums, gradients, optimizer state and master "
+            "weights in 32 bits"},
+           {"fp64", "for checking, slow"}},
+          "Numbers that are computed with.")
       .known_elsewhere_as({"dtype", "torch_dtype", "mixed_precision"});
   keys.integer("training.validation_every", training.validation_every,
                "Steps between validations; 0: only at the end, if there is data for it.")
@@ -248,9 +249,9 @@ void declare_training(Job::Training& training, Declarations& keys) {
       .unit("tokens")
       .known_elsewhere_as({"eval_tokens", "eval_iters"});
   keys.integer("training.max_skipped_steps", training.max_skipped_steps,
-               "Steps whose gradients are not finite are skipped; the run stops after more than "
+               "Steps whose gradients are not finite are skipped; the run stops after "
                "this many in a row.")
-      .at_least(0)
+      .at_least(1)
       .at_most(kMaxSteps)
       .unit("steps");
 }

@@ -19,14 +19,12 @@ using base::BFloat16;
 using base::DType;
 
 /// The float dtypes a kernel must serve.
-inline DType every_float() {
-  return GENERATE(DType::kFloat32, DType::kBFloat16, DType::kFloat64);
-}
+inline DType every_float() { return GENERATE(DType::kFloat32, DType::kBFloat16, DType::kFloat64); }
 
 /// Largest relative error of one rounding to the dtype.
 inline double unit_roundoff(DType dtype) {
   if (dtype == DType::kFloat64) return 0x1p-53;
-  return dtype == DType::kBFloat16 ? 0x1p-9 : 0x1p-24;
+  return dtype == DType::kBFloat16 ? 0x1p-8 : 0x1p-24;
 }
 
 /// The dtype of norms, statistics and parameter gradients that goes with activations of `dtype`.
@@ -140,7 +138,9 @@ class Array {
   static constexpr std::byte kUntouched{0xA5};
 
   static Index row_elements_of(const Shape& shape) {
-    return shape.rank() == 0 || shape[0] == 0 ? 1 : shape.elements() / shape[0];
+    Index product = 1;
+    for (int axis = 1; axis < shape.rank(); ++axis) product *= shape[axis];
+    return product;
   }
   void bind() {
     tensor_ = Tensor(nullptr, memory_.data(), dtype_, shape_);

@@ -2,14 +2,14 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <cctype>
 #include <string>
 #include <vector>
 
 namespace longspan::backend {
 namespace {
 
-TEST_CASE(
-    "library_versions names every library once, with a version or the word that it is not in") {
+TEST_CASE("library_versions names every library once, with a version unless it is not built in") {
   const std::vector<Component> components = library_versions();
   for (const std::string name : {"oneDNN", "OpenMP", "CUDA", "cuBLAS", "cuDNN", "NCCL"}) {
     CAPTURE(name);
@@ -18,9 +18,12 @@ TEST_CASE(
   }
   for (const Component& component : components) {
     CAPTURE(component.name, component.version, component.detail);
-    const bool built_in = component.detail != "not built in";
-    CHECK(built_in == !component.version.empty());
-    CHECK((!built_in || std::isdigit(static_cast<unsigned char>(component.version[0])) != 0));
+    if (component.version.empty()) {
+      CHECK(component.detail.empty());
+      CHECK((component.name != "oneDNN" && component.name != "OpenMP"));
+    } else {
+      CHECK(std::isdigit(static_cast<unsigned char>(component.version[0])) != 0);
+    }
   }
 }
 

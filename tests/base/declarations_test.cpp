@@ -124,8 +124,8 @@ TEST_CASE("values that are not legal are named with what is") {
              Contains("meal.source.shelves is \"x\"; legal: list of paths"));
   CHECK_THAT(kitchen.meal(R"("source": {"shelves": []})"), Contains("at least one"));
   CHECK_THAT(kitchen.meal(R"("source": {"shelves": ["x", ""]})"), Contains("none empty"));
-  CHECK_THAT(kitchen.meal(R"("source": {"book": "a\u0000b"})"), Contains("\"memory\", or a path"));
-  CHECK_THAT(kitchen.refusal(R"({"cook": ""})"), Contains("cook is \"\"; legal: text not empty"));
+  CHECK_THAT(kitchen.meal(R"("source": {"book": "a\u0000b"})"), Contains("\"memory\" or a path"));
+  CHECK_THAT(kitchen.refusal(R"({"cook": ""})"), Contains("cook is \"\"; legal: text, not empty"));
   CHECK_THAT(kitchen.room(R"("fridge": 0)"), Contains("legal: size >= 1 in bytes"));
   CHECK_THAT(kitchen.room(R"("fridge": "1Gib")"), Contains("room.fridge is \"1Gib\""));
   CHECK_THAT(kitchen.room(R"("fridge": -5)"), Contains("or \"auto\""));

@@ -231,7 +231,7 @@ std::uint64_t growth_of(const std::filesystem::path& path, std::string& message)
 
 TEST_CASE("safetensors: bombs cost little more memory than the header's own size") {
   constexpr std::size_t kMiB = std::size_t{1} << 20U;
-  constexpr std::size_t kSize = 48 * kMiB;
+  constexpr std::size_t kSize = 24 * kMiB;
   std::string many = "{";
   for (int i = 0; many.size() < kSize; ++i) {
     many += (i == 0 ? "" : ",") + entry(std::to_string(i), "U8", "", "0,1");
@@ -257,7 +257,7 @@ TEST_CASE("safetensors: bombs cost little more memory than the header's own size
     INFO(bomb.message << ": memory rose by " << growth << " MiB");
     CHECK_THAT(message, Catch::Contains(bomb.message));
 #ifndef __SANITIZE_ADDRESS__  // which keeps freed memory on purpose
-    CHECK(growth < kSize / kMiB + 64);
+    CHECK(growth < kSize / kMiB + 16);
 #endif
   }
 }
@@ -288,7 +288,7 @@ TEST_CASE("safetensors: nesting is refused without recursion, on a stack of 256 
     REQUIRE(pthread_create(&thread, &attributes, body, &task) == 0);
     REQUIRE(pthread_join(thread, nullptr) == 0);
     pthread_attr_destroy(&attributes);
-    CHECK_THAT(task.message, Catch::Contains("found an"));
+    CHECK_THAT(task.message, Catch::Contains("found an") || Catch::Contains("unknown key"));
   }
 }
 

@@ -1,5 +1,6 @@
 #include "longspan/checkpoint/safetensors.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstring>
 

@@ -9,12 +9,11 @@ namespace longspan::backend {
 struct Component {
   std::string name;     ///< "oneDNN"
   std::string version;  ///< "2.6.3"; empty when it is not built in
-  std::string
-      detail;  ///< what it found here, such as the instruction set or the GPUs; may be empty
+  std::string detail;   ///< what it found here: instruction set, threads, GPUs; may be empty
 };
 
-/// The libraries of every backend, those left out of this build as well ("not built in"). Never
-/// fails: without a driver or a GPU the detail of CUDA says so.
+/// The libraries of every backend, those left out of this build as well. Never fails: without a
+/// driver or a GPU the detail of CUDA says so.
 std::vector<Component> library_versions();
 
 }  // namespace longspan::backend

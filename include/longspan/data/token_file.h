@@ -23,9 +23,6 @@ class TokenFile {
   TokenFile& operator=(const TokenFile&) = delete;
 
   static std::unique_ptr<TokenFile> open(const std::filesystem::path& path);
-  /// Several files as one, in the order named; `path()` is the first. Throws InputError also when
-  /// two of them say that different tokenizers made them.
-  static std::unique_ptr<TokenFile> open_all(const std::vector<std::filesystem::path>& paths);
 
   virtual const std::filesystem::path& path() const = 0;
   /// The file that holds a document: `path()`, but for files opened together.

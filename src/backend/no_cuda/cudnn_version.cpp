@@ -2,6 +2,6 @@
 
 namespace longspan::backend {
 
-Component cudnn_component() { return {"cuDNN", "", kNotBuiltIn}; }
+Component cudnn_component() { return {"cuDNN", "", ""}; }
 
 }  // namespace longspan::backend

@@ -2,8 +2,6 @@
 
 namespace longspan::backend {
 
-std::vector<Component> cuda_components() {
-  return {{"CUDA", "", kNotBuiltIn}, {"cuBLAS", "", kNotBuiltIn}};
-}
+std::vector<Component> cuda_components() { return {{"CUDA", "", ""}, {"cuBLAS", "", ""}}; }
 
 }  // namespace longspan::backend

@@ -2,6 +2,6 @@
 
 namespace longspan::backend {
 
-Component nccl_component() { return {"NCCL", "", kNotBuiltIn}; }
+Component nccl_component() { return {"NCCL", "", ""}; }
 
 }  // namespace longspan::backend

@@ -1,0 +1,177 @@
+#include "cli/tokenize.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+
+#include "longspan/base/error.h"
+#include "longspan/base/file.h"
+#include "longspan/data/sentencepiece_trainer.h"
+#include "longspan/data/tokenize_corpus.h"
+
+namespace longspan::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+struct TokenizeOptions {
+  std::vector<std::string> inputs;
+  std::string output;
+  std::string tokenizer = "bytes";
+  std::int32_t train_vocab = 0;  ///< 0: none is trained
+  std::string model_out;
+  std::uint64_t train_bytes = std::uint64_t{512} << 20U;
+  std::string format = "tokens";
+  data::TextOptions text;
+  bool bos = false;
+  bool no_bos = false;  ///< neither: as the format has it
+  bool no_eos = false;
+};
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double megabytes_per_second(std::uint64_t bytes, double seconds) {
+  return seconds > 0 ? static_cast<double>(bytes) / 1e6 / seconds : 0.0;
+}
+
+/// One line that is written over on a terminal; elsewhere a line every half minute.
+class Progress {
+ public:
+  explicit Progress(const data::TextSource& source)
+      : source_(source), terminal_(::isatty(STDERR_FILENO) == 1), start_(Clock::now()) {}
+
+  void show(const data::CorpusCounts& counts) {
+    const double seconds = seconds_since(start_);
+    if (seconds < next_) return;
+    next_ = seconds + (terminal_ ? 0.2 : 30.0);
+    const std::uint64_t done = source_.bytes_read();
+    const auto total = static_cast<double>(std::max<std::uint64_t>(source_.total_bytes(), 1));
+    const double share = static_cast<double>(done) / total;
+    fmt::print(stderr, "{}{:3.0f}%  {} documents  {} tokens  {:.1f} MB/s  {:.0f} s left{}",
+               terminal_ ? "\r" : "", 100 * share, counts.documents, counts.tokens,
+               megabytes_per_second(done, seconds), seconds * (1 - share) / std::max(share, 1e-9),
+               terminal_ ? "\x1b[K" : "\n");
+    std::fflush(stderr);
+  }
+  double finish() const {
+    if (terminal_) fmt::print(stderr, "\r\x1b[K");
+    return seconds_since(start_);
+  }
+
+ private:
+  const data::TextSource& source_;
+  bool terminal_;
+  Clock::time_point start_;
+  double next_ = 0.5;  ///< seconds from the start
+};
+
+void check(const TokenizeOptions& options) {
+  if ((options.train_vocab > 0) != !options.model_out.empty()) {
+    throw base::InputError(
+        "--train-vocab N and --model-out FILE go together: the size of the tokenizer to train, "
+        "and where it is written");
+  }
+  // Training can take minutes: find out before it whether its result can be written.
+  const fs::path folder = fs::path(options.model_out).parent_path();
+  if (!folder.empty() && ::access(folder.c_str(), W_OK) != 0) {
+    throw base::InputError(
+        fmt::format("cannot write {}: its folder is not there or not writable", options.model_out));
+  }
+}
+
+std::unique_ptr<data::Tokenizer> train_tokenizer(const TokenizeOptions& options) {
+  const auto start = Clock::now();
+  fmt::print(stderr, "training a tokenizer of {} ids\n", options.train_vocab);
+  data::train_sentencepiece(
+      options.inputs,
+      {.text = options.text, .vocab_size = options.train_vocab, .max_bytes = options.train_bytes},
+      options.model_out);
+  fmt::print("trained {} in {:.1f} s\n", options.model_out, seconds_since(start));
+  return data::load_tokenizer(options.model_out);
+}
+
+void run(const TokenizeOptions& options) {
+  check(options);
+  data::TextSource source(options.inputs, options.text);
+  const auto tokenizer =
+      options.train_vocab > 0 ? train_tokenizer(options) : data::load_tokenizer(options.tokenizer);
+  const bool megatron = options.format == "megatron";
+  const data::CorpusOptions corpus{.bos = options.bos || (!megatron && !options.no_bos),
+                                   .eos = !options.no_eos};
+  const auto writer = data::TokenFileWriter::create(
+      options.output, megatron ? data::TokenFormat::kMegatron : data::TokenFormat::kTokens,
+      tokenizer->vocab_size(), tokenizer->hash());
+  Progress progress(source);
+  const data::CorpusCounts counts =
+      data::tokenize_corpus(source, *tokenizer, corpus, *writer,
+                            [&](const data::CorpusCounts& now) { progress.show(now); });
+  const double seconds = progress.finish();
+  if (counts.documents == 0) {
+    throw base::InputError(
+        fmt::format("nothing written to {}: no document of the input has text", options.output));
+  }
+  writer->finish();
+  fmt::print(
+      "wrote {}: {} documents, {} tokens of {} ids, {} of text, {:.3f} bytes a token, {:.1f} "
+      "MB/s{}\n",
+      options.output, counts.documents, counts.tokens, tokenizer->vocab_size(),
+      base::format_bytes(static_cast<std::uint64_t>(counts.text_bytes)),
+      static_cast<double>(counts.text_bytes) / static_cast<double>(counts.tokens),
+      megabytes_per_second(source.total_bytes(), seconds),
+      counts.empty_documents == 0
+          ? ""
+          : fmt::format("; {} empty documents left out", counts.empty_documents));
+}
+
+}  // namespace
+
+void add_tokenize_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("tokenize", "Turn text into a token file");
+  const auto options = std::make_shared<TokenizeOptions>();
+  command->footer(fmt::format(
+      "A file ending in .jsonl or .ndjson gives one document a line, any other file is one "
+      "document.\nOf a folder, files ending in {} are taken, sorted by path.",
+      fmt::join(data::default_text_extensions(), " ")));
+  command->add_option("input", options->inputs, "Text files, JSON-lines files and folders")
+      ->required();
+  command->add_option("-o,--output", options->output, "The token file to write")->required();
+  auto* tokenizer = command->add_option("--tokenizer", options->tokenizer,
+                                        "\"bytes\", a sentencepiece .model file, or a directory "
+                                        "with a tokenizer");
+  tokenizer->capture_default_str();
+  command
+      ->add_option("--train-vocab", options->train_vocab,
+                   "Train a sentencepiece tokenizer of this many ids on the input, and use it")
+      ->check(CLI::Range(260, 1 << 20))
+      ->excludes(tokenizer);
+  command->add_option("--model-out", options->model_out, "Where the trained tokenizer is written");
+  command
+      ->add_option("--train-bytes", options->train_bytes,
+                   "Train on evenly spaced stretches of about this much of the input")
+      ->transform(CLI::AsSizeValue(false))
+      ->capture_default_str();
+  command->add_option("--format", options->format, "tokens, or megatron for a .bin and an .idx")
+      ->check(CLI::IsMember({"tokens", "megatron"}))
+      ->capture_default_str();
+  command
+      ->add_option("--text-field", options->text.text_field, "The field of JSON lines that is text")
+      ->capture_default_str();
+  command->add_option("--extension", options->text.extensions,
+                      "Take files with this extension (with its dot) from folders instead");
+  auto* bos = command->add_flag("--bos", options->bos,
+                                "Begin each document with bos (the default but for megatron)");
+  command->add_flag("--no-bos", options->no_bos, "Do not begin each document with bos")
+      ->excludes(bos);
+  command->add_flag("--no-eos", options->no_eos, "Do not end each document with eos");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace longspan::cli

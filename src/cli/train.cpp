@@ -1,0 +1,53 @@
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/commands.h"
+#include "longspan/base/error.h"
+#include "longspan/comm/communicator.h"
+#include "longspan/train/job.h"
+#include "longspan/train/trainer.h"
+
+namespace longspan::cli {
+namespace {
+
+struct Arguments {
+  std::string job;
+  std::vector<std::string> overrides;
+  train::TrainOptions options;
+};
+
+int run(const Arguments& arguments) {
+  const auto world = comm::make_world_communicator();
+  train::Job job;
+  comm::run_agreed(*world, [&] { job = train::read_job(arguments.job, arguments.overrides); });
+  const auto outcome = train::train(std::move(job), *world, arguments.options);
+  return static_cast<int>(outcome == train::Outcome::kStoppedBySignal
+                              ? base::ExitCode::kStoppedBySignal
+                              : base::ExitCode::kDone);
+}
+
+}  // namespace
+
+void add_train_command(CLI::App& app, int& exit_code) {
+  auto* command = app.add_subcommand("train", "Train a model as a job file says");
+  auto arguments = std::make_shared<Arguments>();
+  command->add_option("job", arguments->job, "Job file (JSON); keys are listed below")->required();
+  command
+      ->add_option("--set", arguments->overrides,
+                   "Override a key: --set optimizer.learning_rate=1e-3 (repeatable)")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--until-step", arguments->options.until_step,
+                   "Save and stop after this many steps in all; schedules keep the job's horizon")
+      ->check(CLI::PositiveNumber);
+  command->footer(
+      "Under mpirun or srun every process is one data-parallel rank.\n"
+      "SIGUSR1, SIGTERM or SIGINT: save and leave with exit code 75; the same command resumes.\n\n"
+      "Keys of the job file\n" +
+      train::job_help());
+  command->callback([arguments, &exit_code] { exit_code = run(*arguments); });
+}
+
+}  // namespace longspan::cli

@@ -1,0 +1,426 @@
+#include "longspan/train/trainer.h"
+
+#include <fmt/format.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <optional>
+#include <thread>
+
+#include "longspan/base/error.h"
+#include "longspan/base/file.h"
+#include "longspan/checkpoint/store.h"
+#include "longspan/model/llama.h"
+#include "longspan/optim/adamw.h"
+#include "longspan/optim/schedule.h"
+#include "longspan/train/corpus.h"
+#include "longspan/train/metrics.h"
+#include "train/precision.h"
+#include "train/report.h"
+#include "train/run_directory.h"
+#include "train/signals.h"
+#include "train/training_state.h"
+
+namespace longspan::train {
+namespace {
+
+using base::InputError;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Threads of this rank: the job's word, else OMP_NUM_THREADS, else a fair share of the cores that
+/// the launcher left to this process.
+int thread_count(const Job& job, const comm::Communicator& world) {
+  if (job.run.threads > 0) return static_cast<int>(job.run.threads);
+  if (std::getenv("OMP_NUM_THREADS") != nullptr) return omp_get_max_threads();
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  return std::max(1, std::min(omp_get_num_procs(), cores / world.local_size()));
+}
+
+std::size_t memory_limit(const Job& job, const comm::Communicator& world) {
+  if (job.memory.limit > 0) return job.memory.limit;
+  return physical_memory() / static_cast<std::size_t>(world.local_size());
+}
+
+optim::Schedule schedule_of(const Job& job) {
+  optim::Schedule schedule;
+  const std::string& name = job.schedule.name;
+  schedule.shape = name == "constant" ? optim::ScheduleShape::kConstant
+                   : name == "linear" ? optim::ScheduleShape::kLinear
+                   : name == "wsd"    ? optim::ScheduleShape::kWsd
+                                      : optim::ScheduleShape::kCosine;
+  schedule.peak = job.optimizer.learning_rate;
+  schedule.minimum_ratio = job.schedule.min_ratio;
+  schedule.warmup_steps = job.schedule.warmup_steps;
+  schedule.decay_steps = job.schedule.decay_steps;
+  schedule.total_steps = job.training.steps;
+  return schedule;
+}
+
+optim::AdamWConfig adamw_config(const Job& job) {
+  optim::AdamWConfig config;
+  config.beta1 = job.optimizer.beta1;
+  config.beta2 = job.optimizer.beta2;
+  config.epsilon = job.optimizer.epsilon;
+  config.weight_decay = job.optimizer.weight_decay;
+  config.decay_norms_and_embeddings = job.optimizer.decay_norms_and_embeddings;
+  return config;
+}
+
+/// Pairs of a query and a key it sees, over the documents of a micro-batch.
+double attention_pairs(const data::MicroBatch& batch) {
+  double pairs = 0;
+  for (std::size_t i = 0; i + 1 < batch.cu_seqlens.size(); ++i) {
+    const double length = batch.cu_seqlens[i + 1] - batch.cu_seqlens[i];
+    pairs += length * (length + 1) / 2;
+  }
+  return pairs;
+}
+
+class Trainer {
+ public:
+  Trainer(Job job, comm::Communicator& world, const TrainOptions& options);
+  Outcome run();
+
+ private:
+  struct StepResult {
+    double nll_sum = 0;
+    double targets = 0;
+    double tokens = 0;
+    double flops = 0;
+  };
+
+  void open_data();
+  void build_model();
+  void resume();
+  std::string choose_checkpoint();
+  void open_record();
+  StepMetrics step();
+  StepResult forward_backward(std::int64_t index);
+  void update(StepMetrics& metrics);
+  bool finish_step(StepMetrics& metrics, const comm::Traffic& before);
+  void guard_skips() const;
+  void validate();
+  void save();
+
+  bool leads() const { return world_->rank() == 0; }
+
+  Job job_;
+  comm::Communicator* world_;
+  std::int64_t last_step_;
+  Report report_;
+  std::optional<RunDirectory> directory_;  // rank 0
+  std::unique_ptr<Corpus> corpus_;
+  std::unique_ptr<backend::Backend> backend_;
+  std::unique_ptr<model::Llama> model_;
+  std::unique_ptr<optim::AdamW> optimizer_;
+  std::optional<MetricsWriter> record_;  // rank 0
+  optim::Schedule schedule_;
+  Progress progress_;
+  double peak_gflops_ = 0;
+  std::int64_t validated_step_ = -1;
+};
+
+Trainer::Trainer(Job job, comm::Communicator& world, const TrainOptions& options)
+    : job_(std::move(job)),
+      world_(&world),
+      last_step_(options.until_step > 0 ? std::min(options.until_step, job_.training.steps)
+                                        : job_.training.steps),
+      report_(world.rank() == 0),
+      schedule_(schedule_of(job_)) {
+  omp_set_num_threads(thread_count(job_, world));
+  comm::run_agreed(world, [&] {
+    const std::int64_t rows = job_.training.tokens_per_step / job_.training.micro_batch_tokens;
+    if (job_.parallel.data > 0 && job_.parallel.data != world.size()) {
+      throw InputError(fmt::format("parallel.data is {}, but {} rank(s) were launched",
+                                   job_.parallel.data, world.size()));
+    }
+    if (rows < world.size()) {
+      throw InputError(fmt::format(
+          "training.tokens_per_step / training.micro_batch_tokens gives {} row(s) a step for {} "
+          "ranks; raise the first, lower the second, or launch fewer ranks",
+          rows, world.size()));
+    }
+    if (leads()) directory_.emplace(job_.run.output_dir);
+  });
+  open_data();
+  build_model();
+  resume();
+  open_record();
+}
+
+void Trainer::open_data() {
+  comm::run_agreed(
+      *world_, [&] { corpus_ = std::make_unique<Corpus>(job_, world_->rank(), world_->size()); });
+  progress_.sampling = fmt::format(
+      "seed {}, {}, {}, rows of {} tokens, {} tokens a step, validation fraction {}, {}",
+      job_.run.seed, job_.data.packing, job_.data.shuffle ? "shuffled" : "in order",
+      job_.training.micro_batch_tokens, job_.training.tokens_per_step,
+      job_.data.validation_fraction, corpus_->fingerprint());
+}
+
+void Trainer::build_model() {
+  comm::run_agreed(*world_, [&] {
+    const base::DType dtype = dtype_of_precision(job_.training.precision);
+    backend_ = backend::make_cpu_backend(memory_limit(job_, *world_));
+    std::string why_not;
+    if (!backend_->supports(dtype, &why_not)) {
+      throw InputError(fmt::format("training.precision \"{}\" does not work here: {}",
+                                   job_.training.precision, why_not));
+    }
+    model_ = std::make_unique<model::Llama>(job_.model, dtype, *backend_);
+    model_->parameters().initialise(*backend_, job_.run.seed, job_.model.initializer_range);
+    optimizer_ =
+        std::make_unique<optim::AdamW>(adamw_config(job_), model_->parameters(), *backend_);
+  });
+  world_->barrier();  // all ranks measure at once: they share the machine later, too
+  peak_gflops_ = job_.logging.peak_tflops > 0 ? 1e3 * job_.logging.peak_tflops
+                                              : measure_matmul_gflops(job_.training.precision);
+  report_.start(job_, *backend_, *world_, peak_gflops_, corpus_->fingerprint());
+}
+
+/// The step directory to start from, or an empty string. Only rank 0 looks.
+std::string Trainer::choose_checkpoint() {
+  const checkpoint::Store store(directory_->checkpoints());
+  const std::string& wish = job_.checkpoint.resume;
+  if (wish == "never") {
+    if (store.steps().empty()) return {};
+    throw InputError(fmt::format(
+        "checkpoint.resume is \"never\", but run.output_dir {} holds checkpoints of an earlier "
+        "run; name another directory, or resume",
+        directory_->path().string()));
+  }
+  if (wish != "auto") {
+    checkpoint::verify(wish);
+    return wish;
+  }
+  std::vector<checkpoint::DamagedStep> damaged;
+  const auto step = store.latest_intact(damaged);
+  for (const auto& one : damaged) {
+    report_.warning(fmt::format("the checkpoint of step {} is damaged and passed over: {}",
+                                one.step, one.reason));
+  }
+  return step ? store.step_directory(*step).string() : std::string();
+}
+
+void Trainer::resume() {
+  std::string chosen;
+  comm::run_agreed(*world_, [&] {
+    if (leads()) chosen = choose_checkpoint();
+  });
+  world_->broadcast(chosen, 0);
+  if (chosen.empty()) return;
+  comm::run_agreed(*world_, [&] {
+    const std::string sampling = progress_.sampling;
+    progress_ = load_checkpoint(chosen, *model_, *optimizer_, *backend_);
+    if (progress_.sampling != sampling) {
+      throw InputError(fmt::format(
+          "{} was trained on other samples than this job's, so none could be told seen or unseen: "
+          "there \"{}\", here \"{}\"; set the job's data and batch back, or start a new run",
+          chosen, progress_.sampling, sampling));
+    }
+  });
+  report_.resumed(progress_.step, chosen);
+}
+
+void Trainer::open_record() {
+  comm::run_agreed(*world_, [&] {
+    if (!leads()) return;
+    const auto contents =
+        checkpoint_contents(*model_, *optimizer_, *backend_, progress_, corpus_->tokenizer());
+    const std::uint64_t bytes = checkpoint::Store::bytes_of(contents);
+    if (progress_.step < last_step_) directory_->check_free_space(2 * bytes);
+    base::replace_file(directory_->path() / "job.json", to_json(job_));
+    record_.emplace(directory_->path(), progress_.step, job_.logging.tensorboard);
+  });
+}
+
+Outcome Trainer::run() {
+  const StopSignals signals;
+  if (progress_.step >= last_step_) {
+    report_.note(fmt::format("nothing to do: {} of {} steps are done", progress_.step, last_step_));
+    return Outcome::kDone;
+  }
+  bool stop = false;
+  while (progress_.step < last_step_ && !stop) {
+    const comm::Traffic before = world_->traffic();
+    StepMetrics metrics = step();
+    stop = finish_step(metrics, before);
+    const std::int64_t every = job_.training.validation_every;
+    const bool last = progress_.step == last_step_;
+    if (last || (every > 0 && progress_.step % every == 0)) validate();
+    const std::int64_t save_every = job_.checkpoint.every;
+    if (last || stop || (save_every > 0 && progress_.step % save_every == 0)) save();
+    guard_skips();
+  }
+  if (leads()) {
+    const auto picture = draw_loss_curves(directory_->path(), job_.run.name);
+    report_.note(fmt::format("loss curves: {}", picture.string()));
+  }
+  return stop && progress_.step < last_step_ ? Outcome::kStoppedBySignal : Outcome::kDone;
+}
+
+StepMetrics Trainer::step() {
+  const auto start = Clock::now();
+  const StepResult result = forward_backward(progress_.step);
+  StepMetrics metrics;
+  metrics.loss = result.nll_sum / result.targets;
+  metrics.tokens = static_cast<std::int64_t>(result.tokens);
+  update(metrics);
+  ++progress_.step;
+  metrics.step = progress_.step;
+  metrics.skipped = progress_.skipped;
+  metrics.step_seconds = seconds_since(start);
+  metrics.tokens_per_second = result.tokens / metrics.step_seconds;
+  metrics.model_flops_utilization =
+      result.flops / metrics.step_seconds / (peak_gflops_ * 1e9 * world_->size());
+  return metrics;
+}
+
+/// Gradients of the global batch's mean loss, summed over ranks, into the parameters. The sums
+/// returned are over all ranks.
+Trainer::StepResult Trainer::forward_backward(std::int64_t index) {
+  const auto rows = corpus_->training().rows(index);
+  std::vector<data::MicroBatch> batches;
+  std::vector<double> counts(3);  // targets, tokens, model FLOPs
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    if (static_cast<int>(row % static_cast<std::size_t>(world_->size())) != world_->rank()) {
+      continue;
+    }
+    batches.push_back(corpus_->training().read(rows[row]));
+    const auto& batch = batches.back();
+    counts[0] += static_cast<double>(batch.targets);
+    counts[1] += static_cast<double>(batch.tokens.size());
+    counts[2] += job_.model.training_flops(static_cast<std::int64_t>(batch.tokens.size()),
+                                           attention_pairs(batch));
+  }
+  world_->all_reduce_sum(counts);
+
+  auto& parameters = model_->parameters();
+  backend_->zero(parameters.gradients());
+  const double loss_scale = counts[0] > 0 ? 1.0 / counts[0] : 0.0;
+  std::vector<double> nll(1);
+  for (const auto& batch : batches) {
+    nll[0] += model_
+                  ->forward_backward(batch.tokens, batch.labels, batch.positions, batch.cu_seqlens,
+                                     loss_scale)
+                  .nll_sum;
+  }
+  world_->all_reduce_sum(parameters.gradients(), *backend_);
+  world_->all_reduce_sum(nll);
+  return {nll[0], counts[0], counts[1], counts[2]};
+}
+
+/// Clips and updates; or skips, when loss or gradients are not finite. All ranks hold the same
+/// sums, bit for bit, and so decide alike.
+void Trainer::update(StepMetrics& metrics) {
+  metrics.grad_norm = std::sqrt(backend_->sum_of_squares(model_->parameters().gradients()));
+  metrics.lr = schedule_.at(progress_.step);
+  if (!std::isfinite(metrics.grad_norm) || !std::isfinite(metrics.loss)) {
+    ++progress_.skipped;
+    ++progress_.skipped_in_row;
+    return;
+  }
+  progress_.skipped_in_row = 0;
+  optimizer_->step(metrics.lr, optim::clip_factor(metrics.grad_norm, job_.optimizer.max_grad_norm));
+  progress_.updates = optimizer_->updates();
+}
+
+/// Gathers the other ranks' figures, records the step, and tells whether to stop.
+bool Trainer::finish_step(StepMetrics& metrics, const comm::Traffic& before) {
+  const comm::Traffic& now = world_->traffic();
+  std::vector<double> sums = {static_cast<double>(now.all_reduce - before.all_reduce),
+                              static_cast<double>(now.all_gather - before.all_gather),
+                              static_cast<double>(now.broadcast - before.broadcast)};
+  const auto& ledger = backend_->ledger();
+  std::vector<double> maxima = {StopSignals::requested() ? 1.0 : 0.0,
+                                static_cast<double>(ledger.peak_total())};
+  for (std::size_t tag = 0; tag < backend::kMemoryTags; ++tag) {
+    maxima.push_back(static_cast<double>(ledger.peak(static_cast<backend::MemoryTag>(tag))));
+  }
+  world_->all_reduce_sum(sums);
+  world_->all_reduce_max(maxima);
+  metrics.comm_bytes = {{"all_reduce", static_cast<std::uint64_t>(sums[0])},
+                        {"all_gather", static_cast<std::uint64_t>(sums[1])},
+                        {"broadcast", static_cast<std::uint64_t>(sums[2])}};
+  metrics.peak_bytes["total"] = static_cast<std::uint64_t>(maxima[1]);
+  for (std::size_t tag = 0; tag < backend::kMemoryTags; ++tag) {
+    metrics.peak_bytes[name_of(static_cast<backend::MemoryTag>(tag))] =
+        static_cast<std::uint64_t>(maxima[tag + 2]);
+  }
+  if (record_) record_->write(metrics);
+  if (metrics.step % job_.logging.every == 0 || metrics.step == last_step_) {
+    report_.step(metrics, job_.training.steps);
+  }
+  if (progress_.skipped_in_row > 0) {
+    report_.warning(fmt::format("step {} is skipped: loss {}, gradient norm {}", metrics.step,
+                                metrics.loss, metrics.grad_norm));
+  }
+  return maxima[0] > 0;
+}
+
+void Trainer::guard_skips() const {
+  if (progress_.skipped_in_row < job_.training.max_skipped_steps) return;
+  throw base::Error(base::ExitCode::kInternal,
+                    fmt::format("training stops after step {}: loss or gradients were not finite "
+                                "for {} steps in a row (training.max_skipped_steps); lower "
+                                "optimizer.learning_rate, or resume from an earlier checkpoint",
+                                progress_.step, progress_.skipped_in_row),
+                    true);
+}
+
+void Trainer::validate() {
+  if (corpus_->validation() == nullptr || validated_step_ == progress_.step) return;
+  validated_step_ = progress_.step;
+  std::vector<double> sums(4);  // nll, targets, bytes, rows of unknown bytes
+  std::int64_t tokens = 0;
+  std::int64_t number = 0;
+  for (const auto& row : corpus_->validation()->epoch_rows(0)) {
+    if (job_.training.validation_tokens > 0 && tokens >= job_.training.validation_tokens) break;
+    for (const auto& span : row) tokens += span.end - span.begin;
+    if (number++ % world_->size() != world_->rank()) continue;
+    const auto batch = corpus_->validation()->read(row);
+    const auto result =
+        model_->evaluate(batch.tokens, batch.labels, batch.positions, batch.cu_seqlens);
+    const double bytes = corpus_->validation_bytes(row);
+    sums[0] += result.nll_sum;
+    sums[1] += static_cast<double>(result.targets);
+    sums[2] += std::max(bytes, 0.0);
+    sums[3] += bytes < 0 ? 1.0 : 0.0;
+  }
+  world_->all_reduce_sum(sums);
+  ValidationMetrics metrics;
+  metrics.step = progress_.step;
+  metrics.validation_loss = sums[0] / sums[1];
+  if (sums[3] == 0 && sums[2] > 0) metrics.bits_per_byte = sums[0] / std::log(2.0) / sums[2];
+  if (record_) record_->write(metrics);
+  report_.validation(metrics);
+}
+
+void Trainer::save() {
+  comm::run_agreed(*world_, [&] {
+    if (!leads()) return;
+    const auto start = Clock::now();
+    record_->sync();
+    checkpoint::Store store(directory_->checkpoints());
+    const auto path = store.save(
+        progress_.step,
+        checkpoint_contents(*model_, *optimizer_, *backend_, progress_, corpus_->tokenizer()),
+        job_.checkpoint.keep_last);
+    report_.saved(progress_.step, path.string(), seconds_since(start));
+  });
+}
+
+}  // namespace
+
+Outcome train(Job job, comm::Communicator& world, const TrainOptions& options) {
+  return Trainer(std::move(job), world, options).run();
+}
+
+}  // namespace longspan::train

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "longspan/checkpoint/store.h"
+#include "longspan/data/tokenizer.h"
+#include "longspan/model/llama.h"
+#include "longspan/optim/adamw.h"
+
+namespace longspan::train {
+
+/// What a run knows besides tensors: trainer.json of a checkpoint.
+struct Progress {
+  std::int64_t step = 0;            ///< steps done, skipped ones included
+  std::int64_t skipped = 0;         ///< skipped so far
+  std::int64_t skipped_in_row = 0;  ///< of these, the last ones without a good step between
+  std::int64_t updates = 0;         ///< of the optimizer
+  std::string sampling;             ///< what the order of samples depends on
+};
+
+/// The contents of a checkpoint, reading tensors when they are written. `tokenizer` may be null.
+/// The objects must outlive the contents.
+checkpoint::Contents checkpoint_contents(model::Llama& model, const optim::AdamW& optimizer,
+                                         backend::Backend& backend, const Progress& progress,
+                                         const data::Tokenizer* tokenizer);
+
+/// Loads the weights alone. Throws InputError as load_checkpoint does.
+void load_weights(const std::filesystem::path& step_directory, model::Llama& model,
+                  backend::Backend& backend);
+
+/// Loads weights, optimizer state and progress from a committed, verified step. Throws InputError
+/// when it is of another model, naming the first tensor that differs.
+Progress load_checkpoint(const std::filesystem::path& step_directory, model::Llama& model,
+                         optim::AdamW& optimizer, backend::Backend& backend);
+
+/// Bytes of memory this machine has.
+std::size_t physical_memory();
+
+}  // namespace longspan::train

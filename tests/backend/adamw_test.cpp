@@ -1,0 +1,128 @@
+#include "tests/backend/kernel_fixture.h"
+
+namespace longspan::backend::testing {
+namespace {
+
+AdamWOptions make_options(std::int64_t update) {
+  AdamWOptions options;
+  options.learning_rate = 0.01F;
+  options.beta1 = 0.9F;
+  options.beta2 = 0.95F;
+  options.epsilon = 1e-6F;
+  options.weight_decay = 0.1F;
+  options.gradient_scale = 0.7F;
+  options.update = update;
+  return options;
+}
+
+/// The state of one parameter range.
+struct State {
+  State(DType dtype, Index size) : master(dtype, {size}), m(dtype, {size}), v(dtype, {size}) {
+    master.random(1);
+    m.fill(0.0);
+    v.fill(0.0);
+  }
+  Array master, m, v;
+};
+
+/// The update as the paper writes it, in double.
+void exact_update(State& state, const Array& gradient, const AdamWOptions& o) {
+  for (Index i = 0; i < gradient.elements(); ++i) {
+    const double g = double{o.gradient_scale} * gradient.get(i);
+    const double m = o.beta1 * state.m.get(i) + (1.0 - o.beta1) * g;
+    const double v = o.beta2 * state.v.get(i) + (1.0 - o.beta2) * g * g;
+    const auto u = static_cast<double>(o.update);
+    const double m_hat = m / (1.0 - std::pow(double{o.beta1}, u));
+    const double v_hat = v / (1.0 - std::pow(double{o.beta2}, u));
+    double master = state.master.get(i);
+    master -= double{o.learning_rate} * o.weight_decay * master;
+    master -= double{o.learning_rate} * m_hat / (std::sqrt(v_hat) + o.epsilon);
+    state.m.set(i, m);
+    state.v.set(i, v);
+    state.master.set(i, master);
+  }
+}
+
+TEST_CASE("adamw follows the paper over several updates") {
+  const DType dtype = GENERATE(DType::kFloat32, DType::kFloat64);
+  const Index size = GENERATE(0, 1, 7, 64, 1000, 40001);
+  State found(dtype, size);
+  State expected(DType::kFloat64, size);
+  for (Index i = 0; i < size; ++i) expected.master.set(i, found.master.get(i));
+  Array gradient(dtype, {size});
+  for (std::int64_t update = 1; update <= 3; ++update) {
+    gradient.random(10 + static_cast<std::uint64_t>(update));
+    const Array before = gradient;
+    cpu::adamw(Tensor(), found.master, found.m, found.v, gradient, make_options(update));
+    exact_update(expected, gradient, make_options(update));
+    CHECK(gradient.same_bits(before));
+  }
+  // A handful of roundings an update, of numbers near 1.
+  require_close(found.m, expected.m.values(), 16.0 * unit_roundoff(dtype));
+  require_close(found.v, expected.v.values(), 16.0 * unit_roundoff(dtype));
+  require_close(found.master, expected.master.values(), 16.0 * unit_roundoff(dtype));
+}
+
+TEST_CASE("adamw writes the rounded master as the weight and changes nothing else by it") {
+  const DType dtype = every_float();
+  State with(wide(dtype), 1000);
+  State without(wide(dtype), 1000);
+  Array gradient(wide(dtype), {1000});
+  gradient.random(3);
+  Array weight(dtype, {1000});
+  cpu::adamw(weight, with.master, with.m, with.v, gradient, make_options(1));
+  cpu::adamw(Tensor(), without.master, without.m, without.v, gradient, make_options(1));
+  CHECK(with.master.same_bits(without.master));
+  CHECK(with.v.same_bits(without.v));
+  Array rounded(dtype, {1000});
+  for (Index i = 0; i < 1000; ++i) rounded.set(i, with.master.get(i));
+  CHECK(weight.same_bits(rounded));
+}
+
+TEST_CASE("decay is decoupled: a zero gradient shrinks the weight by lr * decay alone") {
+  State state(DType::kFloat64, 5);
+  const std::vector<double> before = state.master.values();
+  Array gradient(DType::kFloat64, {5});
+  gradient.fill(0.0);
+  const AdamWOptions options = make_options(1);
+  cpu::adamw(Tensor(), state.master, state.m, state.v, gradient, options);
+  std::vector<double> expected = before;
+  for (double& value : expected) {
+    value *= 1.0 - double{options.learning_rate} * options.weight_decay;
+  }
+  require_close(state.master, expected, 1e-15);
+}
+
+TEST_CASE("adamw is the same on one thread and on two") {
+  State one(DType::kFloat32, 50000);
+  State two(DType::kFloat32, 50000);
+  Array gradient(DType::kFloat32, {50000});
+  gradient.random(3);
+  {
+    const Threads threads(1);
+    cpu::adamw(Tensor(), one.master, one.m, one.v, gradient, make_options(2));
+  }
+  const Threads threads(2);
+  cpu::adamw(Tensor(), two.master, two.m, two.v, gradient, make_options(2));
+  CHECK(one.master.same_bits(two.master));
+}
+
+TEST_CASE("adamw refuses tensors that break its contract") {
+  State state(DType::kFloat32, 4);
+  const Array gradient(DType::kFloat32, {4});
+  const auto update = [&](const Tensor& weight, const Tensor& master, const Tensor& g) {
+    cpu::adamw(weight, master, state.m, state.v, g, make_options(1));
+  };
+  CHECK_THROWS_WITH(update(Tensor(), state.master, Array(DType::kBFloat16, {4})),
+                    "adamw: gradient is bfloat16 [4]; expected float32 [4]");
+  CHECK_THROWS_AS(update(Tensor(), state.master, Array(DType::kFloat32, {5})), base::InternalError);
+  CHECK_THROWS_AS(update(Tensor(), Array(DType::kBFloat16, {4}), gradient), base::InternalError);
+  CHECK_THROWS_AS(update(Array(DType::kFloat64, {4}), state.master, gradient), base::InternalError);
+  CHECK_THROWS_AS(update(Array(DType::kFloat32, {3}), state.master, gradient), base::InternalError);
+  CHECK_THROWS_AS(update(Tensor(), Array(DType::kFloat32, {2, 2}), gradient), base::InternalError);
+  CHECK_THROWS_AS(cpu::adamw(Tensor(), state.master, state.m, state.v, gradient, make_options(0)),
+                  base::InternalError);
+}
+
+}  // namespace
+}  // namespace longspan::backend::testing

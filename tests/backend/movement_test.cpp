@@ -1,0 +1,129 @@
+#include "tests/backend/kernel_fixture.h"
+
+namespace longspan::backend::testing {
+namespace {
+
+struct Case {
+  Index rows, columns, padding;
+};
+
+Case awkward_size() {
+  return GENERATE(Case{0, 5, 0}, Case{3, 0, 2}, Case{1, 1, 0}, Case{7, 64, 0}, Case{7, 64, 3},
+                  Case{1000, 7, 1}, Case{3, 20001, 0}, Case{3, 20001, 5});
+}
+
+TEST_CASE("zero and fill write every element and no gap") {
+  const DType dtype = every_float();
+  const Case size = awkward_size();
+  Array out(dtype, {size.rows, size.columns}, size.padding);
+  cpu::fill(out, 1.0 / 3.0);
+  const double third = dtype == DType::kFloat64 ? 1.0 / 3.0
+                       : dtype == DType::kFloat32
+                           ? double{1.0F / 3.0F}
+                           : double{static_cast<float>(BFloat16(1.0F / 3.0F))};
+  require_close(out, std::vector<double>(static_cast<std::size_t>(out.elements()), third), 0.0);
+  cpu::zero(out);
+  require_close(out, std::vector<double>(static_cast<std::size_t>(out.elements()), 0.0), 0.0);
+}
+
+TEST_CASE("zero serves integers, fill does not") {
+  Array ids(DType::kInt32, {9});
+  ids.fill(3);
+  cpu::zero(ids);
+  require_close(ids, std::vector<double>(9, 0.0), 0.0);
+  CHECK_THROWS_AS(cpu::fill(ids, 1.0), base::InternalError);
+  CHECK_THROWS_AS(cpu::zero(Tensor()), base::InternalError);
+}
+
+TEST_CASE("copy converts between every pair of float dtypes, rounding once") {
+  const DType from = every_float();
+  const DType to = every_float();
+  const Case size = awkward_size();
+  Array in(from, {size.rows, size.columns}, size.padding);
+  in.random(1);
+  Array out(to, {size.rows, size.columns}, size.padding == 0 ? 0 : size.padding + 1);
+  cpu::copy(out, in);
+  Array expected(to, {size.rows, size.columns});  // `set` rounds as one conversion does
+  for (Index i = 0; i < in.elements(); ++i) expected.set(i, in.get(i));
+  require_close(out, expected.values(), 0.0);
+}
+
+TEST_CASE("copy rounds to bfloat16 as BFloat16 does, special values included") {
+  const std::vector<float> values = {0.0F,        -0.0F,   INFINITY, -INFINITY, 1.00390625F,
+                                     1.01171875F, 3.4e38F, 1e-40F,   NAN,       -1.5F};
+  Array in(DType::kFloat32, {static_cast<Index>(values.size())});
+  Array out(DType::kBFloat16, {static_cast<Index>(values.size())});
+  for (std::size_t i = 0; i < values.size(); ++i) in.set(static_cast<Index>(i), values[i]);
+  cpu::copy(out, in);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    CHECK(out.tensor().data<BFloat16>()[i].bits == BFloat16(values[i]).bits);
+  }
+}
+
+TEST_CASE("copy of one dtype moves integers too") {
+  Array in(DType::kInt32, {5, 3}, 2);
+  in.random_ids(1, 1000);
+  Array out(DType::kInt32, {5, 3});
+  cpu::copy(out, in);
+  require_close(out, in.values(), 0.0);
+}
+
+TEST_CASE("copy refuses other shapes and mixed kinds") {
+  Array out(DType::kFloat32, {2, 3});
+  CHECK_THROWS_AS(cpu::copy(out, Array(DType::kFloat32, {3, 2})), base::InternalError);
+  CHECK_THROWS_AS(cpu::copy(out, Array(DType::kInt32, {2, 3})), base::InternalError);
+  CHECK_THROWS_AS(cpu::copy(out, Tensor()), base::InternalError);
+}
+
+TEST_CASE("host bytes go in and come out as they are") {
+  const DType dtype = every_float();
+  const Case size = awkward_size();
+  Array source(dtype, {size.rows, size.columns});
+  source.random(2);
+  const std::size_t bytes = source.tensor().bytes();
+  Array device(dtype, {size.rows, size.columns}, size.padding);
+  cpu::copy_from_host(device, source.tensor().raw(), bytes);
+  require_close(device, source.values(), 0.0);
+  Array back(dtype, {size.rows, size.columns});
+  cpu::copy_to_host(back.tensor().raw(), device, bytes);
+  CHECK(back.same_bits(source));
+  CHECK_THROWS_AS(cpu::copy_from_host(device, source.tensor().raw(), bytes + 1),
+                  base::InternalError);
+  CHECK_THROWS_AS(cpu::copy_to_host(back.tensor().raw(), device, bytes + 1), base::InternalError);
+}
+
+TEST_CASE("add is the rounded sum, in place too") {
+  const DType dtype = every_float();
+  const Case size = awkward_size();
+  Array a(dtype, {size.rows, size.columns}, size.padding);
+  Array b(dtype, {size.rows, size.columns}, size.padding == 0 ? 0 : 2);
+  a.random(1);
+  b.random(2);
+  Array expected(dtype, {size.rows, size.columns});
+  for (Index i = 0; i < a.elements(); ++i) expected.set(i, a.get(i) + b.get(i));
+  Array out(dtype, {size.rows, size.columns});
+  cpu::add(out, a, b);
+  require_close(out, expected.values(), unit_roundoff(dtype));
+  cpu::add(a, a, b);
+  CHECK(a.same_bits(out));
+  CHECK(a.gaps_untouched());
+}
+
+TEST_CASE("accumulate adds in float32 and float64 only") {
+  const DType dtype = GENERATE(DType::kFloat32, DType::kFloat64);
+  Array out(dtype, {7, 9}, 1);
+  Array in(dtype, {7, 9});
+  out.random(1);
+  in.random(2);
+  std::vector<double> expected = out.values();
+  for (std::size_t i = 0; i < expected.size(); ++i) expected[i] += in.get(static_cast<Index>(i));
+  cpu::accumulate(out, in);
+  require_close(out, expected, unit_roundoff(dtype));
+  Array half(DType::kBFloat16, {7, 9});
+  CHECK_THROWS_AS(cpu::accumulate(half, half), base::InternalError);
+  CHECK_THROWS_AS(cpu::accumulate(out, half), base::InternalError);
+  CHECK_THROWS_WITH(cpu::add(out, out, Array(dtype, {9, 7})), Catch::Contains("b is"));
+}
+
+}  // namespace
+}  // namespace longspan::backend::testing

@@ -1,0 +1,158 @@
+#include "tests/backend/kernel_fixture.h"
+
+namespace longspan::backend::testing {
+namespace {
+
+constexpr float kEpsilon = 1e-5F;
+
+struct Case {
+  Index tokens, hidden, padding;
+};
+
+Case awkward_size() {
+  return GENERATE(Case{0, 8, 0}, Case{1, 1, 0}, Case{7, 64, 0}, Case{5, 7, 3}, Case{3, 1000, 1},
+                  Case{1100, 33, 0});
+}
+
+/// Inputs and outputs of one norm.
+struct Norm {
+  Norm(DType dtype, Index tokens, Index hidden, Index padding)
+      : x(dtype, {tokens, hidden}, padding),
+        weight(dtype, {hidden}),
+        out(dtype, {tokens, hidden}, padding),
+        rstd(wide(dtype), {tokens}),
+        dy(dtype, {tokens, hidden}, padding),
+        residual(dtype, {tokens, hidden}, padding),
+        dx(dtype, {tokens, hidden}, padding),
+        dweight(wide(dtype), {hidden}) {
+    x.random(1);
+    weight.random(2);
+    dy.random(3);
+    residual.random(4);
+    dweight.random(5);
+  }
+  void forward() { cpu::rms_norm_forward(out, rstd, x, weight, kEpsilon); }
+  void backward() { cpu::rms_norm_backward(dx, dweight, dy, residual, rstd, x, weight); }
+
+  Array x, weight, out, rstd, dy, residual, dx, dweight;
+};
+
+double exact_rstd(const Norm& norm, Index t) {
+  const Index hidden = norm.weight.elements();
+  double squares = 0.0;
+  for (Index h = 0; h < hidden; ++h) squares += std::pow(norm.x.get(t * hidden + h), 2);
+  return 1.0 / std::sqrt(squares / static_cast<double>(hidden) + double{kEpsilon});
+}
+
+/// dx and dweight in double, by the textbook.
+void exact_gradients(const Norm& norm, std::vector<double>& dx, std::vector<double>& dweight) {
+  const Index hidden = norm.weight.elements();
+  dx = norm.residual.values();
+  dweight = norm.dweight.values();
+  for (Index t = 0; t * hidden < norm.x.elements(); ++t) {
+    const double rstd = exact_rstd(norm, t);
+    double product = 0.0;
+    for (Index h = 0; h < hidden; ++h) {
+      const Index i = t * hidden + h;
+      product += norm.dy.get(i) * norm.weight.get(h) * norm.x.get(i);
+      dweight[static_cast<std::size_t>(h)] += norm.dy.get(i) * norm.x.get(i) * rstd;
+    }
+    for (Index h = 0; h < hidden; ++h) {
+      const Index i = t * hidden + h;
+      dx[static_cast<std::size_t>(i)] +=
+          rstd * norm.dy.get(i) * norm.weight.get(h) -
+          norm.x.get(i) * product * std::pow(rstd, 3) / static_cast<double>(hidden);
+    }
+  }
+}
+
+TEST_CASE("rms_norm_forward agrees with double, and again gives the same bits") {
+  const DType dtype = every_float();
+  const Case size = awkward_size();
+  Norm norm(dtype, size.tokens, size.hidden, size.padding);
+  norm.forward();
+  std::vector<double> out;
+  std::vector<double> rstd;
+  for (Index i = 0; i < norm.x.elements(); ++i) {
+    const double scale = exact_rstd(norm, i / size.hidden);
+    if (i % size.hidden == 0) rstd.push_back(scale);
+    out.push_back(norm.x.get(i) * scale * norm.weight.get(i % size.hidden));
+  }
+  // The sum of squares and the root add a few roundings of the compute dtype to the last one.
+  require_close(norm.rstd, rstd, 8.0 * unit_roundoff(wide(dtype)));
+  require_close(norm.out, out, unit_roundoff(dtype) + 16.0 * unit_roundoff(wide(dtype)));
+  Array again(dtype, {size.tokens, size.hidden});
+  cpu::rms_norm_again(again, norm.rstd, norm.x, norm.weight);
+  CHECK(again.same_bits(norm.out));
+}
+
+TEST_CASE("rms_norm_backward agrees with double and adds the residual's gradient") {
+  const DType dtype = every_float();
+  const Case size = awkward_size();
+  Norm norm(dtype, size.tokens, size.hidden, size.padding);
+  norm.forward();
+  std::vector<double> dx;
+  std::vector<double> dweight;
+  exact_gradients(norm, dx, dweight);
+  norm.backward();
+  require_close(norm.dx, dx, unit_roundoff(dtype) + 64.0 * unit_roundoff(wide(dtype)));
+  require_close(norm.dweight, dweight, 256.0 * unit_roundoff(wide(dtype)));
+
+  Array aliased = norm.residual;
+  Array other_dweight(wide(dtype), {size.hidden});
+  other_dweight.random(5);
+  cpu::rms_norm_backward(aliased, other_dweight, norm.dy, aliased, norm.rstd, norm.x, norm.weight);
+  CHECK(aliased.same_bits(norm.dx));
+  CHECK(other_dweight.same_bits(norm.dweight));
+}
+
+TEST_CASE("rms_norm_backward without a residual agrees with finite differences") {
+  Norm norm(DType::kFloat64, 3, 5, 2);
+  norm.forward();
+  norm.dweight.fill(0.0);
+  cpu::rms_norm_backward(norm.dx, norm.dweight, norm.dy, Tensor(), norm.rstd, norm.x, norm.weight);
+  const auto loss = [&] {
+    norm.forward();
+    return dot(norm.out, norm.dy);
+  };
+  require_close(norm.dx, finite_difference(norm.x, loss), kDifferenceTolerance);
+  require_close(norm.dweight, finite_difference(norm.weight, loss), kDifferenceTolerance);
+}
+
+TEST_CASE("rms_norm gives the same bits on one thread and on two") {
+  const DType dtype = every_float();
+  Norm one(dtype, 700, 65, 0);
+  Norm two(dtype, 700, 65, 0);
+  {
+    const Threads threads(1);
+    one.forward();
+    one.backward();
+  }
+  const Threads threads(2);
+  two.forward();
+  two.backward();
+  CHECK(one.out.same_bits(two.out));
+  CHECK(one.dx.same_bits(two.dx));
+  CHECK(one.dweight.same_bits(two.dweight));
+}
+
+TEST_CASE("rms_norm refuses tensors that break its contract") {
+  Norm norm(DType::kBFloat16, 4, 6, 0);
+  const Array short_weight(DType::kBFloat16, {5});
+  const Array wide_weight(DType::kFloat32, {6});
+  const Array narrow(DType::kBFloat16, {6});
+  CHECK_THROWS_WITH(cpu::rms_norm_forward(norm.out, norm.rstd, norm.x, short_weight, kEpsilon),
+                    "rms_norm_forward: weight is bfloat16 [5]; expected bfloat16 [6]");
+  CHECK_THROWS_AS(cpu::rms_norm_forward(norm.out, norm.rstd, norm.x, wide_weight, kEpsilon),
+                  base::InternalError);
+  CHECK_THROWS_AS(cpu::rms_norm_again(norm.out, narrow, norm.x, norm.weight), base::InternalError);
+  CHECK_THROWS_AS(
+      cpu::rms_norm_backward(norm.dx, narrow, norm.dy, Tensor(), norm.rstd, norm.x, norm.weight),
+      base::InternalError);
+  CHECK_THROWS_AS(cpu::rms_norm_backward(norm.dx, norm.dweight, norm.dy, wide_weight, norm.rstd,
+                                         norm.x, norm.weight),
+                  base::InternalError);
+}
+
+}  // namespace
+}  // namespace longspan::backend::testing

@@ -1,0 +1,202 @@
+#include "longspan/data/token_file.h"
+
+#include <catch2/catch.hpp>
+#include <cstring>
+#include <functional>
+
+#include "longspan/base/error.h"
+#include "longspan/data/token_file_writer.h"
+#include "temporary_directory.h"
+
+namespace longspan::data {
+namespace {
+
+const std::string kHash = "0123456789abcdef0123456789abcdef";
+using Documents = std::vector<std::vector<TokenId>>;
+
+std::string write_tokens(const std::string& path, const Documents& documents,
+                         std::int64_t vocab_size, TokenFormat format = TokenFormat::kTokens) {
+  const auto writer = TokenFileWriter::create(path, format, vocab_size, kHash);
+  for (const auto& document : documents) {
+    writer->add_document(document, 3 * static_cast<std::int64_t>(document.size()));
+  }
+  writer->finish();
+  return path;
+}
+
+Documents read_documents(const TokenFile& file) {
+  Documents documents;
+  for (std::int64_t document = 0; document < file.documents(); ++document) {
+    const std::int64_t begin = file.document_begin(document);
+    const std::int64_t end = file.document_begin(document + 1);
+    documents.emplace_back(static_cast<std::size_t>(end - begin));
+    file.read(begin, end, documents.back().data());
+  }
+  return documents;
+}
+
+template <typename Value>
+void set(std::string& bytes, std::size_t at, Value value) {
+  std::memcpy(bytes.data() + at, &value, sizeof(value));
+}
+
+/// Makes the hash right again after a change, as an attacker would.
+void seal(std::string& bytes) {
+  std::uint64_t index = 0;
+  std::memcpy(&index, bytes.data() + 72, sizeof(index));
+  const std::string hashed = bytes.substr(0, 80) + bytes.substr(std::min(index, bytes.size()));
+  bytes.replace(80, 32, base::xxh3_hex(hashed.data(), hashed.size()));
+}
+
+const Documents kDocuments = {{5, 6, 7}, {}, {8}, {9, 10, 11, 12, 258}};
+
+TEST_CASE("a token file gives back what was written") {
+  const TemporaryDirectory directory;
+  for (const std::int64_t vocab_size : {259, 65536, 65537, 2000000000}) {
+    const auto format = GENERATE(TokenFormat::kTokens, TokenFormat::kMegatron);
+    const bool megatron = format == TokenFormat::kMegatron;
+    CAPTURE(vocab_size, megatron);
+    Documents documents = kDocuments;
+    documents.push_back({static_cast<TokenId>(vocab_size - 1), 0});
+    const auto file = TokenFile::open(write_tokens(directory.file(megatron ? "a.idx" : "a.tokens"),
+                                                   documents, vocab_size, format));
+    CHECK(read_documents(*file) == documents);
+    CHECK(file->tokens() == 11);
+    CHECK(file->document_bytes(3) == (megatron ? -1 : 15));
+    CHECK(file->tokenizer_hash() == (megatron ? "" : kHash));
+    CHECK(file->vocab_size() == (megatron ? -1 : vocab_size));
+    file->check_range(vocab_size, 0, 1);
+  }
+  CHECK(TokenFile::open(write_tokens(directory.file("none.tokens"), {}, 5))->documents() == 0);
+}
+
+TEST_CASE("the layout of a token file is the documented one") {
+  const TemporaryDirectory directory;
+  const std::string bytes =
+      base::read_text(write_tokens(directory.file("a.tokens"), {{5, 258}, {7}}, 259));
+  std::string expected = "LSTOKENS";
+  const auto add = [&](std::uint64_t value, std::size_t width) {
+    for (std::size_t byte = 0; byte < width; ++byte) {
+      expected.push_back(static_cast<char>(value >> (8 * byte)));
+    }
+  };
+  add(1, 4);    // version
+  add(2, 4);    // bytes a token
+  add(259, 8);  // vocabulary
+  add(3, 8);    // tokens
+  add(2, 8);    // documents
+  expected += kHash;
+  add(192, 8);                        // begin of the index
+  expected += std::string(48, '\0');  // hash and reserved
+  for (const int token : {5, 258, 7}) add(static_cast<std::uint64_t>(token), 2);
+  expected.resize(192, '\0');
+  for (const int number : {0, 2, 3, 6, 3}) add(static_cast<std::uint64_t>(number), 8);
+  seal(expected);
+  CHECK((bytes == expected));
+}
+
+TEST_CASE("a token file that is cut off anywhere is refused") {
+  const TemporaryDirectory directory;
+  const std::string bytes =
+      base::read_text(write_tokens(directory.file("a.tokens"), kDocuments, 259));
+  for (std::size_t size = 0; size < bytes.size(); ++size) {
+    CAPTURE(size);
+    const std::string path = directory.write("cut.tokens", bytes.substr(0, size));
+    CHECK_THROWS_AS(TokenFile::open(path), base::InputError);
+    CHECK_THROWS_WITH(TokenFile::open(path), Catch::Contains("cut.tokens"));
+  }
+  CHECK_THROWS_AS(TokenFile::open(directory.write("long.tokens", bytes + "x")), base::InputError);
+}
+
+TEST_CASE("every flipped bit of header and index is found") {
+  const TemporaryDirectory directory;
+  const std::string bytes =
+      base::read_text(write_tokens(directory.file("a.tokens"), kDocuments, 259));
+  for (std::size_t at = 0; at < bytes.size(); at += at == 111 ? 81 : 1) {  // all but the tokens
+    CAPTURE(at);
+    std::string damaged = bytes;
+    damaged[at] ^= static_cast<char>(1U << (at % 8));
+    CHECK_THROWS_AS(TokenFile::open(directory.write("bad.tokens", damaged)), base::InputError);
+  }
+}
+
+TEST_CASE("a hostile token file with a right hash is refused") {
+  const TemporaryDirectory directory;
+  const std::string bytes =
+      base::read_text(write_tokens(directory.file("a.tokens"), kDocuments, 259));
+  constexpr std::size_t kIndex = 192;
+  constexpr std::uint64_t kHuge = 0xfffffffffffffff0U;
+  const std::vector<std::pair<const char*, std::function<void(std::string&)>>> faults = {
+      {"LSTOKENS", [](std::string& file) { file[0] = 'X'; }},
+      {"version is 2", [](std::string& file) { set<std::uint32_t>(file, 8, 2); }},
+      {"3 bytes a token", [](std::string& file) { set<std::uint32_t>(file, 12, 3); }},
+      {"index is said",
+       [](std::string& file) { set<std::uint32_t>(file, 12, 4), file += std::string(64, '\0'); }},
+      {"vocabulary of 0", [](std::string& file) { set<std::uint64_t>(file, 16, 0); }},
+      {"vocabulary of 65537", [](std::string& file) { set<std::uint64_t>(file, 16, 65537); }},
+      {"do not fit", [](std::string& file) { set<std::uint64_t>(file, 24, kHuge); }},
+      {"do not fit", [](std::string& file) { set<std::uint64_t>(file, 32, kHuge / 8); }},
+      {"expected 0 to 8", [](std::string& file) { set<std::uint64_t>(file, 24, 8); }},
+      {"found 264", [](std::string& file) { set<std::uint64_t>(file, 32, 3); }},
+      {"index is said", [](std::string& file) { set<std::uint64_t>(file, 72, kHuge); }},
+      {"span tokens 1", [](std::string& file) { set<std::uint64_t>(file, kIndex, 1); }},
+      {"before its begin", [](std::string& file) { set<std::uint64_t>(file, kIndex + 8, 4); }},
+      {"before its begin", [](std::string& file) { set<std::uint64_t>(file, kIndex + 16, kHuge); }},
+      {"before its begin",
+       [](std::string& file) { set<std::uint64_t>(file, kIndex + 16, 1U << 30U); }},
+      {"bytes of text", [](std::string& file) { set<std::uint64_t>(file, kIndex + 40, kHuge); }},
+  };
+  for (const auto& [message, damage] : faults) {
+    CAPTURE(message);
+    std::string damaged = bytes;
+    damage(damaged);
+    seal(damaged);
+    const std::string path = directory.write("bad.tokens", damaged);
+    CHECK_THROWS_AS(TokenFile::open(path), base::InputError);
+    CHECK_THROWS_WITH(TokenFile::open(path), Catch::Contains(message));
+  }
+}
+
+TEST_CASE("the first token out of range is named, by whichever part reads it") {
+  const TemporaryDirectory directory;
+  Documents documents(2, std::vector<TokenId>(300000, 4));
+  documents[1][150000] = 600;
+  documents[1][299999] = 700;
+  const auto file = TokenFile::open(write_tokens(directory.file("a.tokens"), documents, 1000));
+  file->check_range(701, 0, 1);
+  CHECK_THROWS_AS(file->check_range(600, 0, 1), base::InputError);
+  CHECK_THROWS_WITH(
+      file->check_range(600, 0, 1),
+      Catch::Contains("token 600 at place 450000 (of document 1, its token 150000)") &&
+          Catch::Contains("a.tokens"));
+  for (const int parts : {1, 2, 7, 100}) {
+    int found = 0;
+    for (int part = 0; part < parts; ++part) {
+      try {
+        file->check_range(650, part, parts);
+      } catch (const base::InputError&) {
+        ++found;
+      }
+    }
+    CHECK(found == 1);
+  }
+}
+
+TEST_CASE("a writer checks what it is given and leaves nothing unfinished") {
+  const TemporaryDirectory directory;
+  const auto format = GENERATE(TokenFormat::kTokens, TokenFormat::kMegatron);
+  {
+    const auto writer = TokenFileWriter::create(directory.file("a.bin"), format, 10, "");
+    writer->add_document({1, 2}, 2);
+    CHECK_THROWS_AS(writer->add_document({10}, 1), base::InputError);
+    CHECK_THROWS_AS(writer->add_document({-1}, 1), base::InputError);
+  }
+  CHECK(std::filesystem::is_empty(directory.path()));
+  CHECK_THROWS_AS(TokenFileWriter::create(directory.file("no/a"), format, 10, ""),
+                  base::InputError);
+  CHECK_THROWS_AS(TokenFileWriter::create(directory.file("a"), format, 0, ""), base::InputError);
+  CHECK_THROWS_AS(TokenFile::open(directory.file("absent")), base::InputError);
+}
+
+}  // namespace
+}  // namespace longspan::data

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "longspan/backend/backend.h"
+#include "longspan/model/llama.h"
+
+namespace longspan::model::test {
+
+/// A packed micro-batch on the host, as Llama takes it.
+struct Batch {
+  std::vector<std::int32_t> tokens;
+  std::vector<std::int32_t> labels;
+  std::vector<std::int32_t> positions;
+  std::vector<std::int32_t> cu_seqlens;
+
+  std::size_t documents() const { return cu_seqlens.size() - 1; }
+  /// Document i alone.
+  Batch document(std::size_t i) const;
+};
+
+/// One case of scripts/fixtures/llama_reference.py.
+struct Fixture {
+  LlamaConfig config;
+  Batch batch;
+  double loss_scale = 0.0;
+  double nll_sum = 0.0;
+  std::map<std::string, std::vector<double>> weights;
+  std::map<std::string, std::vector<double>> gradients;
+};
+/// Reads tests/model/data/`name`.safetensors.
+Fixture read_fixture(const std::string& name);
+
+/// A cpu backend for tests.
+std::unique_ptr<backend::Backend> make_backend();
+/// Elements of any float tensor.
+std::vector<double> values(backend::Backend& backend, const backend::Tensor& tensor);
+/// Writes every weight of the model; the names must be exactly the model's.
+void load_weights(backend::Backend& backend, Llama& model,
+                  const std::map<std::string, std::vector<double>>& weights);
+/// Gradients of all parameters by name.
+std::map<std::string, std::vector<double>> gradients(backend::Backend& backend, Llama& model);
+
+/// ||a - b|| / ||b||.
+double relative_distance(const std::vector<double>& a, const std::vector<double>& b);
+
+/// A small configuration and a random batch of documents of these lengths.
+LlamaConfig small_config(bool tied);
+Batch random_batch(const LlamaConfig& config, const std::vector<std::int32_t>& lengths,
+                   std::uint64_t seed);
+/// Runs forward and backward on a batch.
+LossResult run(Llama& model, const Batch& batch, double loss_scale);
+
+}  // namespace longspan::model::test

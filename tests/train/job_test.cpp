@@ -1,0 +1,314 @@
+#include "longspan/train/job.h"
+
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "longspan/base/declarations.h"
+#include "longspan/base/error.h"
+#include "longspan/base/file.h"
+#include "longspan/base/json.h"
+
+namespace longspan::train {
+namespace {
+
+using Catch::Matchers::Contains;
+using Catch::Matchers::EndsWith;
+using nlohmann::json;
+
+/// A directory that is gone at the end.
+struct Directory {
+  std::filesystem::path path = std::filesystem::temp_directory_path() / "longspan-job-test";
+  Directory() {
+    std::filesystem::remove_all(path);
+    std::filesystem::create_directories(path);
+  }
+  ~Directory() { std::filesystem::remove_all(path); }
+  std::string write(const std::string& text) const {
+    base::replace_file(path / "job.json", text);
+    return (path / "job.json").string();
+  }
+};
+
+/// No key that has a default.
+json smallest() {
+  return {{"run", {{"output_dir", "out"}}},
+          {"model",
+           {{"vocab_size", 256},
+            {"hidden_size", 64},
+            {"intermediate_size", 128},
+            {"num_hidden_layers", 2},
+            {"num_attention_heads", 4}}},
+          {"data", {{"train", {"a.tokens"}}}},
+          {"optimizer", {{"learning_rate", 1e-3}}},
+          {"training", {{"steps", 100}, {"tokens_per_step", 512}, {"micro_batch_tokens", 128}}}};
+}
+
+Job read(const std::string& text, const std::vector<std::string>& overrides = {}) {
+  const Directory directory;
+  return read_job(directory.write(text), overrides);
+}
+
+std::string refusal(const std::string& text, const std::vector<std::string>& overrides = {}) {
+  try {
+    read(text, overrides);
+  } catch (const base::InputError& error) {
+    CHECK(error.code() == base::ExitCode::kBadInput);
+    return error.what();
+  }
+  return "accepted";
+}
+
+/// The refusal of the smallest job with these settings.
+std::string refusal_of(const std::vector<std::string>& overrides) {
+  return refusal(smallest().dump(), overrides);
+}
+
+/// The refusal of the smallest job with one more or other member.
+std::string refusal_with(const char* section, const char* key, const json& value) {
+  json job = smallest();
+  job[section][key] = value;
+  return refusal(job.dump());
+}
+
+std::string documentation() {
+  return base::read_text(std::filesystem::path(LONGSPAN_TEST_DATA).parent_path() / "docs" /
+                         "job-file.md");
+}
+
+}  // namespace
+
+TEST_CASE("the smallest job has the defaults of the struct") {
+  const Job job = read(smallest().dump());
+  CHECK(job.run.output_dir == "out");
+  CHECK(job.run.name == "run");
+  CHECK(job.run.seed == 1);
+  CHECK(job.run.threads == 0);
+  CHECK(job.model_type == "llama");
+  CHECK(job.model.num_key_value_heads == 4);
+  CHECK(job.model.head_dim == 16);
+  CHECK(job.data.train == std::vector<std::string>{"a.tokens"});
+  CHECK(job.data.packing == "packed");
+  CHECK(job.optimizer.beta2 == 0.95);
+  CHECK(job.schedule.name == "cosine");
+  CHECK(job.training.precision == "fp32");
+  CHECK(job.memory.limit == 0);
+  CHECK(job.parallel.data == 0);
+  CHECK(job.checkpoint.keep_last == 3);
+  CHECK(job.logging.tensorboard);
+}
+
+TEST_CASE("every key is bound to its own member") {
+  // A value of its own for every key: one that were bound elsewhere, or twice, would not return.
+  const json all = json::parse(R"({
+    "run": {"name": "n", "output_dir": "o", "seed": 2, "device": "cpu", "threads": 3},
+    "model": {"model_type": "llama", "vocab_size": 300, "hidden_size": 96,
+      "intermediate_size": 100, "num_hidden_layers": 5, "num_attention_heads": 6,
+      "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 4096,
+      "rms_norm_eps": 1e-6, "rope_theta": 5e5, "tie_word_embeddings": true,
+      "initializer_range": 0.03},
+    "data": {"train": ["t1", "t2"], "validation": ["v"], "validation_fraction": 0.0,
+      "tokenizer": "bytes", "packing": "streamed", "shuffle": false},
+    "optimizer": {"name": "adamw", "learning_rate": 0.01, "beta1": 0.8, "beta2": 0.99,
+      "epsilon": 1e-7, "weight_decay": 0.2, "decay_norms_and_embeddings": true,
+      "max_grad_norm": 2.0},
+    "schedule": {"name": "wsd", "warmup_steps": 11, "decay_steps": 12, "min_ratio": 0.3},
+    "training": {"steps": 1000, "tokens_per_step": 2048, "micro_batch_tokens": 1024,
+      "precision": "bf16", "validation_every": 13, "validation_tokens": 14,
+      "max_skipped_steps": 15},
+    "memory": {"limit": 4194304}, "parallel": {"data": 16},
+    "checkpoint": {"every": 17, "keep_last": 18, "resume": "never"},
+    "logging": {"every": 19, "tensorboard": false, "peak_tflops": 0.5}})");
+  const Job job = read(all.dump());
+  const std::string text = to_json(job);
+  CHECK(json::parse(text) == all);
+  CHECK(to_json(read(text)) == text);
+  CHECK(job.schedule.decay_steps == 12);
+  CHECK(job.training.validation_tokens == 14);
+  CHECK(job.logging.every == 19);
+  CHECK(job.optimizer.max_grad_norm == 2.0);
+}
+
+TEST_CASE("a resolved job is complete and reads as the same") {
+  const std::string text = to_json(read(smallest().dump(), {"memory.limit=1GiB"}));
+  CHECK(to_json(read(text)) == text);
+  const json resolved = json::parse(text);
+  CHECK(resolved.at("model").at("head_dim") == 16);
+  CHECK(resolved.at("memory").at("limit") == 1073741824);
+  CHECK(resolved.at("run").at("threads") == "auto");
+  CHECK(resolved.at("logging").at("peak_tflops") == "auto");
+  // Every key of the schema is there.
+  const json schema = json::parse(job_schema());
+  for (const auto& [section, description] : schema.at("properties").items()) {
+    if (section == "$schema") continue;
+    for (const auto& [key, unused] : description.at("properties").items()) {
+      INFO(section << "." << key);
+      CHECK(resolved.at(section).contains(key));
+    }
+  }
+}
+
+TEST_CASE("job files that are not legal are refused with the reason") {
+  CHECK_THAT(refusal_with("optimizer", "learning_rat", 1),
+             EndsWith("optimizer.learning_rat: unknown key; did you mean "
+                      "optimizer.learning_rate?"));
+  CHECK_THAT(refusal_with("optimizer", "lr", 1), EndsWith("did you mean optimizer.learning_rate?"));
+  CHECK_THAT(refusal_with("optmizer", "beta1", 1),
+             EndsWith("optmizer: unknown section; did you mean optimizer?"));
+  CHECK_THAT(refusal_with("training", "learning_rate", 1),
+             EndsWith("did you mean optimizer.learning_rate?"));
+  CHECK_THAT(refusal_with("training", "batch_size", 8),
+             EndsWith("did you mean training.tokens_per_step?"));
+  CHECK_THAT(refusal_with("training", "warmup", 8),
+             EndsWith("did you mean schedule.warmup_steps?"));
+  CHECK_THAT(refusal_with("model", "n_layer", 8),
+             EndsWith("did you mean model.num_hidden_layers?"));
+  CHECK_THAT(refusal_with("model", "bananas", 8), Contains("legal in model: model_type, vocab"));
+  CHECK_THAT(refusal_with("model", "hidden_size", "64"),
+             Contains("model.hidden_size is \"64\"; legal: integer in [1, 16777216]"));
+  CHECK_THAT(refusal_with("model", "head_dim", nullptr), Contains("model.head_dim is null"));
+  CHECK_THAT(refusal_with("data", "train", json::array()), Contains("data.train is []"));
+  CHECK_THAT(refusal_with("data", "train", "a.tokens"), Contains("legal: list of paths"));
+  CHECK_THAT(refusal_with("training", "steps", 3.5), Contains("training.steps is 3.5"));
+  json incomplete = smallest();
+  incomplete["optimizer"].erase("learning_rate");
+  incomplete.erase("run");
+  CHECK_THAT(refusal(incomplete.dump()),
+             Contains("required but missing: run.output_dir (path, not empty), "
+                      "optimizer.learning_rate (number > 0)"));
+  CHECK_THAT(refusal("{\"run\": {},}"), Contains("job.json:1:12: not valid JSON"));
+  CHECK_THAT(refusal("{\"run\": {}, \"run\": {}}"), Contains("\"run\" is there twice"));
+  CHECK_THAT(refusal(""), Contains("job.json: empty"));
+  CHECK_THAT(refusal("[" + std::string(std::size_t{2} << 20U, ' ') + "]"),
+             Contains("at most 1.00 MiB"));
+  CHECK_THROWS_WITH(read_job("no/such/job.json", {}), Contains("no/such/job.json"));
+}
+
+TEST_CASE("values of a job out of range are refused") {
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"run.device=cuda", "run.device is \"cuda\"; legal: \"cpu\""},
+      {"run.threads=0", "run.threads is 0"},
+      {"run.seed=-1", "run.seed is -1"},
+      {"run.output_dir=", "run.output_dir is \"\""},
+      {"model.model_type=gpt2", "legal: \"llama\""},
+      {"model.vocab_size=4294967296", "model.vocab_size is 4294967296"},
+      {"model.num_key_value_heads=0", "model.num_key_value_heads is 0"},
+      {"model.rms_norm_eps=0", "model.rms_norm_eps is 0"},
+      {"data.packing=padded", "legal: \"packed\" or \"streamed\""},
+      {"data.validation_fraction=1", "legal: number in [0, 1)"},
+      {"optimizer.name=sgd", "legal: \"adamw\""},
+      {"optimizer.learning_rate=0", "legal: number > 0"},
+      {"optimizer.beta1=1", "optimizer.beta1 is 1"},
+      {"optimizer.beta2=-0.1", "optimizer.beta2 is -0.1"},
+      {"optimizer.max_grad_norm=1e999", "optimizer.max_grad_norm is \"1e999\""},
+      {"schedule.name=cosin", "legal: \"constant\", \"linear\", \"cosine\" or \"wsd\""},
+      {"schedule.min_ratio=1.5", "legal: number in [0, 1]"},
+      {"training.precision=fp16", "legal: \"fp32\", \"bf16\" or \"fp64\""},
+      {"training.steps=0", "training.steps is 0"},
+      {"training.steps=4294967296", "training.steps is 4294967296"},
+      {"memory.limit=1Gb", "memory.limit is \"1Gb\"; legal: size"},
+      {"parallel.data=0", "legal: integer in [1, 2147483647], or \"auto\""},
+      {"checkpoint.keep_last=-1", "checkpoint.keep_last is -1"},
+      {"checkpoint.resume=", "legal: \"auto\", \"never\" or a path"},
+      {"logging.every=0", "logging.every is 0"},
+      {"logging.peak_tflops=0", "logging.peak_tflops is 0"},
+  };
+  for (const auto& [setting, message] : cases) {
+    INFO(setting);
+    CHECK_THAT(refusal_of({setting}), Contains(message));
+  }
+}
+
+TEST_CASE("keys of a job that do not go together are refused, both named") {
+  const auto refuses = [](const std::vector<std::string>& settings, const std::string& first,
+                          const std::string& second) {
+    const std::string message = refusal_of(settings);
+    CHECK_THAT(message, Contains("job.json: ") && Contains(first) && Contains(second));
+  };
+  refuses({"training.tokens_per_step=500"}, "training.tokens_per_step is 500",
+          "training.micro_batch_tokens, which is 128");
+  refuses({"model.max_position_embeddings=127"}, "training.micro_batch_tokens is 128",
+          "model.max_position_embeddings, which is 127");
+  refuses({"schedule.name=wsd"}, "schedule.decay_steps", "\"wsd\" needs");
+  refuses({"schedule.decay_steps=5"}, "schedule.decay_steps is 5", "\"cosine\"");
+  refuses({"schedule.name=constant", "schedule.min_ratio=0.2"}, "schedule.min_ratio is 0.2",
+          "\"constant\"");
+  refuses({"schedule.warmup_steps=101"}, "schedule.warmup_steps (101)", "which is 100");
+  refuses({"schedule.name=wsd", "schedule.warmup_steps=60", "schedule.decay_steps=41"},
+          "schedule.decay_steps (41)", "training.steps, which is 100");
+  refuses({"data.validation=[\"v\"]", "data.validation_fraction=0.1"}, "data.validation and",
+          "data.validation_fraction (0.1)");
+  refuses({"training.validation_every=5"}, "training.validation_every is 5", "data.validation");
+  refuses({"training.validation_tokens=5"}, "training.validation_tokens is 5", "data.validation");
+  refuses({"model.num_attention_heads=3"}, "model.hidden_size", "num_attention_heads");
+  refuses({"model.num_key_value_heads=3"}, "model.num_attention_heads", "num_key_value_heads");
+
+  CHECK(refusal_of({"schedule.name=wsd", "schedule.warmup_steps=60", "schedule.decay_steps=40"}) ==
+        "accepted");
+  CHECK(refusal_of({"model.max_position_embeddings=128"}) == "accepted");
+  CHECK(refusal_of({"data.validation_fraction=0.1", "training.validation_every=5"}) == "accepted");
+  CHECK(refusal_of({"schedule.name=constant"}) == "accepted");
+}
+
+TEST_CASE("a damaged job file is read or refused, never worse") {
+  std::mt19937 random(5);
+  const std::string intact = smallest().dump();
+  const std::string letters = "{}[]\":,.0e-+\\/ ntf\xC3\xFF";
+  int refused = 0;
+  for (int i = 0; i < 3000; ++i) {
+    std::string text = intact;
+    for (int changes = 1 + i % 3; changes > 0; --changes) {
+      const std::size_t at = random() % text.size();
+      if (random() % 2 == 0) {
+        text[at] = letters[random() % letters.size()];
+      } else {
+        text.erase(at, 1 + random() % 4);
+      }
+    }
+    Job job;
+    base::Declarations declarations("Job", "");
+    declare(job, declarations);
+    try {
+      declarations.read(base::parse_json(text, "job.json"), "job.json");
+      check(job);
+    } catch (const base::InputError&) {
+      ++refused;
+    }
+  }
+  CHECK(refused > 2000);
+  CHECK(refused < 3000);
+}
+
+TEST_CASE("the documented example is a legal job") {
+  const std::string text = documentation();
+  const std::string fence = "```json\n";
+  const std::size_t begin = text.find(fence) + fence.size();
+  const Job job = read(text.substr(begin, text.find("```", begin) - begin));
+  CHECK(job.run.name == "first");
+  CHECK(job.memory.limit == 4294967296U);
+}
+
+TEST_CASE("the documented tables are those of the declarations") {
+  const std::string text = documentation();
+  const std::string tables = job_markdown();
+  REQUIRE_THAT(tables, Contains("### `optimizer`"));
+  // To renew the file, replace its part from "### `run`" on by what follows here.
+  CHECK(text.substr(text.find("### `run`")) == tables);
+}
+
+TEST_CASE("help and schema of a job name every section") {
+  const std::string help = job_help();
+  const json schema = json::parse(job_schema());
+  for (const char* section : {"run", "model", "data", "optimizer", "schedule", "training", "memory",
+                              "parallel", "checkpoint", "logging"}) {
+    CHECK_THAT(help, Contains("\n" + std::string(section) + ": "));
+    CHECK(schema.at("properties").contains(section));
+  }
+  CHECK(schema.at("required") == json({"run", "model", "data", "optimizer", "training"}));
+  CHECK_THAT(help, Contains("optimizer.learning_rate  number > 0; required"));
+}
+
+}  // namespace longspan::train
