@@ -1,6 +1,7 @@
 #include "data/packing.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <numeric>
 #include <utility>
@@ -42,22 +43,21 @@ std::vector<std::int64_t> shuffled(std::int64_t count, std::uint64_t seed, std::
 
 std::vector<std::int64_t> best_fit(const std::vector<std::int64_t>& lengths,
                                    std::int64_t row_tokens) {
+  using Open = std::multimap<std::int64_t, std::int64_t>;  // room left -> row
+  Open open;
+  std::array<Open::iterator, kOpenRows> recent;  // of row r at r % kOpenRows; end: it is full
+  recent.fill(open.end());
   std::vector<std::int64_t> row_of(lengths.size());
-  std::multimap<std::int64_t, std::int64_t> open;  // room left -> row
   std::int64_t rows = 0;
   for (std::size_t item = 0; item < lengths.size(); ++item) {
     const auto fit = open.lower_bound(lengths[item]);
-    std::int64_t room = row_tokens - lengths[item];
-    if (fit != open.end()) {
-      row_of[item] = fit->second;
-      room = fit->first - lengths[item];
-      open.erase(fit);
-    } else {
-      row_of[item] = rows++;
-    }
-    if (room == 0) continue;
-    open.emplace(room, row_of[item]);
-    if (open.size() > kOpenRows) open.erase(open.begin());
+    const bool fits = fit != open.end();
+    const std::int64_t row = fits ? fit->second : rows++;
+    const std::int64_t room = (fits ? fit->first : row_tokens) - lengths[item];
+    Open::iterator& slot = recent[static_cast<std::size_t>(row) % kOpenRows];
+    if (slot != open.end()) open.erase(slot);
+    slot = room > 0 ? open.emplace(room, row) : open.end();
+    row_of[item] = row;
   }
   return row_of;
 }

@@ -13,9 +13,9 @@ struct PackedRows {
   std::vector<std::int64_t> row_begin = {0};  ///< first span of each row, and the end
 };
 
-/// `lengths[i]` items of at most `row_tokens` tokens into rows of at most that; returns the row of
-/// each item. Best fit, in the order given, over the kOpenRows rows that are least full; takes
-/// O(n log kOpenRows). An item goes into the row it fills up best; a new row closes the fullest.
+/// Items of `lengths[i]` <= row_tokens tokens into rows of at most that; returns the row of each
+/// item. In the order given, an item goes into that one of the last kOpenRows rows which it fills
+/// up best, else into a new row. Takes O(n log kOpenRows).
 inline constexpr std::size_t kOpenRows = 256;
 std::vector<std::int64_t> best_fit(const std::vector<std::int64_t>& lengths,
                                    std::int64_t row_tokens);

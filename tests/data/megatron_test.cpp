@@ -26,7 +26,7 @@ class Bytes {
     for (const std::int64_t value : values) number(value, width);
     return *this;
   }
-  operator const std::string&() const { return bytes_; }
+  const std::string& done() const { return bytes_; }
 
  private:
   std::string bytes_;
@@ -51,7 +51,8 @@ struct Index {
         .number(marks, 8)
         .numbers(lengths, 4)
         .numbers(offsets, 8)
-        .numbers(documents, 8);
+        .numbers(documents, 8)
+        .done();
   }
 };
 
@@ -59,7 +60,7 @@ const std::vector<std::int64_t> kTokens = {7, 40000, 9, 1, 2};
 
 std::string write_files(const TemporaryDirectory& directory, const std::string& index,
                         int token_bytes = 2) {
-  directory.write("m.bin", Bytes().numbers(kTokens, token_bytes));
+  directory.write("m.bin", Bytes().numbers(kTokens, token_bytes).done());
   return directory.write("m.idx", index);
 }
 
@@ -79,7 +80,7 @@ TEST_CASE("Megatron files are written byte for byte") {
   index.offsets = {0, 3 * width, 3 * width};
   index.documents = {0, 1, 2, 3};
   CHECK((base::read_text(directory.file("m.idx")) == index.bytes()));
-  const std::string tokens = Bytes().numbers(kTokens, width);
+  const std::string tokens = Bytes().numbers(kTokens, width).done();
   CHECK((base::read_text(directory.file("m.bin")) == tokens));
 }
 
@@ -104,7 +105,7 @@ TEST_CASE("Megatron files are read: documents of several sequences, modes, all w
   }
   Index narrow;
   narrow.offsets = {0, 3, 3};
-  directory.write("m.bin", Bytes().numbers({200, 1, 2, 3, 4}, 1));
+  directory.write("m.bin", Bytes().numbers({200, 1, 2, 3, 4}, 1).done());
   for (const int code : {1, 2}) {
     narrow.code = code;
     directory.write("m.idx", narrow.bytes());
@@ -121,7 +122,7 @@ TEST_CASE("a token beyond 31 bits is out of every range") {
   Index index;
   index.code = 5;
   index.offsets = {0, 24, 24};
-  directory.write("m.bin", Bytes().numbers({7, (std::int64_t{1} << 32) + 5, 9, 1, 2}, 8));
+  directory.write("m.bin", Bytes().numbers({7, (std::int64_t{1} << 32) + 5, 9, 1, 2}, 8).done());
   const auto file = TokenFile::open(directory.write("m.idx", index.bytes()));
   CHECK_THROWS_WITH(file->check_range(100, 0, 1), Catch::Contains("place 1"));
 }
@@ -134,7 +135,7 @@ TEST_CASE("hostile Megatron indexes are refused") {
       {"version is 2", [](Index& index) { index.version = 2; }},
       {"type code is 7", [](Index& index) { index.code = 7; }},
       {"type code is 0", [](Index& index) { index.code = 0; }},
-      {"describes 20 bytes",
+      {"m.bin holds 2",
        [](Index& index) {
          index.code = 4, index.offsets = {0, 12, 12};
        }},
@@ -175,7 +176,7 @@ TEST_CASE("Megatron files that are cut off or missing are refused") {
     CHECK_THROWS_AS(TokenFile::open(path), base::InputError);
   }
   write_files(directory, index);
-  directory.write("m.bin", Bytes().numbers({7, 40000, 9, 1}, 2));
+  directory.write("m.bin", Bytes().numbers({7, 40000, 9, 1}, 2).done());
   CHECK_THROWS_AS(TokenFile::open(directory.file("m.bin")), base::InputError);
   directory.write("m.bin", std::string(11, 'x'));
   CHECK_THROWS_AS(TokenFile::open(directory.file("m.bin")), base::InputError);

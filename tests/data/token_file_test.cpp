@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "longspan/base/error.h"
+#include "longspan/data/joined_token_file.h"
 #include "longspan/data/token_file_writer.h"
 #include "temporary_directory.h"
 
@@ -130,8 +131,7 @@ TEST_CASE("a hostile token file with a right hash is refused") {
       {"LSTOKENS", [](std::string& file) { file[0] = 'X'; }},
       {"version is 2", [](std::string& file) { set<std::uint32_t>(file, 8, 2); }},
       {"3 bytes a token", [](std::string& file) { set<std::uint32_t>(file, 12, 3); }},
-      {"index is said",
-       [](std::string& file) { set<std::uint32_t>(file, 12, 4), file += std::string(64, '\0'); }},
+      {"index is said", [](std::string& file) { set<std::uint64_t>(file, 24, 40); }},
       {"vocabulary of 0", [](std::string& file) { set<std::uint64_t>(file, 16, 0); }},
       {"vocabulary of 65537", [](std::string& file) { set<std::uint64_t>(file, 16, 65537); }},
       {"do not fit", [](std::string& file) { set<std::uint64_t>(file, 24, kHuge); }},
@@ -180,6 +180,27 @@ TEST_CASE("the first token out of range is named, by whichever part reads it") {
     }
     CHECK(found == 1);
   }
+}
+
+TEST_CASE("files opened together are one corpus") {
+  const TemporaryDirectory directory;
+  const std::string first = write_tokens(directory.file("1.tokens"), {{1, 2}, {3}}, 100);
+  const std::string empty = write_tokens(directory.file("2.tokens"), {}, 100);
+  const std::string last =
+      write_tokens(directory.file("3.bin"), {{}, {4, 5}, {90}}, 100, TokenFormat::kMegatron);
+  const auto file = open_token_files({first, empty, last});
+  CHECK(read_documents(*file) == Documents{{1, 2}, {3}, {}, {4, 5}, {90}});
+  CHECK(file->tokens() == 6);
+  CHECK(file->document_bytes(1) == 3);
+  CHECK(file->document_bytes(4) == -1);
+  CHECK(file->tokenizer_hash() == kHash);
+  CHECK_THROWS_WITH(file->check_range(90, 0, 1), Catch::Contains("3.bin: token 90 at place 5"));
+  const auto writer = TokenFileWriter::create(directory.file("4.tokens"), TokenFormat::kTokens, 100,
+                                              std::string(32, 'f'));
+  writer->finish();
+  CHECK_THROWS_WITH(open_token_files({first, directory.file("4.tokens")}),
+                    Catch::Contains("1.tokens") && Catch::Contains("4.tokens"));
+  CHECK_THROWS_AS(open_token_files({}), base::InputError);
 }
 
 TEST_CASE("a writer checks what it is given and leaves nothing unfinished") {

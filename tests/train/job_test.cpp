@@ -1,5 +1,7 @@
 #include "longspan/train/job.h"
 
+#include <fmt/format.h>
+
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -182,8 +184,7 @@ TEST_CASE("job files that are not legal are refused with the reason") {
   CHECK_THAT(refusal("{\"run\": {},}"), Contains("job.json:1:12: not valid JSON"));
   CHECK_THAT(refusal("{\"run\": {}, \"run\": {}}"), Contains("\"run\" is there twice"));
   CHECK_THAT(refusal(""), Contains("job.json: empty"));
-  CHECK_THAT(refusal("[" + std::string(std::size_t{2} << 20U, ' ') + "]"),
-             Contains("at most 1.00 MiB"));
+  CHECK_THAT(refusal(fmt::format("[{:2000000}]", "")), Contains("at most 1.00 MiB"));
   CHECK_THROWS_WITH(read_job("no/such/job.json", {}), Contains("no/such/job.json"));
 }
 
@@ -304,7 +305,7 @@ TEST_CASE("help and schema of a job name every section") {
   const json schema = json::parse(job_schema());
   for (const char* section : {"run", "model", "data", "optimizer", "schedule", "training", "memory",
                               "parallel", "checkpoint", "logging"}) {
-    CHECK_THAT(help, Contains("\n" + std::string(section) + ": "));
+    CHECK_THAT(help, Contains(fmt::format("\n{}: ", section)));
     CHECK(schema.at("properties").contains(section));
   }
   CHECK(schema.at("required") == json({"run", "model", "data", "optimizer", "training"}));

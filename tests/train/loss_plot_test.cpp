@@ -5,7 +5,7 @@
 #include <cmath>
 #include <fstream>
 #include <random>
-#include <regex>
+#include <sstream>
 
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
@@ -36,10 +36,13 @@ std::vector<Pixel> path_of(const std::string& svg, const std::string& colour) {
   REQUIRE(stroke != std::string::npos);
   const std::size_t begin = svg.rfind("d=\"", stroke) + 3;
   const std::string path = svg.substr(begin, svg.find('"', begin) - begin);
-  static const std::regex kPoint("[ML](-?[0-9.]+) (-?[0-9.]+)");
   std::vector<Pixel> pixels;
-  for (std::sregex_iterator match(path.begin(), path.end(), kPoint), end; match != end; ++match) {
-    pixels.push_back({std::stod((*match)[1]), std::stod((*match)[2])});
+  std::istringstream points(path);  // M1.0 2.0L3.0 4.0
+  for (char command = 0; points >> command;) {
+    CHECK(command == (pixels.empty() ? 'M' : 'L'));
+    Pixel pixel{};
+    REQUIRE(points >> pixel.x >> pixel.y);
+    pixels.push_back(pixel);
   }
   return pixels;
 }

@@ -39,7 +39,9 @@ struct SamplerOptions {
   std::int64_t row_tokens = 0;     ///< budget of one row = one micro-batch
   std::int64_t rows_per_step = 0;  ///< rows of one global batch
   std::uint64_t seed = 0;
-  bool shuffle = true;  ///< a new order each epoch; false: the file's order
+  /// A new order of the rows each epoch. Without it rows keep the file's order, but that gaps in
+  /// packed rows are filled with documents from at most 256 rows further on.
+  bool shuffle = true;
 };
 
 /// Which rows make the global batch of a step: a pure function of (options, step), the same on

@@ -18,9 +18,9 @@ struct KvCache {
   std::int64_t length = 0;
 };
 
-/// What a loss pass returns: per-token negative log-likelihood sums, in double.
+/// What a loss pass returns.
 struct LossResult {
-  double nll_sum = 0.0;      ///< natural log, over unmasked labels
+  double nll_sum = 0.0;      ///< negative log-likelihood (natural log) of the unmasked labels
   std::int64_t targets = 0;  ///< unmasked labels
 };
 
@@ -38,7 +38,9 @@ class Llama {
   nn::ParameterSet& parameters();
 
   /// Forward and backward of one packed micro-batch: adds the gradients of
-  /// `loss_scale` * sum of NLL to the parameters'. Host arrays of equal length.
+  /// `loss_scale` * sum of NLL to the parameters'. Host arrays of equal length, which
+  /// may be empty; labels are already shifted, kIgnoredLabel is not trained on. A token
+  /// or label outside the vocabulary throws InputError before any work.
   LossResult forward_backward(const std::vector<std::int32_t>& tokens,
                               const std::vector<std::int32_t>& labels,
                               const std::vector<std::int32_t>& positions,
