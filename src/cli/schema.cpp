@@ -14,7 +14,7 @@ void add_schema_command(CLI::App& app) {
   auto markdown = std::make_shared<bool>(false);
   command->add_flag("--markdown", *markdown, "Print the table of docs/job-file.md instead");
   command->callback(
-      [markdown] { fmt::print("{}\n", *markdown ? train::job_markdown() : train::job_schema()); });
+      [markdown] { fmt::print("{}", *markdown ? train::job_markdown() : train::job_schema()); });
 }
 
 }  // namespace longspan::cli

@@ -14,7 +14,9 @@ void Embedding::forward(const Tensor& out, const Tensor& ids, Pass& pass) const 
 }
 
 void Embedding::backward(const Tensor& dy, const Tensor& ids, Pass& pass) const {
-  pass.backend().embedding_backward(parameters_->at(number_).gradient, dy, ids);
+  const Tensor& gradient = parameters_->at(number_).gradient;
+  if (parameters_->claim_gradient(number_, 1)) pass.backend().zero(gradient);
+  pass.backend().embedding_backward(gradient, dy, ids);
 }
 
 }  // namespace longspan::nn

@@ -26,8 +26,9 @@ void Linear::backward(const Tensor& dx, const Tensor& dy, const Tensor& x, Pass&
 }
 
 void Linear::backward_weight(const Tensor& dy, const Tensor& x, Pass& pass) const {
+  const bool accumulate = !parameters_->claim_gradient(first_, count_);
   pass.backend().matmul(parameters_->joined_gradient(first_, count_), dy, x,
-                        {.transpose_a = true, .accumulate = true});
+                        {.transpose_a = true, .accumulate = accumulate});
 }
 
 void Linear::backward_input(const Tensor& dx, const Tensor& dy, Pass& pass) const {

@@ -111,7 +111,8 @@ void LmHeadLoss::run_range(const Tensor& dx, const Tensor& x, Index begin, Index
   const Tensor dlogits = buffers.dlogits.rows(0, end - begin);
   backend.cross_entropy(nll, dlogits, range_logits, labels, scale);
   // The weight's gradient first: dx may overwrite x.
-  backend.matmul(head.gradient, dlogits, rows, {.transpose_a = true, .accumulate = true});
+  const bool accumulate = !parameters_->claim_gradient(number_, 1);
+  backend.matmul(head.gradient, dlogits, rows, {.transpose_a = true, .accumulate = accumulate});
   backend.matmul(dx.rows(begin, end), dlogits, head.weight, {});
 }
 

@@ -1,5 +1,6 @@
 #include "longspan/nn/parameter.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "longspan/base/error.h"
@@ -32,10 +33,34 @@ void ParameterSet::allocate(backend::Backend& backend, base::DType dtype) {
                                 MemoryTag::kGradients);
   backend.zero(weights_);
   backend.zero(gradients_);
+  unset_.assign(parameters_.size(), false);
   for (Parameter& parameter : parameters_) {
     const Index end = parameter.offset + parameter.shape.elements();
     parameter.weight = weights_.rows(parameter.offset, end).reshape(parameter.shape);
     parameter.gradient = gradients_.rows(parameter.offset, end).reshape(parameter.shape);
+  }
+}
+
+void ParameterSet::start_gradients(backend::Backend& backend) {
+  unset_.assign(parameters_.size(), true);
+  for (std::size_t number = 0; number < parameters_.size(); ++number) {
+    if (parameters_[number].kind != ParameterKind::kNorm) continue;
+    backend.zero(parameters_[number].gradient);
+    unset_[number] = false;
+  }
+}
+
+bool ParameterSet::claim_gradient(int first, int count) {
+  const auto begin = unset_.begin() + first;
+  const bool overwrite = *begin;
+  std::fill(begin, begin + count, false);
+  return overwrite;
+}
+
+void ParameterSet::settle_gradients(backend::Backend& backend) {
+  for (std::size_t number = 0; number < parameters_.size(); ++number) {
+    if (unset_[number]) backend.zero(parameters_[number].gradient);
+    unset_[number] = false;
   }
 }
 

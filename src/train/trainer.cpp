@@ -303,7 +303,7 @@ Trainer::StepResult Trainer::forward_backward(std::int64_t index) {
   world_->all_reduce_sum(counts);
 
   auto& parameters = model_->parameters();
-  backend_->zero(parameters.gradients());
+  parameters.start_gradients(*backend_);
   const double loss_scale = counts[0] > 0 ? 1.0 / counts[0] : 0.0;
   std::vector<double> nll(1);
   for (const auto& batch : batches) {
@@ -312,6 +312,7 @@ Trainer::StepResult Trainer::forward_backward(std::int64_t index) {
                                      loss_scale)
                   .nll_sum;
   }
+  parameters.settle_gradients(*backend_);
   world_->all_reduce_sum(parameters.gradients(), *backend_);
   world_->all_reduce_sum(nll);
   return {nll[0], counts[0], counts[1], counts[2]};

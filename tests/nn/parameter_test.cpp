@@ -95,5 +95,25 @@ TEST_CASE("a pass pops what was pushed last, and keeps nothing when told so") {
   CHECK(bench.backend().ledger().live(backend::MemoryTag::kSaved) >= before + 8000);
 }
 
+TEST_CASE("gradients start at 0, whether something is added or not") {
+  const auto backend = backend::make_cpu_backend(std::size_t{1} << 24U);
+  ParameterSet parameters;
+  const int matrix = parameters.declare("matrix", {4, 4}, ParameterKind::kMatrix);
+  const int norm = parameters.declare("norm", {4}, ParameterKind::kNorm);
+  const int unused = parameters.declare("unused", {4, 4}, ParameterKind::kMatrix);
+  parameters.allocate(*backend, base::DType::kFloat32);
+  CHECK_FALSE(parameters.claim_gradient(matrix, 1));  // allocated as 0: layers add
+  backend->fill(parameters.gradients(), 9.0);
+  parameters.start_gradients(*backend);
+  CHECK(backend->sum(parameters.at(norm).gradient) == 0.0);
+  CHECK_FALSE(parameters.claim_gradient(norm, 1));
+  CHECK(parameters.claim_gradient(matrix, 1));
+  backend->fill(parameters.at(matrix).gradient, 2.0);
+  CHECK_FALSE(parameters.claim_gradient(matrix, 1));
+  parameters.settle_gradients(*backend);
+  CHECK(backend->sum(parameters.at(matrix).gradient) == 32.0);
+  CHECK(backend->sum(parameters.at(unused).gradient) == 0.0);
+}
+
 }  // namespace
 }  // namespace longspan::nn

@@ -296,7 +296,8 @@ TEST_CASE("the documented tables are those of the declarations") {
   const std::string text = documentation();
   const std::string tables = job_markdown();
   REQUIRE_THAT(tables, Contains("### `optimizer`"));
-  // To renew the file, replace its part from "### `run`" on by what follows here.
+  // To renew the file, replace its part from "### `run`" on by the output of
+  // `longspan schema --markdown`.
   CHECK(text.substr(text.find("### `run`")) == tables);
 }
 

@@ -22,7 +22,7 @@ class Embedding {
   int parameter() const { return number_; }
 
  private:
-  const ParameterSet* parameters_;
+  ParameterSet* parameters_;
   int number_;
 };
 

@@ -33,7 +33,7 @@ class Linear {
   backend::Index outputs() const { return outputs_; }
 
  private:
-  const ParameterSet* parameters_;
+  ParameterSet* parameters_;
   backend::Index inputs_;
   backend::Index outputs_ = 0;
   int first_ = 0;

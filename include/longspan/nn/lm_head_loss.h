@@ -16,15 +16,14 @@ namespace longspan::nn {
 class LmHeadLoss {
  public:
   /// A range's logits and their gradient take about this many bytes.
-  static constexpr std::size_t kDefaultRangeBytes = std::size_t{64} << 20U;
+  static constexpr std::size_t kDefaultRangeBytes = std::size_t{256} << 20U;
   /// But a range has at least this many rows: each range reads and writes the whole gradient of the
   /// weight, which costs little only while the range's matmuls are large beside it.
   static constexpr backend::Index kMinimumRows = 512;
 
   /// The head's weight is parameter `number` of the set, [vocab, hidden]: one of its own, or the
   /// embedding's (tied). `parameters` must outlive the layer.
-  LmHeadLoss(const ParameterSet& parameters, int number,
-             std::size_t range_bytes = kDefaultRangeBytes)
+  LmHeadLoss(ParameterSet& parameters, int number, std::size_t range_bytes = kDefaultRangeBytes)
       : parameters_(&parameters), number_(number), range_bytes_(range_bytes) {}
 
   /// Sum of the negative log-likelihoods (natural log) of `labels` (host, one a row of x; each
@@ -49,7 +48,7 @@ class LmHeadLoss {
   void run_range(const backend::Tensor& dx, const backend::Tensor& x, backend::Index begin,
                  backend::Index end, double scale, const Buffers& buffers, Pass& pass) const;
 
-  const ParameterSet* parameters_;
+  ParameterSet* parameters_;
   int number_;
   std::size_t range_bytes_;
 };

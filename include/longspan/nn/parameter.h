@@ -48,6 +48,15 @@ class ParameterSet {
   backend::Tensor joined_weight(int first, int count) const;
   backend::Tensor joined_gradient(int first, int count) const;
 
+  /// Starts the gradients of a step at 0. The large ones are only marked: what is added to them
+  /// first overwrites them (see `claim_gradient`), which saves writing and reading every byte.
+  void start_gradients(backend::Backend& backend);
+  /// Called by a layer before it adds to the gradient of parameters first..first+count-1, which it
+  /// always adds to together: true when it must overwrite instead.
+  bool claim_gradient(int first, int count);
+  /// Makes the gradients 0 that nothing was added to since `start_gradients`. Before they are read.
+  void settle_gradients(backend::Backend& backend);
+
   /// Writes first values: matrices and embeddings normal(0, deviation), norms 1. Depends on the
   /// seed, the parameter's number and the element alone.
   void initialise(backend::Backend& backend, std::uint64_t seed, double deviation);
@@ -56,6 +65,7 @@ class ParameterSet {
   backend::Tensor joined(const backend::Tensor& flat, int first, int count) const;
 
   std::vector<Parameter> parameters_;
+  std::vector<bool> unset_;  ///< by parameter: its gradient's contents are void
   backend::Index elements_ = 0;
   backend::Tensor weights_;
   backend::Tensor gradients_;

@@ -9,6 +9,7 @@
 
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/matmul_key.h"
+#include "backend/cpu/transpose.h"
 #include "longspan/base/error.h"
 
 namespace longspan::backend::cpu {
@@ -16,6 +17,17 @@ namespace {
 
 using base::DType;
 using base::InternalError;
+
+/// Operands of these sizes are transposed before the product: measured 1.2 to 1.4 times as fast
+/// with AMX as oneDNN's own copy. There is nothing to gain for less, nor for what no cache holds.
+constexpr Index kLeastTransposed = Index{1} << 16;
+constexpr Index kMostTransposed = Index{1} << 23;
+
+bool pays_to_transpose(const MatmulKey& problem) {
+  const Index elements = problem.m * problem.k;
+  return problem.in == DType::kBFloat16 && problem.options.transpose_a &&
+         elements >= kLeastTransposed && elements <= kMostTransposed;
+}
 
 dnnl::memory::data_type to_dnnl(DType dtype) {
   return dtype == DType::kFloat32 ? dnnl::memory::data_type::f32 : dnnl::memory::data_type::bf16;
@@ -80,6 +92,18 @@ dnnl::matmul::primitive_desc describe_matmul(const MatmulKey& key, const dnnl::e
 class Matmul::Impl {
  public:
   explicit Impl(Arena& arena) : arena_(&arena) {}
+
+  /// The same with a transposed a, which is put upright first.
+  void run_transposed(MatmulKey problem, const Tensor& out, const Tensor& a, const Tensor& b) {
+    const std::size_t bytes = a.bytes();
+    void* memory = arena_->allocate(bytes, MemoryTag::kWorkspace);
+    const Tensor upright(nullptr, memory, a.dtype(), {problem.m, problem.k});
+    transpose_bfloat16(upright, a);
+    problem.options.transpose_a = false;
+    problem.stride_a = problem.k;
+    run(problem, out, upright, b);
+    arena_->release(memory, bytes, MemoryTag::kWorkspace);
+  }
 
   void run(const MatmulKey& problem, const Tensor& out, const Tensor& a, const Tensor& b) {
     Entry& entry = find(problem);
@@ -156,6 +180,8 @@ void Matmul::run(const Tensor& out, const Tensor& a, const Tensor& b,
   }
   if (problem.in == DType::kFloat64) {
     matmul_float64(out, a, b, options);
+  } else if (pays_to_transpose(problem)) {
+    impl_->run_transposed(problem, out, a, b);
   } else {
     impl_->run(problem, out, a, b);
   }
