@@ -42,6 +42,11 @@ void Ledger::remove(MemoryTag tag, std::size_t bytes) {
   live_total_ -= bytes;
 }
 
+void Ledger::reset_peaks() {
+  peak_ = live_;
+  peak_total_ = live_total_;
+}
+
 std::string Ledger::to_string() const {
   std::string table = fmt::format("{:<14} {:>12} {:>12}\n", "memory", "live", "peak");
   for (std::size_t index = 0; index < kMemoryTags; ++index) {

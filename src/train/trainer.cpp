@@ -242,7 +242,6 @@ void Trainer::open_record() {
 }
 
 Outcome Trainer::run() {
-  const StopSignals signals;
   if (progress_.step >= last_step_) {
     report_.note(fmt::format("nothing to do: {} of {} steps are done", progress_.step, last_step_));
     return Outcome::kDone;
@@ -268,6 +267,7 @@ Outcome Trainer::run() {
 
 StepMetrics Trainer::step() {
   const auto start = Clock::now();
+  backend_->reset_peaks();  // of this step alone, so that a resumed run tells the same
   const StepResult result = forward_backward(progress_.step);
   StepMetrics metrics;
   metrics.loss = result.nll_sum / result.targets;
@@ -421,6 +421,7 @@ void Trainer::save() {
 }  // namespace
 
 Outcome train(Job job, comm::Communicator& world, const TrainOptions& options) {
+  const StopSignals signals;  // from the start: a stop that comes early is not lost
   return Trainer(std::move(job), world, options).run();
 }
 

@@ -26,6 +26,11 @@ TEST_CASE("the ledger follows allocations by tag", "[memory]") {
   }
   CHECK(backend->ledger().live_total() == 0);
   CHECK(backend->ledger().peak_total() == 512);
+  const auto kept = backend->allocate({16}, DType::kFloat32, MemoryTag::kSaved);
+  backend->reset_peaks();
+  CHECK(backend->ledger().peak_total() == 64);
+  CHECK(backend->ledger().peak(MemoryTag::kWeights) == 0);
+  CHECK(backend->ledger().peak(MemoryTag::kSaved) == 64);
 }
 
 TEST_CASE("a view keeps its buffer", "[memory]") {

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <unistd.h>
+
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
@@ -95,7 +97,8 @@ TEST_CASE("JSON bombs are refused without harm") {
 }
 
 TEST_CASE("JSON files are read by name") {
-  const auto directory = std::filesystem::temp_directory_path() / "longspan-json-test";
+  const auto directory =
+      std::filesystem::temp_directory_path() / ("longspan-json-test-" + std::to_string(::getpid()));
   std::filesystem::remove_all(directory);
   std::filesystem::create_directories(directory);
   const auto path = directory / "a.json";

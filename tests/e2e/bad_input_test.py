@@ -46,7 +46,7 @@ class BadInput(Refusals):
             ({"training": {"precision": "fp8"}}, ["training.precision", "fp8", "bf16"]),
             ({"model": {"tie_word_embeddings": "yes"}}, ["model.tie_word_embeddings"]),
             ({"model": {"num_attention_heads": 5}}, ["model.num_attention_heads"]),
-            ({"model": {"num_key_value_heads": 3}}, ["model.num_key_value_heads"]),
+            ({"model": {"num_key_value_heads": 3}}, ["num_key_value_heads 3"]),
             ({"model": {"head_dim": 7}}, ["model.head_dim"]),
             ({"model": {"hidden_size": 0}}, ["model.hidden_size"]),
             ({"model": {"rms_norm_eps": -1e-5}}, ["model.rms_norm_eps"]),

@@ -32,7 +32,7 @@ def command(arguments, ranks=0):
 def run(*arguments, ranks=0, threads=1, expect=0):
     """Runs the program to its end; fails with its output when the exit code is another."""
     result = subprocess.run(command(arguments, ranks), env=environment(threads), text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+                            errors="replace", stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
     if expect is not None and result.returncode != expect:
         raise AssertionError(f"exit code {result.returncode}, expected {expect}\n"
                              f"{result.args}\n{result.stdout}\n{result.stderr}")
@@ -41,7 +41,7 @@ def run(*arguments, ranks=0, threads=1, expect=0):
 
 def start(*arguments, ranks=0, threads=1):
     return subprocess.Popen(command(arguments, ranks), env=environment(threads), text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                            errors="replace", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 class Workspace(unittest.TestCase):

@@ -1,5 +1,7 @@
 #include "longspan/train/job.h"
 
+#include <unistd.h>
+
 #include <fmt/format.h>
 
 #include <catch2/catch.hpp>
@@ -23,7 +25,8 @@ using nlohmann::json;
 
 /// A directory that is gone at the end.
 struct Directory {
-  std::filesystem::path path = std::filesystem::temp_directory_path() / "longspan-job-test";
+  std::filesystem::path path =
+      std::filesystem::temp_directory_path() / ("longspan-job-test-" + std::to_string(::getpid()));
   Directory() {
     std::filesystem::remove_all(path);
     std::filesystem::create_directories(path);

@@ -74,6 +74,8 @@ class Backend {
   /// Uninitialised dense tensor. Throws OutOfMemoryError, with the ledger, when it does not fit.
   virtual Tensor allocate(const Shape& shape, base::DType dtype, MemoryTag tag) = 0;
   virtual const Ledger& ledger() const = 0;
+  /// Peaks of the ledger start again from what is live: called where a step begins.
+  virtual void reset_peaks() = 0;
   /// Bytes that `allocate` may hand out in all.
   virtual std::size_t memory_limit() const = 0;
 

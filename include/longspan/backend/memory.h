@@ -28,6 +28,9 @@ class Ledger {
   void add(MemoryTag tag, std::size_t bytes);
   void remove(MemoryTag tag, std::size_t bytes);
 
+  /// Peaks start again from what is live.
+  void reset_peaks();
+
   std::size_t live(MemoryTag tag) const { return live_[static_cast<std::size_t>(tag)]; }
   std::size_t peak(MemoryTag tag) const { return peak_[static_cast<std::size_t>(tag)]; }
   std::size_t live_total() const { return live_total_; }

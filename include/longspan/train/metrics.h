@@ -18,7 +18,7 @@ struct StepMetrics {
   double step_seconds = 0;
   double tokens_per_second = 0;
   double model_flops_utilization = 0;
-  std::map<std::string, std::uint64_t> peak_bytes;  ///< by tag and "total", largest rank
+  std::map<std::string, std::uint64_t> peak_bytes;  ///< of this step, by tag; largest rank
   std::map<std::string, std::uint64_t> comm_bytes;  ///< by kind, this step, summed over ranks
   std::int64_t skipped = 0;                         ///< steps skipped so far
 };

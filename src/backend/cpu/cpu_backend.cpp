@@ -57,6 +57,7 @@ class CpuBackend : public Backend {
     return {std::make_shared<ArenaBuffer>(arena_, address, bytes, tag), address, dtype, shape};
   }
   const Ledger& ledger() const override { return arena_->ledger(); }
+  void reset_peaks() override { arena_->reset_peaks(); }
   std::size_t memory_limit() const override { return arena_->limit(); }
 
   void zero(const Tensor& out) override { cpu::zero(out); }
