@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <ranges>
 #include <system_error>
 #include <utility>
 
@@ -23,8 +24,8 @@ constexpr const char* kLatestName = "latest";
 
 /// Some loaders of Hugging Face files insist on this entry.
 const std::map<std::string, std::string>& file_metadata() {
-  static const std::map<std::string, std::string> metadata = {{"format", "pt"}};
-  return metadata;
+  static const std::map<std::string, std::string> kMetadata = {{"format", "pt"}};
+  return kMetadata;
 }
 
 void check_text_name(const std::string& name, const Manifest& manifest) {
@@ -161,12 +162,12 @@ std::filesystem::path Store::step_directory(std::int64_t step) const {
 
 std::optional<std::int64_t> Store::latest_intact(std::vector<DamagedStep>& damaged) const {
   const std::vector<std::int64_t> committed = steps();
-  for (auto step = committed.rbegin(); step != committed.rend(); ++step) {
+  for (const std::int64_t step : std::views::reverse(committed)) {
     try {
-      verify(step_directory(*step));
-      return *step;
+      verify(step_directory(step));
+      return step;
     } catch (const base::DamagedCheckpointError& fault) {
-      damaged.push_back({*step, fault.what()});
+      damaged.push_back({step, fault.what()});
     }
   }
   if (committed.empty()) return std::nullopt;

@@ -1,10 +1,7 @@
-#include <fmt/format.h>
-
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <cstdlib>
 #include <exception>
-#include <string>
+#include <iostream>
 
 #include "cli/commands.h"
 #include "cli/tokenize.h"
@@ -18,17 +15,18 @@ using longspan::base::ExitCode;
 
 /// Prints the cause and ends every rank of the job with `code`. An error that all ranks have seen
 /// is told by rank 0 alone, and each of them leaves by itself.
-[[noreturn]] void fail(int code, const std::string& message, bool agreed) {
-  if (!agreed || longspan::comm::launched_rank() == 0)
-    fmt::print(stderr, "longspan: error: {}\n", message);
+int fail(ExitCode code, const char* message, bool agreed) noexcept {
+  if (!agreed || longspan::comm::launched_rank() == 0) {
+    std::fputs("longspan: error: ", stderr);
+    std::fputs(message, stderr);
+    std::fputs("\n", stderr);
+  }
   std::fflush(nullptr);
-  if (!agreed) longspan::comm::abort_world(code);
-  std::exit(code);
+  if (!agreed) longspan::comm::abort_world(static_cast<int>(code));
+  return static_cast<int>(code);
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   CLI::App app("Longspan: trains transformers on very long sequences", "longspan");
   int exit_code = 0;
   app.require_subcommand(1);
@@ -42,13 +40,23 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    const bool asked = error.get_exit_code() == 0;
-    return asked ? app.exit(error)
-                 : (app.exit(error, std::cerr, std::cerr), static_cast<int>(ExitCode::kBadInput));
-  } catch (const longspan::base::Error& error) {
-    fail(static_cast<int>(error.code()), error.what(), error.agreed());
-  } catch (const std::exception& error) {
-    fail(static_cast<int>(ExitCode::kInternal), error.what(), false);
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    app.exit(error, std::cerr, std::cerr);
+    return static_cast<int>(ExitCode::kBadInput);
   }
   return exit_code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const longspan::base::Error& error) {
+    return fail(error.code(), error.what(), error.agreed());
+  } catch (const std::exception& error) {
+    return fail(ExitCode::kInternal, error.what(), false);
+  } catch (...) {
+    return fail(ExitCode::kInternal, "an unknown exception", false);
+  }
 }

@@ -186,14 +186,14 @@ std::string library_version() {
   return whole.substr(0, whole.find(','));  // the build's host and date follow
 }
 
-int launched_rank() {
+int launched_rank() noexcept {
   for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"}) {
     if (const char* value = std::getenv(name)) return std::atoi(value);
   }
   return 0;
 }
 
-void abort_world(int exit_code) {
+void abort_world(int exit_code) noexcept {
   int initialised = 0;
   MPI_Initialized(&initialised);
   if (initialised == 0) return;

@@ -70,13 +70,13 @@ std::unique_ptr<Communicator> make_world_communicator();
 
 /// This process's rank as its launcher names it, without starting a library: 0 for a process that
 /// was started by hand.
-int launched_rank();
+int launched_rank() noexcept;
 
 /// "Open MPI v4.1.4".
 std::string library_version();
 
 /// Ends every rank of the job at once with this exit code: what `main` calls for an exception
 /// that only this rank saw. Does not return when the job has other ranks; a no-op otherwise.
-void abort_world(int exit_code);
+void abort_world(int exit_code) noexcept;
 
 }  // namespace longspan::comm

@@ -56,7 +56,7 @@ TileMatmul::~TileMatmul() = default;
 template <typename T>
 void TileMatmul::run(Tile<Compute<T>> out, Tile<const T> a, Tile<const T> b, Index m, Index n,
                      Index k, bool transpose_b, bool accumulate) {
-  constexpr bool is_bfloat16 = std::is_same_v<T, base::BFloat16>;
+  constexpr bool kIsBFloat16 = std::is_same_v<T, base::BFloat16>;
   MatmulKey key;
   key.m = m;
   key.n = n;
@@ -64,7 +64,7 @@ void TileMatmul::run(Tile<Compute<T>> out, Tile<const T> a, Tile<const T> b, Ind
   key.stride_a = a.stride;
   key.stride_b = b.stride;
   key.stride_out = out.stride;
-  key.in = is_bfloat16 ? base::DType::kBFloat16 : base::DType::kFloat32;
+  key.in = kIsBFloat16 ? base::DType::kBFloat16 : base::DType::kFloat32;
   key.out = base::DType::kFloat32;
   key.options = {false, transpose_b, accumulate};
   impl_->run(key, out.data, a.data, b.data);

@@ -80,7 +80,7 @@ inline constexpr Index kLanes = 16;
 template <typename Result, typename Value, typename Combine>
 Result reduce(Index n, Result initial, const Value& value, const Combine& combine) {
   Result lanes[kLanes];
-  for (Index lane = 0; lane < kLanes; ++lane) lanes[lane] = initial;
+  std::fill(lanes, lanes + kLanes, initial);
   Index i = 0;
   for (; i + kLanes <= n; i += kLanes) {
 #pragma omp simd
