@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
-#include <ranges>
 #include <system_error>
 #include <utility>
 
@@ -162,12 +161,12 @@ std::filesystem::path Store::step_directory(std::int64_t step) const {
 
 std::optional<std::int64_t> Store::latest_intact(std::vector<DamagedStep>& damaged) const {
   const std::vector<std::int64_t> committed = steps();
-  for (const std::int64_t step : std::views::reverse(committed)) {
+  for (auto step = committed.rbegin(); step != committed.rend(); ++step) {
     try {
-      verify(step_directory(step));
-      return step;
+      verify(step_directory(*step));
+      return *step;
     } catch (const base::DamagedCheckpointError& fault) {
-      damaged.push_back({step, fault.what()});
+      damaged.push_back({*step, fault.what()});
     }
   }
   if (committed.empty()) return std::nullopt;

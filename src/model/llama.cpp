@@ -1,7 +1,6 @@
 #include "longspan/model/llama.h"
 
 #include <cmath>
-#include <ranges>
 #include <string>
 #include <utility>
 
@@ -99,7 +98,9 @@ class Llama::Impl {
     norm_.backward(d, normed, {}, rstd, x, pass);
     normed = {};
     x = {};
-    for (const Block& block : std::views::reverse(blocks_)) block.backward(d, pass);
+    for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
+      block->backward(d, pass);
+    }
     embedding_.backward(d, ids, pass);
     return {.nll_sum = nll_sum, .targets = count_targets(labels)};
   }
