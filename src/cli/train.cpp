@@ -7,6 +7,7 @@
 #include "longspan/base/error.h"
 #include "longspan/comm/communicator.h"
 #include "longspan/train/job.h"
+#include "longspan/train/signals.h"
 #include "longspan/train/trainer.h"
 
 namespace longspan::cli {
@@ -19,6 +20,7 @@ struct Arguments {
 };
 
 int run(const Arguments& arguments) {
+  const train::StopSignals signals;  // before MPI starts its threads
   const auto world = comm::make_world_communicator();
   train::Job job;
   comm::run_agreed(*world, [&] { job = train::read_job(arguments.job, arguments.overrides); });

@@ -1,31 +1,49 @@
-#include "train/signals.h"
+#include "longspan/train/signals.h"
 
-#include <array>
 #include <csignal>
+#include <ctime>
+#include <initializer_list>
 
 namespace longspan::train {
 namespace {
 
-constexpr std::array<int, 3> kSignals = {SIGUSR1, SIGTERM, SIGINT};
+bool stop_requested = false;
 
-volatile std::sig_atomic_t stop_requested = 0;
-
-void request_stop(int signal) {
-  stop_requested = 1;
-  if (signal == SIGINT) std::signal(SIGINT, SIG_DFL);
+sigset_t stop_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGUSR1, SIGTERM, SIGINT}) sigaddset(&signals, signal);
+  return signals;
 }
 
 }  // namespace
 
 StopSignals::StopSignals() {
-  stop_requested = 0;
-  for (const int signal : kSignals) std::signal(signal, request_stop);
+  stop_requested = false;
+  const sigset_t signals = stop_signals();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 }
 
 StopSignals::~StopSignals() {
-  for (const int signal : kSignals) std::signal(signal, SIG_DFL);
+  // What has arrived was answered by the save; it must not end the process now.
+  const sigset_t signals = stop_signals();
+  const timespec now{};
+  while (sigtimedwait(&signals, nullptr, &now) > 0) {
+  }
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
 }
 
-bool StopSignals::requested() { return stop_requested != 0; }
+bool StopSignals::requested() {
+  const sigset_t signals = stop_signals();
+  const timespec now{};
+  if (sigtimedwait(&signals, nullptr, &now) > 0) {
+    stop_requested = true;
+    sigset_t interrupt;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    pthread_sigmask(SIG_UNBLOCK, &interrupt, nullptr);
+  }
+  return stop_requested;
+}
 
 }  // namespace longspan::train

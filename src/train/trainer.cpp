@@ -18,10 +18,10 @@
 #include "longspan/optim/schedule.h"
 #include "longspan/train/corpus.h"
 #include "longspan/train/metrics.h"
+#include "longspan/train/signals.h"
 #include "train/precision.h"
 #include "train/report.h"
 #include "train/run_directory.h"
-#include "train/signals.h"
 #include "train/training_state.h"
 
 namespace longspan::train {
@@ -421,7 +421,6 @@ void Trainer::save() {
 }  // namespace
 
 Outcome train(Job job, comm::Communicator& world, const TrainOptions& options) {
-  const StopSignals signals;  // from the start: a stop that comes early is not lost
   return Trainer(std::move(job), world, options).run();
 }
 

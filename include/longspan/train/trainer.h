@@ -19,7 +19,8 @@ struct TrainOptions {
 };
 
 /// Runs a job from its newest checkpoint, or from the start. Every rank of `world` calls it with
-/// the same arguments. Throws base::Error; what is agreed by all ranks is marked so.
+/// the same arguments. A stop is asked for through StopSignals (train/signals.h). Throws
+/// base::Error; what is agreed by all ranks is marked so.
 Outcome train(Job job, comm::Communicator& world, const TrainOptions& options);
 
 /// GFLOP/s of this device's matmul in this precision, from a short run of large products: what

@@ -114,7 +114,7 @@ class Matmul::Impl {
     entry.arguments.at(DNNL_ARG_SRC).set_data_handle(a.raw());
     entry.arguments.at(DNNL_ARG_WEIGHTS).set_data_handle(b.raw());
     entry.arguments.at(DNNL_ARG_DST).set_data_handle(out.raw());
-    entry.arguments.at(DNNL_ARG_SCRATCHPAD).set_data_handle(scratch);
+    entry.arguments.at(DNNL_ARG_SCRATCHPAD).set_data_handle(aligned_scratch(scratch));
     entry.primitive.execute(stream_, entry.arguments);
     stream_.wait();
     if (scratch != nullptr) {
@@ -157,7 +157,7 @@ class Matmul::Impl {
              {DNNL_ARG_WEIGHTS, {description.weights_desc(), engine_, nullptr}},
              {DNNL_ARG_DST, {description.dst_desc(), engine_, nullptr}},
              {DNNL_ARG_SCRATCHPAD, {scratch, engine_, nullptr}}},
-            scratch.get_size()};
+            scratch_room(scratch.get_size())};
   }
 
   Arena* arena_;

@@ -20,7 +20,7 @@ class TileMatmul::Impl {
     entry.arguments.at(DNNL_ARG_SRC).set_data_handle(const_cast<void*>(a));
     entry.arguments.at(DNNL_ARG_WEIGHTS).set_data_handle(const_cast<void*>(b));
     entry.arguments.at(DNNL_ARG_DST).set_data_handle(out);
-    entry.arguments.at(DNNL_ARG_SCRATCHPAD).set_data_handle(scratch_.data());
+    entry.arguments.at(DNNL_ARG_SCRATCHPAD).set_data_handle(aligned_scratch(scratch_.data()));
     entry.primitive.execute(stream_, entry.arguments);
   }
 
@@ -35,7 +35,8 @@ class TileMatmul::Impl {
     if (found != entries_.end()) return found->second;
     const auto description = describe_matmul(key, engine_);
     const auto scratch = description.scratchpad_desc();
-    if (scratch.get_size() > scratch_.size()) scratch_.resize(scratch.get_size());
+    const std::size_t room = scratch_room(scratch.get_size());
+    if (room > scratch_.size()) scratch_.resize(room);
     Entry entry{dnnl::matmul(description),
                 {{DNNL_ARG_SRC, {description.src_desc(), engine_, nullptr}},
                  {DNNL_ARG_WEIGHTS, {description.weights_desc(), engine_, nullptr}},
