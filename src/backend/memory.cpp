@@ -27,12 +27,38 @@ const char* name_of(MemoryTag tag) {
   throw base::InternalError("name_of: unknown memory tag");
 }
 
+void Place::enter(const char* name, Index number) {
+  if (depth_ < kMostDepth) {
+    names_[static_cast<std::size_t>(depth_)] = name;
+    numbers_[static_cast<std::size_t>(depth_)] = number;
+  }
+  ++depth_;
+}
+
+void Place::leave() {
+  if (depth_ == 0) throw base::InternalError("Place: a scope is left that was not entered");
+  --depth_;
+}
+
+std::string Place::to_string() const {
+  std::string text;
+  for (int i = 0; i < std::min(depth_, kMostDepth); ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    text += fmt::format("{}{}", i == 0 ? "" : ", ", names_[at]);
+    if (numbers_[at] >= 0) text += fmt::format(" {}", numbers_[at]);
+  }
+  return text;
+}
+
 void Ledger::add(MemoryTag tag, std::size_t bytes) {
   const auto index = static_cast<std::size_t>(tag);
   live_[index] += bytes;
   peak_[index] = std::max(peak_[index], live_[index]);
   live_total_ += bytes;
-  peak_total_ = std::max(peak_total_, live_total_);
+  if (live_total_ > peak_total_) {
+    peak_total_ = live_total_;
+    peak_place_ = place_;
+  }
 }
 
 void Ledger::remove(MemoryTag tag, std::size_t bytes) {
@@ -45,6 +71,7 @@ void Ledger::remove(MemoryTag tag, std::size_t bytes) {
 void Ledger::reset_peaks() {
   peak_ = live_;
   peak_total_ = live_total_;
+  peak_place_ = place_;
 }
 
 std::string Ledger::to_string() const {

@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "base/size_text.h"
 #include "longspan/base/declarations.h"
+#include "longspan/base/size_text.h"
 
 namespace longspan::base {
 namespace {

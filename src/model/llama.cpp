@@ -66,14 +66,15 @@ std::vector<double> inverse_frequencies(const LlamaConfig& config) {
 
 class Llama::Impl {
  public:
-  Impl(const LlamaConfig& config, base::DType dtype, backend::Backend& backend)
+  Impl(const LlamaConfig& config, base::DType dtype, backend::Backend& backend,
+       const MemoryPolicy& memory)
       : config_(config),
         dtype_(dtype),
         backend_(&backend),
         embedding_(parameters_, "model.embed_tokens.weight", config.vocab_size, config.hidden_size),
-        blocks_(declare_blocks(parameters_, config)),
+        blocks_(declare_blocks(parameters_, config, memory)),
         norm_(parameters_, "model.norm.weight", config.hidden_size, config.rms_norm_eps),
-        head_(parameters_, declare_head(parameters_, config, embedding_)),
+        head_(parameters_, declare_head(parameters_, config, embedding_), memory.lm_head()),
         inverse_frequencies_(inverse_frequencies(config)) {
     parameters_.allocate(backend, dtype);
   }
@@ -90,17 +91,15 @@ class Llama::Impl {
     const Tensor ids = upload(tokens, MemoryTag::kSaved);
 
     Tensor x = run_blocks(ids, pass, nullptr);
-    Tensor normed = pass.saved(x.shape());
-    const Tensor rstd = norm_.forward(normed, x, pass);
-    const double nll_sum = head_.forward_backward(normed, normed, labels, loss_scale, pass);
-
-    const Tensor d = pass.workspace(x.shape());  // the gradient of the residual stream
-    norm_.backward(d, normed, {}, rstd, x, pass);
-    normed = {};
+    double nll_sum = 0.0;
+    const Tensor d = run_head(x, labels, loss_scale, pass, nll_sum);
     x = {};
-    for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
-      block->backward(d, pass);
+    const backend::Scope scope(*backend_, "backward");
+    for (std::size_t layer = blocks_.size(); layer-- > 0;) {
+      const backend::Scope block(*backend_, "block", static_cast<Index>(layer));
+      blocks_[layer].backward(d, pass);
     }
+    const backend::Scope embedding(*backend_, "embedding");
     embedding_.backward(d, ids, pass);
     return {.nll_sum = nll_sum, .targets = count_targets(labels)};
   }
@@ -112,7 +111,7 @@ class Llama::Impl {
     nn::Pass pass = make_pass(positions, cu_seqlens, nn::Pass::Keep::kNothing);
     const Tensor x = run_blocks(upload(tokens, MemoryTag::kWorkspace), pass, nullptr);
     const Tensor normed = pass.workspace(x.shape());
-    norm_.forward(normed, x, pass);
+    norm_.forward(normed, pass.workspace_statistics({x.size(0)}), x, pass);
     return {.nll_sum = head_.forward(normed, labels, pass), .targets = count_targets(labels)};
   }
 
@@ -139,16 +138,17 @@ class Llama::Impl {
     const Tensor x = run_blocks(upload(tokens, MemoryTag::kWorkspace), pass, &cache);
     cache.length += count;
     const Tensor normed = pass.workspace({1, config_.hidden_size});
-    norm_.forward(normed, x.rows(count - 1, count), pass);
+    norm_.forward(normed, pass.workspace_statistics({1}), x.rows(count - 1, count), pass);
     return download_logits(normed, pass);
   }
 
  private:
-  static std::vector<Block> declare_blocks(nn::ParameterSet& parameters,
-                                           const LlamaConfig& config) {
+  static std::vector<Block> declare_blocks(nn::ParameterSet& parameters, const LlamaConfig& config,
+                                           const MemoryPolicy& memory) {
     std::vector<Block> blocks;
     for (Index layer = 0; layer < config.num_hidden_layers; ++layer) {
-      blocks.emplace_back(parameters, "model.layers." + std::to_string(layer) + ".", config);
+      blocks.emplace_back(parameters, "model.layers." + std::to_string(layer) + ".", config,
+                          memory.checkpointing(layer), memory.mlp(layer));
     }
     return blocks;
   }
@@ -200,10 +200,12 @@ class Llama::Impl {
 
   /// The residual stream behind the last block, [tokens, hidden].
   Tensor run_blocks(const Tensor& ids, nn::Pass& pass, const KvCache* cache) const {
+    const backend::Scope scope(*backend_, "forward");
     const backend::Shape shape{ids.size(0), config_.hidden_size};
     Tensor x = pass.saved(shape);
     embedding_.forward(x, ids, pass);
     for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
+      const backend::Scope block(*backend_, "block", static_cast<Index>(layer));
       Tensor out = pass.saved(shape);
       if (cache == nullptr) {
         blocks_[layer].forward(out, x, pass);
@@ -214,6 +216,19 @@ class Llama::Impl {
       x = std::move(out);
     }
     return x;
+  }
+
+  /// Final norm, head and loss, and back: the gradient of the residual stream x.
+  Tensor run_head(const Tensor& x, const Ids& labels, double loss_scale, nn::Pass& pass,
+                  double& nll_sum) const {
+    const backend::Scope scope(*backend_, "loss");
+    const Tensor normed = pass.saved(x.shape());
+    const Tensor rstd = pass.saved_statistics({x.size(0)});
+    norm_.forward(normed, rstd, x, pass);
+    nll_sum = head_.forward_backward(normed, normed, labels, loss_scale, pass);
+    Tensor d = pass.workspace(x.shape());
+    norm_.backward(d, normed, {}, rstd, x, pass);
+    return d;
   }
 
   std::vector<float> download_logits(const Tensor& normed, nn::Pass& pass) const {
@@ -241,8 +256,9 @@ class Llama::Impl {
   std::vector<double> inverse_frequencies_;
 };
 
-Llama::Llama(const LlamaConfig& config, base::DType dtype, backend::Backend& backend)
-    : impl_(std::make_unique<Impl>(config, dtype, backend)) {}
+Llama::Llama(const LlamaConfig& config, base::DType dtype, backend::Backend& backend,
+             const MemoryPolicy& memory)
+    : impl_(std::make_unique<Impl>(config, dtype, backend, memory)) {}
 
 Llama::~Llama() = default;
 

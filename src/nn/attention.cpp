@@ -32,19 +32,43 @@ Attention::Heads Attention::split(const Tensor& qkv) const {
           .v = qkv.columns(v_begin, qkv.size(1)).reshape(kv_shape)};
 }
 
-void Attention::forward(const Tensor& out, const Tensor& x, Pass& pass,
-                        const AttentionCache* cache) const {
-  Tensor qkv = pass.saved({x.size(0), qkv_.outputs()});
+void Attention::project(const Tensor& qkv, const Tensor& x, Pass& pass) const {
   qkv_.forward(qkv, x, pass);
   const Heads heads = split(qkv);
   pass.backend().rope(heads.q, pass.rope_table(), /*inverse=*/false);
   pass.backend().rope(heads.k, pass.rope_table(), /*inverse=*/false);
+}
 
-  Tensor attended = pass.saved({x.size(0), output_.inputs()});
-  Tensor lse = pass.saved_statistics({sizes_.heads, x.size(0)});
+void Attention::forward(const Tensor& out, const Tensor& x, Pass& pass, const AttentionCache* cache,
+                        AttentionKeep keep) const {
+  const bool keeps_output = keep != AttentionKeep::kNothing;
+  const bool keeps_qkv = keep == AttentionKeep::kAll;
+  const backend::Shape qkv_shape{x.size(0), qkv_.outputs()};
+  const backend::Shape lse_shape{sizes_.heads, x.size(0)};
+  Tensor qkv = keeps_qkv ? pass.saved(qkv_shape) : pass.workspace(qkv_shape);
+  project(qkv, x, pass);
+
+  const backend::Shape attended_shape{x.size(0), output_.inputs()};
+  Tensor attended = keeps_output ? pass.saved(attended_shape) : pass.workspace(attended_shape);
+  Tensor lse =
+      keeps_output ? pass.saved_statistics(lse_shape) : pass.workspace_statistics(lse_shape);
+  const Heads heads = split(qkv);
   attend(attended.reshape(heads.q.shape()), lse, heads, pass, cache);
   output_.forward(out, attended, pass);
+  if (keeps_qkv) pass.push(std::move(qkv));
+  if (keeps_output) {
+    pass.push(std::move(attended));
+    pass.push(std::move(lse));
+  }
+}
 
+void Attention::again(const Tensor& out, const Tensor& x, Pass& pass, AttentionKeep kept) const {
+  if (kept == AttentionKeep::kNothing) return forward(out, x, pass);
+  Tensor lse = pass.pop();
+  Tensor attended = pass.pop();
+  Tensor qkv = pass.saved({x.size(0), qkv_.outputs()});
+  project(qkv, x, pass);
+  output_.forward(out, attended, pass);
   pass.push(std::move(qkv));
   pass.push(std::move(attended));
   pass.push(std::move(lse));
@@ -66,23 +90,26 @@ void Attention::attend(const Tensor& out, const Tensor& lse, const Heads& in, Pa
                                    options_);
 }
 
-void Attention::backward(const Tensor& dx, const Tensor& dy, const Tensor& x, Pass& pass) const {
-  const Tensor dqkv = pass.workspace({x.size(0), qkv_.outputs()});
-  {
-    const Tensor lse = pass.pop();
-    const Tensor attended = pass.pop();
-    const Tensor qkv = pass.pop();
-    const Tensor dattended = pass.workspace(attended.shape());
-    output_.backward(dattended, dy, attended, pass);
+Tensor Attention::backward_to_qkv(const Tensor& dy, Pass& pass) const {
+  const Tensor lse = pass.pop();
+  const Tensor attended = pass.pop();
+  const Tensor qkv = pass.pop();
+  const Tensor dattended = pass.workspace(attended.shape());
+  output_.backward(dattended, dy, attended, pass);
 
-    const Heads in = split(qkv);
-    const Heads d = split(dqkv);
-    pass.backend().attention_backward(d.q, d.k, d.v, dattended.reshape(in.q.shape()),
-                                      attended.reshape(in.q.shape()), lse, in.q, in.k, in.v,
-                                      pass.cu_seqlens(), pass.cu_seqlens(), options_);
-    pass.backend().rope(d.q, pass.rope_table(), /*inverse=*/true);
-    pass.backend().rope(d.k, pass.rope_table(), /*inverse=*/true);
-  }
+  Tensor dqkv = pass.workspace(qkv.shape());
+  const Heads in = split(qkv);
+  const Heads d = split(dqkv);
+  pass.backend().attention_backward(d.q, d.k, d.v, dattended.reshape(in.q.shape()),
+                                    attended.reshape(in.q.shape()), lse, in.q, in.k, in.v,
+                                    pass.cu_seqlens(), pass.cu_seqlens(), options_);
+  pass.backend().rope(d.q, pass.rope_table(), /*inverse=*/true);
+  pass.backend().rope(d.k, pass.rope_table(), /*inverse=*/true);
+  return dqkv;
+}
+
+void Attention::backward_to_input(const Tensor& dx, const Tensor& dqkv, const Tensor& x,
+                                  Pass& pass) const {
   qkv_.backward(dx, dqkv, x, pass);
 }
 

@@ -10,7 +10,7 @@ Embedding::Embedding(ParameterSet& parameters, const std::string& name, Index vo
       number_(parameters.declare(name, {vocab, hidden}, ParameterKind::kEmbedding)) {}
 
 void Embedding::forward(const Tensor& out, const Tensor& ids, Pass& pass) const {
-  pass.backend().embedding_forward(out, ids, parameters_->at(number_).weight);
+  pass.backend().gather_rows(out, ids, parameters_->at(number_).weight);
 }
 
 void Embedding::backward(const Tensor& dy, const Tensor& ids, Pass& pass) const {

@@ -8,33 +8,73 @@ using backend::Index;
 using backend::Tensor;
 
 GatedMlp::GatedMlp(ParameterSet& parameters, const std::string& prefix, Index hidden,
-                   Index intermediate)
+                   Index intermediate, std::optional<MiniSequence> mini_sequence)
     : gate_up_(
           parameters,
           {{prefix + "gate_proj.weight", intermediate}, {prefix + "up_proj.weight", intermediate}},
           hidden),
-      down_(parameters, {{prefix + "down_proj.weight", hidden}}, intermediate) {}
+      down_(parameters, {{prefix + "down_proj.weight", hidden}}, intermediate),
+      mini_sequence_(mini_sequence) {}
+
+Ranges GatedMlp::ranges(Index tokens, const Pass& pass) const {
+  const auto width = static_cast<std::size_t>(gate_up_.outputs() + down_.inputs());
+  return mini_sequence_->split(tokens, width * base::size_of(pass.dtype()));
+}
 
 void GatedMlp::forward(const Tensor& out, const Tensor& x, Pass& pass) const {
-  Tensor gate_up = pass.saved({x.size(0), gate_up_.outputs()});
-  gate_up_.forward(gate_up, x, pass);
-  const Tensor product = pass.workspace({x.size(0), down_.inputs()});
-  pass.backend().swiglu_forward(product, gate_up);
-  pass.push(std::move(gate_up));
-  down_.forward(out, product, pass);
+  const Index tokens = x.size(0);
+  if (!mini_sequence_) {
+    Tensor gate_up = pass.saved({tokens, gate_up_.outputs()});
+    forward_range(out, x, gate_up, pass.workspace({tokens, down_.inputs()}), pass);
+    pass.push(std::move(gate_up));
+    return;
+  }
+  const Ranges parts = ranges(tokens, pass);
+  const Tensor gate_up = pass.workspace({parts.longest(), gate_up_.outputs()});
+  const Tensor product = pass.workspace({parts.longest(), down_.inputs()});
+  for (Index range = 0; range < parts.count; ++range) {
+    const Index begin = parts.begin(range);
+    const Index end = parts.end(range);
+    forward_range(out.rows(begin, end), x.rows(begin, end), gate_up.rows(0, end - begin),
+                  product.rows(0, end - begin), pass);
+  }
 }
 
 void GatedMlp::backward(const Tensor& dx, const Tensor& dy, const Tensor& x, Pass& pass) const {
-  const Tensor gate_up = pass.pop();
-  const Tensor& dgate_up = gate_up;  // overwritten in place
-  {
-    // One buffer: first the product's gradient, then, made again, the product itself.
-    const Tensor product = pass.workspace({x.size(0), down_.inputs()});
-    down_.backward_input(product, dy, pass);
-    pass.backend().swiglu_backward(dgate_up, product, product, gate_up);
-    down_.backward_weight(dy, product, pass);
+  const Index tokens = x.size(0);
+  if (!mini_sequence_) {
+    const Tensor gate_up = pass.pop();
+    backward_range(dx, dy, x, gate_up, pass.workspace({tokens, down_.inputs()}), pass);
+    return;
   }
-  gate_up_.backward(dx, dgate_up, x, pass);
+  const Ranges parts = ranges(tokens, pass);
+  const Tensor gate_up = pass.workspace({parts.longest(), gate_up_.outputs()});
+  const Tensor product = pass.workspace({parts.longest(), down_.inputs()});
+  for (Index range = 0; range < parts.count; ++range) {
+    const Index begin = parts.begin(range);
+    const Index end = parts.end(range);
+    const Tensor rows = x.rows(begin, end);
+    gate_up_.forward(gate_up.rows(0, end - begin), rows, pass);
+    backward_range(dx.rows(begin, end), dy.rows(begin, end), rows, gate_up.rows(0, end - begin),
+                   product.rows(0, end - begin), pass);
+  }
+}
+
+void GatedMlp::forward_range(const Tensor& out, const Tensor& x, const Tensor& gate_up,
+                             const Tensor& product, Pass& pass) const {
+  gate_up_.forward(gate_up, x, pass);
+  pass.backend().swiglu_forward(product, gate_up);
+  down_.forward(out, product, pass);
+}
+
+/// gate_up is overwritten by its gradient; `product` holds first the product's gradient, then, made
+/// again, the product itself.
+void GatedMlp::backward_range(const Tensor& dx, const Tensor& dy, const Tensor& x,
+                              const Tensor& gate_up, const Tensor& product, Pass& pass) const {
+  down_.backward_input(product, dy, pass);
+  pass.backend().swiglu_backward(gate_up, product, product, gate_up);
+  down_.backward_weight(dy, product, pass);
+  gate_up_.backward(dx, gate_up, x, pass);
 }
 
 }  // namespace longspan::nn

@@ -33,6 +33,10 @@ Tensor Pass::saved(const Shape& shape) const {
   return backend_->allocate(shape, dtype_, keeps ? MemoryTag::kSaved : MemoryTag::kWorkspace);
 }
 
+Tensor Pass::workspace_statistics(const Shape& shape) const {
+  return backend_->allocate(shape, statistic_dtype(), MemoryTag::kWorkspace);
+}
+
 Tensor Pass::saved_statistics(const Shape& shape) const {
   const bool keeps = keep_ == Keep::kSlots;
   return backend_->allocate(shape, statistic_dtype(),

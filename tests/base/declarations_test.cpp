@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "base/size_text.h"
 #include "base/suggest.h"
 #include "longspan/base/error.h"
 #include "longspan/base/json.h"
+#include "longspan/base/size_text.h"
 
 namespace longspan::base {
 namespace {

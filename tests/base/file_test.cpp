@@ -1,7 +1,5 @@
 #include "longspan/base/file.h"
 
-#include <unistd.h>
-
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <filesystem>
@@ -10,28 +8,13 @@
 
 #include "longspan/base/bfloat16.h"
 #include "longspan/base/error.h"
+#include "tests/support/temporary_directory.h"
 
 using namespace longspan::base;
 
-namespace {
-
-/// A directory of its own that goes with the test.
-struct Scratch {
-  Scratch()
-      : path(std::filesystem::temp_directory_path() /
-             ("longspan-file-test-" + std::to_string(::getpid()))) {
-    std::filesystem::create_directories(path);
-  }
-  ~Scratch() { std::filesystem::remove_all(path); }
-
-  std::filesystem::path path;
-};
-
-}  // namespace
-
 TEST_CASE("files are written, appended, mapped and replaced", "[file]") {
-  const Scratch scratch;
-  const auto path = scratch.path / "a.txt";
+  const longspan::test::TemporaryDirectory scratch;
+  const auto path = scratch.path() / "a.txt";
   {
     FileWriter writer(path);
     writer.write("one ");
@@ -49,16 +32,16 @@ TEST_CASE("files are written, appended, mapped and replaced", "[file]") {
   CHECK(mapped.text().substr(mapped.size() - 3) == "end");
   replace_file(path, "new");
   CHECK(read_text(path) == "new");
-  CHECK(std::distance(std::filesystem::directory_iterator(scratch.path), {}) == 1);
-  replace_file(scratch.path / "empty", "");
-  CHECK(MappedFile(scratch.path / "empty").size() == 0);
+  CHECK(std::distance(std::filesystem::directory_iterator(scratch.path()), {}) == 1);
+  replace_file(scratch.path() / "empty", "");
+  CHECK(MappedFile(scratch.path() / "empty").size() == 0);
 }
 
 TEST_CASE("what cannot be opened or written is named", "[file]") {
-  const Scratch scratch;
-  CHECK_THROWS_WITH(MappedFile(scratch.path / "none"), Catch::Contains("none"));
-  CHECK_THROWS_WITH(MappedFile(scratch.path), Catch::Contains("not a regular file"));
-  CHECK_THROWS_AS(FileWriter(scratch.path / "none" / "x"), InputError);
+  const longspan::test::TemporaryDirectory scratch;
+  CHECK_THROWS_WITH(MappedFile(scratch.path() / "none"), Catch::Contains("none"));
+  CHECK_THROWS_WITH(MappedFile(scratch.path()), Catch::Contains("not a regular file"));
+  CHECK_THROWS_AS(FileWriter(scratch.path() / "none" / "x"), InputError);
   CHECK_THROWS_AS(make_directories("/proc/none"), InputError);
 }
 

@@ -2,15 +2,13 @@
 
 #include <fmt/format.h>
 
-#include <unistd.h>
-
 #include <catch2/catch.hpp>
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "longspan/base/error.h"
+#include "tests/support/temporary_directory.h"
 
 namespace longspan::base {
 namespace {
@@ -97,19 +95,15 @@ TEST_CASE("JSON bombs are refused without harm") {
 }
 
 TEST_CASE("JSON files are read by name") {
-  const auto directory =
-      std::filesystem::temp_directory_path() / ("longspan-json-test-" + std::to_string(::getpid()));
-  std::filesystem::remove_all(directory);
-  std::filesystem::create_directories(directory);
-  const auto path = directory / "a.json";
+  const longspan::test::TemporaryDirectory directory;
+  const auto path = directory.path() / "a.json";
   std::ofstream(path) << R"({"a": [1]})";
   CHECK(read_json(path).at("a").at(0) == 1);
   CHECK_THROWS_WITH(read_json(path, 4), Contains("a.json") && Contains("at most 4 B"));
-  CHECK_THROWS_WITH(read_json(directory / "b.json"), Contains("b.json"));
-  CHECK_THROWS_WITH(read_json(directory), Contains("not a regular file"));
+  CHECK_THROWS_WITH(read_json(directory.path() / "b.json"), Contains("b.json"));
+  CHECK_THROWS_WITH(read_json(directory.path()), Contains("not a regular file"));
   std::ofstream(path, std::ios::trunc).close();
   CHECK_THROWS_AS(read_json(path), InputError);
-  std::filesystem::remove_all(directory);
 }
 
 }  // namespace longspan::base

@@ -13,7 +13,7 @@
 namespace longspan::checkpoint {
 namespace {
 
-using test::TempDirectory;
+using longspan::test::TemporaryDirectory;
 
 struct HostileHeader {
   std::string header;
@@ -37,7 +37,7 @@ std::string with_length(const std::string& header, std::size_t data_bytes) {
 
 /// What opening the file says; empty when it opens.
 std::string refusal(const std::string& file) {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const auto path = directory.path() / "hostile.safetensors";
   test::write_bytes(path, file);
   try {
@@ -248,7 +248,7 @@ TEST_CASE("safetensors: bombs cost little more memory than the header's own size
       {many + "}", 0, "more than 131072 tensors"},
       {metadata + "}}", 0, "more than 16384 entries"},
   };
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const auto path = directory.path() / "bomb.safetensors";
   for (const HostileHeader& bomb : bombs) {
     test::write_bytes(path, with_length(bomb.header, bomb.data_bytes));
@@ -263,7 +263,7 @@ TEST_CASE("safetensors: bombs cost little more memory than the header's own size
 }
 
 TEST_CASE("safetensors: nesting is refused without recursion, on a stack of 256 KiB") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const auto path = directory.path() / "deep.safetensors";
   constexpr std::size_t kDepth = 1'000'000;
   const std::vector<std::string> headers = {

@@ -11,10 +11,10 @@ namespace longspan::checkpoint {
 namespace {
 
 using base::DType;
+using longspan::test::TemporaryDirectory;
 using test::message_of;
 using test::pattern_bytes;
 using test::pattern_tensor;
-using test::TempDirectory;
 
 std::vector<TensorSource> one_of_each() {
   return {pattern_tensor("bytes", DType::kUInt8, {3}, 1),
@@ -37,7 +37,7 @@ std::string header_of(const std::filesystem::path& path) {
 }
 
 TEST_CASE("safetensors: every dtype and shape reads back as written") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const auto path = directory.path() / "all.safetensors";
   const std::vector<TensorSource> tensors = one_of_each();
   const FileDigest digest = write_safetensors(path, tensors, {{"format", "pt"}, {"b", "ü\n"}});
@@ -62,7 +62,7 @@ TEST_CASE("safetensors: every dtype and shape reads back as written") {
 }
 
 TEST_CASE("safetensors: tensors lie by descending alignment and name, aligned in the file") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const auto path = directory.path() / "order.safetensors";
   write_safetensors(
       path,
@@ -80,7 +80,7 @@ TEST_CASE("safetensors: tensors lie by descending alignment and name, aligned in
 }
 
 TEST_CASE("safetensors: a file without tensors or metadata is legal") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const auto path = directory.path() / "none.safetensors";
   CHECK(write_safetensors(path, {}, {}).bytes == 16);
   const SafetensorsFile read(path);
@@ -91,7 +91,7 @@ TEST_CASE("safetensors: a file without tensors or metadata is legal") {
 }
 
 TEST_CASE("safetensors: large tensors are asked for in pieces, in order, without a gap") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const auto path = directory.path() / "large.safetensors";
   constexpr std::int64_t kElements = 3'000'001;
   std::uint64_t position = 0;
@@ -112,7 +112,7 @@ TEST_CASE("safetensors: large tensors are asked for in pieces, in order, without
 }
 
 TEST_CASE("safetensors: the writer refuses names that a file cannot hold") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const auto path = directory.path() / "x.safetensors";
   const auto tensor = [](const std::string& name) {
     return pattern_tensor(name, DType::kUInt8, {1}, 0);
@@ -126,7 +126,7 @@ TEST_CASE("safetensors: the writer refuses names that a file cannot hold") {
 }
 
 TEST_CASE("safetensors: a write that fails half-way leaves no file") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const auto path = directory.path() / "x.safetensors";
   TensorSource source = pattern_tensor("w", DType::kUInt8, {3'000'000}, 0);
   source.read = [](std::uint64_t first, std::uint64_t, void*) {

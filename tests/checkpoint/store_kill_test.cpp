@@ -15,11 +15,11 @@
 namespace longspan::checkpoint {
 namespace {
 
+using longspan::test::TemporaryDirectory;
 using test::check_sample;
 using test::Fate;
 using test::Outcome;
 using test::sample_contents;
-using test::TempDirectory;
 
 constexpr std::int64_t kKeep = 2;
 
@@ -50,7 +50,7 @@ void wait_for(pid_t child) {
 }
 
 TEST_CASE("store: kill -9 at random moments of a loop of saves loses no committed step") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const auto checkpoints = directory.path() / "checkpoints";
   const auto start = std::chrono::steady_clock::now();
   Store(checkpoints).save(1, sample_contents(1), kKeep);
@@ -81,7 +81,7 @@ TEST_CASE("store: kill -9 at random moments of a loop of saves loses no committe
 }
 
 TEST_CASE("store: a writer that dies inside a callback leaves what was there") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   Store store(directory.path());
   store.save(1, sample_contents(1), kKeep);
   for (const int point : {0, 1, 2, 3}) {
@@ -139,7 +139,7 @@ class Stage {
   std::filesystem::path origin() const { return directory_.path() / "origin"; }
   std::filesystem::path stage() const { return directory_.path() / "stage"; }
 
-  TempDirectory directory_;
+  TemporaryDirectory directory_;
 };
 
 bool cannot_trace() {

@@ -18,10 +18,10 @@
 namespace longspan::checkpoint {
 namespace {
 
+using longspan::test::TemporaryDirectory;
 using test::check_sample;
 using test::message_of;
 using test::sample_contents;
-using test::TempDirectory;
 
 std::vector<std::filesystem::path> files_below(const std::filesystem::path& directory) {
   std::vector<std::filesystem::path> files;
@@ -40,7 +40,7 @@ void overwrite(const std::filesystem::path& path, std::uint64_t position, char b
 }
 
 TEST_CASE("store: a saved step is committed, whole, and named by latest") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const Store store(directory.path() / "run" / "checkpoints");
   CHECK(store.steps().empty());
   const auto saved =
@@ -60,7 +60,7 @@ TEST_CASE("store: a saved step is committed, whole, and named by latest") {
 }
 
 TEST_CASE("store: bytes_of is what the files take") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   Contents contents = sample_contents(3);
   contents.write_more = nullptr;
   const auto saved = Store(directory.path()).save(INT64_MAX, contents, 0);
@@ -71,7 +71,7 @@ TEST_CASE("store: bytes_of is what the files take") {
 }
 
 TEST_CASE("store: equal contents give equal bytes") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const auto first = Store(directory.path() / "a").save(7, sample_contents(5), 0);
   const auto second = Store(directory.path() / "b").save(7, sample_contents(5), 0);
   for (const auto& file : files_below(first)) {
@@ -80,7 +80,7 @@ TEST_CASE("store: equal contents give equal bytes") {
 }
 
 TEST_CASE("store: retention keeps the newest, and never removes the one just written") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   Store store(directory.path());
   for (std::int64_t step = 1; step <= 5; ++step) store.save(step * 10, sample_contents(1), 3);
   CHECK(store.steps() == std::vector<std::int64_t>{30, 40, 50});
@@ -96,7 +96,7 @@ TEST_CASE("store: retention keeps the newest, and never removes the one just wri
 }
 
 TEST_CASE("store: only committed directories with the exact name count") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   Store store(directory.path());
   const auto good = store.save(7, sample_contents(1), 0);
   for (const char* name : {"step-8", "step-000000009", "step-0000001x", "step--0000001", "best",
@@ -114,7 +114,7 @@ TEST_CASE("store: only committed directories with the exact name count") {
 }
 
 TEST_CASE("store: a replacement on a file system without exchange") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   Store store(directory.path());
   const auto final = store.save(7, sample_contents(1), 0);
   const auto aside = aside_path(directory.path(), 7);
@@ -153,7 +153,7 @@ TEST_CASE("store: a replacement on a file system without exchange") {
 }
 
 TEST_CASE("verify: names the file and what differs") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const auto saved = Store(directory.path()).save(1, sample_contents(1), 0);
   const auto fault = [&] {
     CHECK_THROWS_AS(verify(saved), base::DamagedCheckpointError);
@@ -211,7 +211,7 @@ TEST_CASE("verify: names the file and what differs") {
 }
 
 TEST_CASE("verify: every flipped bit is found, whichever file it is in") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const auto saved = Store(directory.path()).save(1, sample_contents(1), 0);
   std::vector<std::pair<std::filesystem::path, std::string>> files;
   std::uint64_t total = 0;
@@ -245,7 +245,7 @@ TEST_CASE("verify: every flipped bit is found, whichever file it is in") {
 }
 
 TEST_CASE("store: latest_intact falls back over damaged steps and reports them") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   Store store(directory.path());
   std::vector<DamagedStep> damaged;
   CHECK(Store(directory.path() / "none").latest_intact(damaged) == std::nullopt);
@@ -275,7 +275,7 @@ TEST_CASE("store: latest_intact falls back over damaged steps and reports them")
 }
 
 TEST_CASE("store: contents that make no checkpoint are refused and leave nothing") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   Store store(directory.path());
   store.save(1, sample_contents(1), 0);
   for (const char* name :
@@ -308,7 +308,7 @@ int exit_code_of(const std::function<int()>& body) {
 }
 
 TEST_CASE("store: a disk that takes no more leaves the earlier checkpoints") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   Store store(directory.path() / "checkpoints");
   store.save(1, sample_contents(1), 1);
   const int code = exit_code_of([&] {
@@ -328,7 +328,7 @@ TEST_CASE("store: a disk that takes no more leaves the earlier checkpoints") {
 }
 
 TEST_CASE("store: a directory that cannot be written or read is an error with its path") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   test::write_bytes(directory.path() / "file", "x");
   CHECK_THAT(
       message_of([&] { Store(directory.path() / "file" / "ck").save(1, sample_contents(1), 0); }),

@@ -3,10 +3,12 @@
 #include "longspan/base/error.h"
 #include "longspan/data/token_file.h"
 #include "longspan/data/tokenize_corpus.h"
-#include "temporary_directory.h"
+#include "tests/support/temporary_directory.h"
 
 namespace longspan::data {
 namespace {
+
+using longspan::test::TemporaryDirectory;
 
 std::vector<std::string> read_all(const std::vector<std::string>& inputs,
                                   const TextOptions& options = {}) {

@@ -4,10 +4,12 @@
 #include "longspan/base/error.h"
 #include "longspan/data/token_file.h"
 #include "longspan/data/token_file_writer.h"
-#include "temporary_directory.h"
+#include "tests/support/temporary_directory.h"
 
 namespace longspan::data {
 namespace {
+
+using longspan::test::TemporaryDirectory;
 
 /// Little-endian bytes, as hand-made as can be.
 class Bytes {

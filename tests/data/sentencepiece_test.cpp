@@ -11,10 +11,12 @@
 #include "longspan/data/sentencepiece_trainer.h"
 #include "longspan/data/tokenizer.h"
 #include "sample_text.h"
-#include "temporary_directory.h"
+#include "tests/support/temporary_directory.h"
 
 namespace longspan::data {
 namespace {
+
+using longspan::test::TemporaryDirectory;
 
 constexpr std::int32_t kVocabulary = 340;
 

@@ -7,10 +7,12 @@
 #include "longspan/base/error.h"
 #include "longspan/data/joined_token_file.h"
 #include "longspan/data/token_file_writer.h"
-#include "temporary_directory.h"
+#include "tests/support/temporary_directory.h"
 
 namespace longspan::data {
 namespace {
+
+using longspan::test::TemporaryDirectory;
 
 const std::string kHash = "0123456789abcdef0123456789abcdef";
 using Documents = std::vector<std::vector<TokenId>>;

@@ -3,10 +3,12 @@
 #include <catch2/catch.hpp>
 
 #include "longspan/base/error.h"
-#include "temporary_directory.h"
+#include "tests/support/temporary_directory.h"
 
 namespace longspan::data {
 namespace {
+
+using longspan::test::TemporaryDirectory;
 
 std::string all_bytes() {
   std::string text;

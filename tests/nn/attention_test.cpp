@@ -35,7 +35,7 @@ void check_backward(const AttentionSizes& sizes, const std::vector<std::int32_t>
   CHECK(pass.slots() == 3);
 
   bench.backend().copy(in_place, x);
-  attention.backward(in_place, cotangent, in_place, pass);
+  attention.backward_to_input(in_place, attention.backward_to_qkv(cotangent, pass), in_place, pass);
   CHECK(pass.slots() == 0);
   test::check_gradient("x", x, LayerBench::values(in_place), loss);
   test::check_parameter_gradients(set, loss);
@@ -48,6 +48,32 @@ TEST_CASE("attention: its backward matches finite differences") {
   SECTION("as many key-value heads as heads, narrower than the stream") {
     check_backward({.hidden = 10, .heads = 2, .kv_heads = 2, .head_dim = 2}, {6});
   }
+}
+
+TEST_CASE("attention: what was not kept is made again, bit for bit") {
+  const AttentionKeep kept = GENERATE(AttentionKeep::kOutput, AttentionKeep::kNothing);
+  LayerBench bench;
+  ParameterSet set;
+  const Attention attention(set, "", {.hidden = 6, .heads = 4, .kv_heads = 2, .head_dim = 4});
+  bench.fill(set);
+  const Tensor x = bench.random({8, 6});
+  const Tensor cotangent = bench.random({8, 6});
+  const auto gradients_of = [&](AttentionKeep keep) {
+    bench.backend().zero(set.gradients());
+    Pass pass = bench.pass({3, 5}, 4);
+    const Tensor out = bench.empty({8, 6});
+    attention.forward(out, x, pass, nullptr, keep);
+    if (keep != AttentionKeep::kAll) {
+      CHECK(pass.slots() == (keep == AttentionKeep::kOutput ? 2 : 0));
+      const Tensor once_more = bench.empty({8, 6});
+      attention.again(once_more, x, pass, keep);
+      CHECK(LayerBench::values(once_more) == LayerBench::values(out));
+    }
+    CHECK(pass.slots() == 3);
+    attention.backward_to_input(out, attention.backward_to_qkv(cotangent, pass), x, pass);
+    return std::pair(LayerBench::values(out), LayerBench::values(set.gradients()));
+  };
+  CHECK(gradients_of(kept) == gradients_of(AttentionKeep::kAll));
 }
 
 TEST_CASE("attention: names are Hugging Face's; q, k and v make one matrix") {

@@ -1,19 +1,24 @@
 #include "longspan/nn/gated_mlp.h"
 
 #include <catch2/catch.hpp>
+#include <cmath>
 
 #include "tests/nn/layer_bench.h"
 
 namespace longspan::nn {
 namespace {
 
+using backend::Index;
 using backend::Tensor;
 using test::LayerBench;
 
 TEST_CASE("gated_mlp: its backward matches finite differences, in place too") {
   LayerBench bench;
   ParameterSet set;
-  const GatedMlp mlp(set, "mlp.", 4, 7);
+  const int ranges = GENERATE(0, 1, 2, 4, 6);  // 0: whole, and kept
+  const auto mini_sequence =
+      ranges == 0 ? std::nullopt : std::optional(MiniSequence::count(ranges));
+  const GatedMlp mlp(set, "mlp.", 4, 7, mini_sequence);
   bench.fill(set);
   CHECK(set.at(0).name == "mlp.gate_proj.weight");
   CHECK(set.at(1).name == "mlp.up_proj.weight");
@@ -33,13 +38,89 @@ TEST_CASE("gated_mlp: its backward matches finite differences, in place too") {
   bench.backend().copy(in_place, x);
   mlp.forward(in_place, in_place, pass);
   CHECK(LayerBench::values(in_place) == LayerBench::values(out));
-  CHECK(pass.slots() == 1);
+  CHECK(pass.slots() == (ranges == 0 ? 1 : 0));
 
   bench.backend().copy(in_place, x);
   mlp.backward(in_place, cotangent, in_place, pass);
   CHECK(pass.slots() == 0);
   test::check_gradient("x", x, LayerBench::values(in_place), loss);
   test::check_parameter_gradients(set, loss);
+}
+
+/// Relative error of the weight gradients in bfloat16 against float64, in `ranges` ranges.
+double bfloat16_error(Index ranges) {
+  constexpr Index kTokens = 1024;
+  LayerBench bench;
+  backend::Backend& backend = bench.backend();
+  ParameterSet wide;
+  ParameterSet narrow;
+  const GatedMlp exact(wide, "", 24, 40);
+  const GatedMlp ranged(narrow, "", 24, 40, MiniSequence::count(ranges));
+  bench.fill(wide);
+  narrow.allocate(backend, base::DType::kBFloat16);
+  backend.copy(narrow.weights(), wide.weights());
+  backend.copy(wide.weights(), narrow.weights());
+  const auto random = [&](std::uint64_t stream) {
+    const Tensor tensor =
+        backend.allocate({kTokens, 24}, base::DType::kBFloat16, backend::MemoryTag::kWorkspace);
+    backend.random_normal(tensor, {7, base::Purpose::kTest, 0, stream}, 1.0, 0);
+    return tensor;
+  };
+  const auto widen = [&](const Tensor& tensor) {
+    const Tensor copy = bench.empty(tensor.shape());
+    backend.copy(copy, tensor);
+    return copy;
+  };
+  const Tensor x = random(1);
+  const Tensor dy = random(2);
+  const Tensor out = random(3);
+  {
+    Pass pass = bench.pass({kTokens});
+    const Tensor result = bench.empty({kTokens, 24});
+    exact.forward(result, widen(x), pass);
+    exact.backward(result, widen(dy), widen(x), pass);
+  }
+  Pass pass(backend, base::DType::kBFloat16, {0, kTokens}, bench.ids({0}));
+  ranged.forward(out, x, pass);
+  ranged.backward(out, dy, x, pass);
+  const std::vector<double> expected = LayerBench::values(wide.gradients());
+  const std::vector<double> found = LayerBench::values(widen(narrow.gradients()));
+  double error = 0.0;
+  double norm = 0.0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    error += (found[i] - expected[i]) * (found[i] - expected[i]);
+    norm += expected[i] * expected[i];
+  }
+  return std::sqrt(error / norm);
+}
+
+TEST_CASE("gated_mlp: the error of bfloat16 weight gradients does not grow with the ranges") {
+  if (!LayerBench().backend().supports(base::DType::kBFloat16, nullptr)) return;
+  const double whole = bfloat16_error(1);
+  const double ranged = bfloat16_error(128);
+  INFO("relative error " << whole << " in one range, " << ranged << " in 128");
+  CHECK(whole < 0.02);
+  CHECK(ranged <= 1.01 * whole);
+}
+
+TEST_CASE("gated_mlp: ranges bound its memory in both directions, and it keeps nothing") {
+  LayerBench bench;
+  ParameterSet set;
+  constexpr std::size_t kBudget = 3 * 40 * sizeof(double) * 16;  // 16 tokens
+  const GatedMlp mlp(set, "", 8, 40, MiniSequence::budget(kBudget));
+  bench.fill(set);
+  const backend::Ledger& ledger = bench.backend().ledger();
+  for (const std::int32_t tokens : {16, 160, 1600}) {
+    const Tensor x = bench.random({tokens, 8});
+    const Tensor out = bench.empty({tokens, 8});
+    Pass pass = bench.pass({tokens});
+    const std::size_t before = ledger.live_total();
+    bench.backend().reset_peaks();
+    mlp.forward(out, x, pass);
+    CHECK(ledger.live_total() == before);
+    mlp.backward(out, out, x, pass);
+    CHECK(ledger.peak_total() == before + kBudget);
+  }
 }
 
 }  // namespace

@@ -1,7 +1,5 @@
 #include "longspan/train/job.h"
 
-#include <unistd.h>
-
 #include <fmt/format.h>
 
 #include <catch2/catch.hpp>
@@ -15,6 +13,7 @@
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
 #include "longspan/base/json.h"
+#include "tests/support/temporary_directory.h"
 
 namespace longspan::train {
 namespace {
@@ -22,21 +21,6 @@ namespace {
 using Catch::Matchers::Contains;
 using Catch::Matchers::EndsWith;
 using nlohmann::json;
-
-/// A directory that is gone at the end.
-struct Directory {
-  std::filesystem::path path =
-      std::filesystem::temp_directory_path() / ("longspan-job-test-" + std::to_string(::getpid()));
-  Directory() {
-    std::filesystem::remove_all(path);
-    std::filesystem::create_directories(path);
-  }
-  ~Directory() { std::filesystem::remove_all(path); }
-  std::string write(const std::string& text) const {
-    base::replace_file(path / "job.json", text);
-    return (path / "job.json").string();
-  }
-};
 
 /// No key that has a default.
 json smallest() {
@@ -53,8 +37,8 @@ json smallest() {
 }
 
 Job read(const std::string& text, const std::vector<std::string>& overrides = {}) {
-  const Directory directory;
-  return read_job(directory.write(text), overrides);
+  const longspan::test::TemporaryDirectory directory;
+  return read_job(directory.write("job.json", text), overrides);
 }
 
 std::string refusal(const std::string& text, const std::vector<std::string>& overrides = {}) {

@@ -10,12 +10,12 @@
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
 #include "longspan/train/metrics.h"
-#include "tests/train/record_support.h"
+#include "tests/support/temporary_directory.h"
 
 namespace longspan::train {
 namespace {
 
-using test::RunDirectory;
+using longspan::test::TemporaryDirectory;
 
 std::size_t count_of(const std::string& text, const std::string& part) {
   std::size_t count = 0;
@@ -161,7 +161,7 @@ TEST_CASE("loss plot: one point, none, and equal ones") {
 }
 
 TEST_CASE("loss plot: drawn from metrics.jsonl, passing over what is not finite or whole") {
-  const RunDirectory directory;
+  const TemporaryDirectory directory;
   std::ofstream(directory.path() / "metrics.jsonl")
       << "{\"step\":1,\"loss\":4.5}\n{\"step\":2,\"loss\":\"NaN\"}\n{\"step\":3,\"loss\":1e300}\n"
       << "{\"step\":3,\"validation_loss\":3.5,\"bits_per_byte\":1}\n{\"step\":4,\"loss\":2.5}\n"

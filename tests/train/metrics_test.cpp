@@ -13,12 +13,12 @@
 
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
-#include "tests/train/record_support.h"
+#include "tests/support/temporary_directory.h"
 
 namespace longspan::train {
 namespace {
 
-using test::RunDirectory;
+using longspan::test::TemporaryDirectory;
 
 StepMetrics sample(std::int64_t step) {
   StepMetrics metrics;
@@ -36,11 +36,11 @@ StepMetrics sample(std::int64_t step) {
   return metrics;
 }
 
-std::string lines_in(const RunDirectory& directory) {
+std::string lines_in(const TemporaryDirectory& directory) {
   return base::read_text(directory.path() / "metrics.jsonl");
 }
 
-std::size_t event_files_in(const RunDirectory& directory) {
+std::size_t event_files_in(const TemporaryDirectory& directory) {
   std::size_t count = 0;
   for (const auto& entry : std::filesystem::directory_iterator(directory.path())) {
     if (entry.path().filename().string().starts_with("events.out.tfevents.")) ++count;
@@ -49,7 +49,7 @@ std::size_t event_files_in(const RunDirectory& directory) {
 }
 
 TEST_CASE("metrics: lines have the documented keys, in order, and exact values") {
-  const RunDirectory directory;
+  const TemporaryDirectory directory;
   MetricsWriter writer(directory.path(), 0, false);
   writer.write(sample(1));
   writer.write(ValidationMetrics{1, 2.25, 1.5});
@@ -69,7 +69,7 @@ TEST_CASE("metrics: lines have the documented keys, in order, and exact values")
 }
 
 TEST_CASE("metrics: doubles read back bit for bit, and what is not finite is a string") {
-  const RunDirectory directory;
+  const TemporaryDirectory directory;
   MetricsWriter writer(directory.path(), 0, false);
   const double values[] = {1.0 / 3.0, 5e-324, 1.7976931348623157e308, -2.5, 1e22, 123456789.125};
   for (const double value : values) {
@@ -101,7 +101,7 @@ TEST_CASE("metrics: doubles read back bit for bit, and what is not finite is a s
 }
 
 TEST_CASE("metrics: resuming keeps the lines up to the step byte for byte") {
-  const RunDirectory directory;
+  const TemporaryDirectory directory;
   const auto path = directory.path() / "metrics.jsonl";
   const std::string kept =
       "{\"step\":1,\"loss\":3}\n{ \"step\": 2, \"validation_loss\": 2.50 }\n{\"step\":2}\n";
@@ -129,7 +129,7 @@ TEST_CASE("metrics: resuming keeps the lines up to the step byte for byte") {
 }
 
 TEST_CASE("metrics: damage among lines to be kept is an error that names the line") {
-  const RunDirectory directory;
+  const TemporaryDirectory directory;
   const auto path = directory.path() / "metrics.jsonl";
   for (const char* line :
        {"garbage", "[1]", "{\"loss\":1}", "{\"step\":\"1\"}", "{\"step\":1.5}"}) {
@@ -144,7 +144,7 @@ TEST_CASE("metrics: damage among lines to be kept is an error that names the lin
 }
 
 TEST_CASE("metrics: a killed writer leaves every line it wrote") {
-  const RunDirectory directory;
+  const TemporaryDirectory directory;
   const pid_t child = ::fork();
   if (child == 0) {
     MetricsWriter writer(directory.path(), 0, true);
@@ -162,7 +162,7 @@ TEST_CASE("metrics: a killed writer leaves every line it wrote") {
 }
 
 TEST_CASE("metrics: TensorBoard gets each value under its tag") {
-  const RunDirectory directory;
+  const TemporaryDirectory directory;
   MetricsWriter writer(directory.path() / "new" / "run", 0, true);
   writer.write(sample(1));
   writer.write(ValidationMetrics{1, 2.25, 1.5});
@@ -179,7 +179,7 @@ TEST_CASE("metrics: TensorBoard gets each value under its tag") {
 }
 
 TEST_CASE("metrics: a place that cannot be written is an error with its path") {
-  const RunDirectory directory;
+  const TemporaryDirectory directory;
   std::ofstream(directory.path() / "file") << "x";
   CHECK_THROWS_WITH(MetricsWriter(directory.path() / "file" / "run", 0, true),
                     Catch::Contains("file/run"));

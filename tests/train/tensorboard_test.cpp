@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "longspan/base/file.h"
-#include "tests/train/record_support.h"
+#include "tests/support/temporary_directory.h"
 
 namespace longspan::train {
 namespace {
@@ -52,7 +52,7 @@ TEST_CASE("crc32c: the published test values") {
 }
 
 TEST_CASE("tensorboard: records, fields and file name are as readers expect") {
-  const test::RunDirectory directory;
+  const longspan::test::TemporaryDirectory directory;
   EventFile file(directory.path(), 0);
   const std::vector<Scalar> scalars = {{"train/loss", 2.5}, {"train/lr", 0.1}};
   file.write(300, scalars);
@@ -86,7 +86,7 @@ TEST_CASE("tensorboard: records, fields and file name are as readers expect") {
 }
 
 TEST_CASE("tensorboard: a second file of the same second has another name and starts later") {
-  const test::RunDirectory directory;
+  const longspan::test::TemporaryDirectory directory;
   const EventFile first(directory.path(), 0);
   const EventFile second(directory.path(), 10);
   CHECK(first.path() != second.path());

@@ -76,6 +76,10 @@ class Backend {
   virtual const Ledger& ledger() const = 0;
   /// Peaks of the ledger start again from what is live: called where a step begins.
   virtual void reset_peaks() = 0;
+  /// Enters and leaves a named part of a step, which ledger and traces tell: see Scope. `name` is
+  /// a literal; a negative number is none.
+  virtual void enter(const char* name, Index number) = 0;
+  virtual void leave() = 0;
   /// Bytes that `allocate` may hand out in all.
   virtual std::size_t memory_limit() const = 0;
 
@@ -151,9 +155,11 @@ class Backend {
                                   const AttentionOptions& options) = 0;
 
   // --- embedding and loss -------------------------------------------------------------------
-  /// out[t, :] = table[ids[t], :]; ids int32 [tokens], table [vocab, hidden].
-  virtual void embedding_forward(const Tensor& out, const Tensor& ids, const Tensor& table) = 0;
-  /// dtable[ids[t], :] += dy[t, :], in an order that does not depend on the number of threads.
+  /// out[t, :] = table[ids[t], :], or zeros where the id is negative; ids int32 [tokens], each
+  /// below the rows of table [rows, hidden].
+  virtual void gather_rows(const Tensor& out, const Tensor& ids, const Tensor& table) = 0;
+  /// dtable[ids[t], :] += dy[t, :], no id negative, in an order that does not depend on the number
+  /// of threads.
   virtual void embedding_backward(const Tensor& dtable, const Tensor& dy, const Tensor& ids) = 0;
   /// Negative log-likelihood over a range of rows, and its gradient in place of the logits.
   /// nll[t] = logsumexp(logits[t, :]) - logits[t, labels[t]] in float32 (float64), 0 where the
@@ -180,6 +186,20 @@ class Backend {
   virtual void adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
                      const Tensor& moment2, const Tensor& gradient,
                      const AdamWOptions& options) = 0;
+};
+
+/// A named part of a step, for as long as this lives.
+class Scope {
+ public:
+  Scope(Backend& backend, const char* name, Index number = -1) : backend_(&backend) {
+    backend.enter(name, number);
+  }
+  ~Scope() { backend_->leave(); }
+  Scope(const Scope&) = delete;
+  Scope& operator=(const Scope&) = delete;
+
+ private:
+  Backend* backend_;
 };
 
 /// Label of a token that is not trained on (as in Hugging Face and PyTorch).

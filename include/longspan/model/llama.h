@@ -5,6 +5,7 @@
 
 #include "longspan/backend/backend.h"
 #include "longspan/model/llama_config.h"
+#include "longspan/model/memory_policy.h"
 #include "longspan/nn/parameter.h"
 #include "longspan/nn/pass.h"
 
@@ -30,7 +31,8 @@ class Llama {
  public:
   /// Declares and allocates the parameters (zeroed) in `dtype` on the backend, which must outlive
   /// the model. `config` must be resolved.
-  Llama(const LlamaConfig& config, base::DType dtype, backend::Backend& backend);
+  Llama(const LlamaConfig& config, base::DType dtype, backend::Backend& backend,
+        const MemoryPolicy& memory = {});
   ~Llama();
 
   const LlamaConfig& config() const;

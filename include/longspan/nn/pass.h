@@ -44,7 +44,8 @@ class Pass {
   /// when this pass keeps nothing).
   backend::Tensor workspace(const backend::Shape& shape) const;
   backend::Tensor saved(const backend::Shape& shape) const;
-  /// Like `saved`, in `statistic_dtype`.
+  /// The same two in `statistic_dtype`.
+  backend::Tensor workspace_statistics(const backend::Shape& shape) const;
   backend::Tensor saved_statistics(const backend::Shape& shape) const;
 
   /// Keeps a slot for the backward, or drops it when this pass keeps nothing.

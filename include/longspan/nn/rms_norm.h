@@ -8,15 +8,16 @@
 namespace longspan::nn {
 
 /// Root-mean-square norm of each token, scaled by a weight. Its output is cheap and large, so it
-/// need not be kept: `again` makes it from x and the rstd that `forward` returns. The caller keeps
+/// need not be kept: `again` makes it from x and the rstd that `forward` wrote. The caller keeps
 /// both (this layer pushes no slot, because `again` comes before the backward of what follows).
 class RmsNorm {
  public:
   /// Declares the weight [hidden]. `parameters` must outlive the layer.
   RmsNorm(ParameterSet& parameters, const std::string& name, backend::Index hidden, double epsilon);
 
-  /// x, out [tokens, hidden]; out is not x. Returns rstd [tokens].
-  backend::Tensor forward(const backend::Tensor& out, const backend::Tensor& x, Pass& pass) const;
+  /// x, out [tokens, hidden]; out is not x; rstd [tokens], of statistics.
+  void forward(const backend::Tensor& out, const backend::Tensor& rstd, const backend::Tensor& x,
+               Pass& pass) const;
   /// The forward's output once more, bit for bit.
   void again(const backend::Tensor& out, const backend::Tensor& rstd, const backend::Tensor& x,
              Pass& pass) const;

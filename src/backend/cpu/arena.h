@@ -29,7 +29,7 @@ class Arena {
 
   std::size_t limit() const { return limit_; }
   const Ledger& ledger() const { return ledger_; }
-  void reset_peaks() { ledger_.reset_peaks(); }
+  Ledger& ledger() { return ledger_; }
 
  private:
   static std::size_t rounded(std::size_t bytes);

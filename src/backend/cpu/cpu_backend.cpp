@@ -57,7 +57,9 @@ class CpuBackend : public Backend {
     return {std::make_shared<ArenaBuffer>(arena_, address, bytes, tag), address, dtype, shape};
   }
   const Ledger& ledger() const override { return arena_->ledger(); }
-  void reset_peaks() override { arena_->reset_peaks(); }
+  void reset_peaks() override { arena_->ledger().reset_peaks(); }
+  void enter(const char* name, Index number) override { arena_->ledger().enter(name, number); }
+  void leave() override { arena_->ledger().leave(); }
   std::size_t memory_limit() const override { return arena_->limit(); }
 
   void zero(const Tensor& out) override { cpu::zero(out); }
@@ -119,8 +121,8 @@ class CpuBackend : public Backend {
                         options);
   }
 
-  void embedding_forward(const Tensor& out, const Tensor& ids, const Tensor& table) override {
-    cpu::embedding_forward(out, ids, table);
+  void gather_rows(const Tensor& out, const Tensor& ids, const Tensor& table) override {
+    cpu::gather_rows(out, ids, table);
   }
   void embedding_backward(const Tensor& dtable, const Tensor& dy, const Tensor& ids) override {
     cpu::embedding_backward(dtable, dy, ids);

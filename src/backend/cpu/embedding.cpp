@@ -1,4 +1,5 @@
 #include <array>
+#include <limits>
 #include <numeric>
 
 #include "backend/cpu/checks.h"
@@ -9,15 +10,16 @@
 namespace longspan::backend::cpu {
 namespace {
 
-/// ids int32 [tokens], all in [0, vocab).
-void check_ids(const char* operation, const Tensor& ids, Index vocab) {
+/// ids int32 [tokens], all in [least, rows).
+void check_ids(const char* operation, const Tensor& ids, std::int32_t least, Index rows) {
   expect_rank(operation, "ids", ids, 1);
   expect(operation, "ids", ids, base::DType::kInt32, {ids.size(0)});
   const auto* id = ids.data<std::int32_t>();
   for (Index t = 0; t < ids.size(0); ++t) {
-    if (id[t] < 0 || id[t] >= vocab) {
+    if (id[t] < least || id[t] >= rows) {
       contract_broken(operation, "ids[" + std::to_string(t) + "] is " + std::to_string(id[t]) +
-                                     "; expected 0 to " + std::to_string(vocab - 1));
+                                     "; expected " + std::to_string(least) + " to " +
+                                     std::to_string(rows - 1));
     }
   }
 }
@@ -84,16 +86,21 @@ void backward(const Tensor& dtable, const Tensor& dy, const std::int32_t* ids) {
 
 }  // namespace
 
-void embedding_forward(const Tensor& out, const Tensor& ids, const Tensor& table) {
-  constexpr const char* kName = "embedding_forward";
+void gather_rows(const Tensor& out, const Tensor& ids, const Tensor& table) {
+  constexpr const char* kName = "gather_rows";
   expect_rank(kName, "table", table, 2);
-  check_ids(kName, ids, table.size(0));
+  check_ids(kName, ids, std::numeric_limits<std::int32_t>::min(), table.size(0));
   const Index hidden = table.size(1);
   expect(kName, "out", out, table.dtype(), {ids.size(0), hidden});
   dispatch_float(kName, "table", table, [&]<typename T>() {
     parallel_for(ids.size(0), hidden, [&](Index t) {
-      const T* row = table.data<T>() + ids.data<std::int32_t>()[t] * table.row_stride();
-      std::copy_n(row, hidden, out.data<T>() + t * out.row_stride());
+      const std::int32_t id = ids.data<std::int32_t>()[t];
+      T* row = out.data<T>() + t * out.row_stride();
+      if (id < 0) {
+        std::fill_n(row, hidden, T{});
+      } else {
+        std::copy_n(table.data<T>() + id * table.row_stride(), hidden, row);
+      }
     });
   });
 }
@@ -101,7 +108,7 @@ void embedding_forward(const Tensor& out, const Tensor& ids, const Tensor& table
 void embedding_backward(const Tensor& dtable, const Tensor& dy, const Tensor& ids) {
   constexpr const char* kName = "embedding_backward";
   expect_rank(kName, "dtable", dtable, 2);
-  check_ids(kName, ids, dtable.size(0));
+  check_ids(kName, ids, 0, dtable.size(0));
   dispatch_float(kName, "dy", dy, [&]<typename T>() {
     expect(kName, "dtable", dtable, compute_dtype(dy.dtype()), dtable.shape());
     expect(kName, "dy", dy, dy.dtype(), {ids.size(0), dtable.size(1)});

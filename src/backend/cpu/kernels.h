@@ -36,7 +36,7 @@ void swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& do
                      const Tensor& gate_up);
 
 // embedding.cpp
-void embedding_forward(const Tensor& out, const Tensor& ids, const Tensor& table);
+void gather_rows(const Tensor& out, const Tensor& ids, const Tensor& table);
 void embedding_backward(const Tensor& dtable, const Tensor& dy, const Tensor& ids);
 
 // cross_entropy.cpp

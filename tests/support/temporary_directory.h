@@ -3,18 +3,21 @@
 #include <stdlib.h>
 
 #include <filesystem>
+#include <stdexcept>
 #include <string>
+#include <string_view>
 
 #include "longspan/base/file.h"
 
-namespace longspan::data {
+namespace longspan::test {
 
-/// A fresh directory that is removed with what is in it.
+/// A fresh directory that is removed, with what is in it, at the end.
 class TemporaryDirectory {
  public:
   TemporaryDirectory() {
-    std::string name = (std::filesystem::temp_directory_path() / "longspan-data-XXXXXX").string();
-    path_ = ::mkdtemp(name.data());
+    std::string pattern = (std::filesystem::temp_directory_path() / "longspan-XXXXXX").string();
+    if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
+    path_ = pattern;
   }
   ~TemporaryDirectory() {
     std::error_code ignored;
@@ -25,7 +28,7 @@ class TemporaryDirectory {
 
   const std::filesystem::path& path() const { return path_; }
   std::string file(const std::string& name) const { return (path_ / name).string(); }
-  /// Writes a file and gives its path.
+  /// Writes a file, and the directories it lies in, and gives its path.
   std::string write(const std::string& name, std::string_view text) const {
     std::filesystem::create_directories((path_ / name).parent_path());
     base::FileWriter writer(path_ / name);
@@ -38,4 +41,4 @@ class TemporaryDirectory {
   std::filesystem::path path_;
 };
 
-}  // namespace longspan::data
+}  // namespace longspan::test

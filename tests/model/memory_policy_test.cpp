@@ -1,0 +1,183 @@
+// Checkpointing and mini-sequences change what is kept, never what is computed.
+#include "longspan/model/memory_policy.h"
+
+#include <catch2/catch.hpp>
+
+#include "longspan/base/error.h"
+#include "tests/model/fixture.h"
+
+namespace longspan::model {
+namespace {
+
+using backend::Index;
+using backend::kIgnoredLabel;
+using base::DType;
+using Catch::Matchers::Contains;
+using test::Batch;
+
+MemoryPolicy policy(const std::string& checkpointing, const std::string& mlp,
+                    const std::string& lm_head) {
+  return MemoryPolicy::parse(checkpointing, mlp, lm_head, 2, "memory");
+}
+
+struct Outcome {
+  double nll_sum = 0;
+  std::map<std::string, std::vector<double>> gradients;
+};
+
+/// Two micro-batches, so that gradients are also added to.
+Outcome outcome_of(const MemoryPolicy& memory, DType dtype, const Batch& batch, bool tied = true) {
+  const auto backend = test::make_backend();
+  Llama llama(test::small_config(tied), dtype, *backend, memory);
+  llama.parameters().initialise(*backend, 5, 0.3);
+  llama.parameters().start_gradients(*backend);
+  Outcome outcome;
+  outcome.nll_sum += test::run(llama, batch, 0.1).nll_sum;
+  outcome.nll_sum += test::run(llama, batch.document(0), 0.1).nll_sum;
+  llama.parameters().settle_gradients(*backend);
+  outcome.gradients = test::gradients(*backend, llama);
+  return outcome;
+}
+
+void check_same(const Outcome& found, const Outcome& expected, double tolerance) {
+  CHECK(found.nll_sum == Approx(expected.nll_sum).epsilon(tolerance));
+  for (const auto& [name, gradient] : expected.gradients) {
+    INFO(name);
+    CHECK(test::relative_distance(found.gradients.at(name), gradient) <= tolerance);
+  }
+}
+
+Batch masked_batch() {
+  Batch batch = test::random_batch(test::small_config(true), {7, 1, 0, 20, 9}, 1);
+  for (std::size_t t = 0; t < batch.labels.size(); ++t) {
+    if (t % 5 == 2 || (t > 12 && t < 20)) batch.labels[t] = kIgnoredLabel;
+  }
+  return batch;
+}
+
+TEST_CASE("any number of ranges gives the loss and every gradient of the whole") {
+  const DType dtype = GENERATE(DType::kFloat64, DType::kFloat32);
+  const std::string checkpointing = GENERATE("none", "block", "block_keep_attention");
+  const double tolerance = dtype == DType::kFloat64 ? 1e-12 : 1e-6;
+  const Batch batch = masked_batch();
+  const Outcome whole = outcome_of(policy("none", "none", "1"), dtype, batch);
+  for (std::size_t ranges = 1; ranges <= batch.tokens.size(); ++ranges) {
+    INFO(ranges << " ranges");
+    const std::string count = std::to_string(ranges);
+    check_same(outcome_of(policy(checkpointing, count, count), dtype, batch), whole, tolerance);
+  }
+  for (const char* size : {"1B", "1KiB", "3KiB", "1MiB"}) {
+    INFO(size);
+    check_same(outcome_of(policy(checkpointing, size, size), dtype, batch), whole, tolerance);
+  }
+}
+
+TEST_CASE("checkpointing gives the same bits as keeping everything") {
+  const DType dtype = GENERATE(DType::kFloat64, DType::kFloat32, DType::kBFloat16);
+  if (!test::make_backend()->supports(dtype, nullptr)) return;
+  const std::string mlp = GENERATE("none", "3");
+  const Batch batch = masked_batch();
+  const Outcome kept = outcome_of(policy("none", mlp, "2"), dtype, batch, false);
+  for (const char* level : {"block", "block_keep_attention", "0: block",
+                            "1-1: block_keep_attention", "0: block_keep_attention, 1: block"}) {
+    INFO(level);
+    const Outcome again = outcome_of(policy(level, mlp, "2"), dtype, batch, false);
+    CHECK(again.nll_sum == kept.nll_sum);
+    CHECK(again.gradients == kept.gradients);
+  }
+}
+
+TEST_CASE("a mini-sequence, a micro-batch or everything without a label") {
+  const std::string ranges = GENERATE("1", "4", "37");
+  Batch batch = masked_batch();
+  SECTION("a whole range") { std::fill_n(batch.labels.begin() + 8, 20, kIgnoredLabel); }
+  SECTION("the second micro-batch") { std::fill_n(batch.labels.begin(), 7, kIgnoredLabel); }
+  SECTION("everything") {
+    std::fill(batch.labels.begin(), batch.labels.end(), kIgnoredLabel);
+    const Outcome none = outcome_of(policy("block", ranges, ranges), DType::kFloat64, batch);
+    CHECK(none.nll_sum == 0.0);
+    for (const auto& [name, gradient] : none.gradients) {
+      INFO(name);
+      CHECK(gradient == std::vector<double>(gradient.size(), 0.0));
+    }
+    return;
+  }
+  check_same(outcome_of(policy("block", ranges, ranges), DType::kFloat64, batch),
+             outcome_of(policy("none", "none", "1"), DType::kFloat64, batch), 1e-12);
+}
+
+TEST_CASE("evaluation and generation do not depend on the policy") {
+  const auto backend = test::make_backend();
+  const Batch batch = masked_batch();
+  std::vector<double> losses;
+  std::vector<std::vector<float>> logits;
+  for (const MemoryPolicy& memory : {policy("none", "none", "1"), policy("block", "5", "7")}) {
+    Llama llama(test::small_config(true), DType::kFloat64, *backend, memory);
+    llama.parameters().initialise(*backend, 5, 0.3);
+    losses.push_back(
+        llama.evaluate(batch.tokens, batch.labels, batch.positions, batch.cu_seqlens).nll_sum);
+    KvCache cache = llama.make_cache(9);
+    logits.push_back(llama.next_logits({1, 2, 3, 4, 5, 6, 7}, cache));
+  }
+  CHECK(losses[0] == Approx(losses[1]).epsilon(1e-13));
+  CHECK(logits[0] == logits[1]);
+}
+
+TEST_CASE("a checkpointed model keeps the blocks' inputs alone") {
+  const LlamaConfig config = test::small_config(true);
+  const auto kept = [&](const std::string& level, std::int32_t tokens) {
+    const auto backend = test::make_backend();
+    Llama llama(config, DType::kFloat32, *backend, policy(level, "auto", "auto"));
+    const Batch batch = test::random_batch(config, {tokens}, 8);
+    test::run(llama, batch, 1.0);
+    CHECK(backend->ledger().live(backend::MemoryTag::kSaved) == 0);
+    return backend->ledger().peak(backend::MemoryTag::kSaved);
+  };
+  const std::size_t all = kept("none", 1024);
+  const std::size_t output = kept("block_keep_attention", 1024);
+  const std::size_t block = kept("block", 1024);
+  CHECK(block < output);
+  CHECK(output < all);
+  // While a block is recomputed: inputs of both, the last output; mid, qkv, attended, lse, rstd.
+  const std::size_t a_token = 4 * (3 * 16 + 16 + 32 + 16 + 4 + 2) + 4 * (4 + 2);
+  CHECK(block <= 1024 * a_token);
+  CHECK(kept("block", 2048) == 2 * block);
+}
+
+TEST_CASE("the words of a memory policy") {
+  const auto refusal = [](const std::string& checkpointing, const std::string& mlp,
+                          const std::string& lm_head) -> std::string {
+    try {
+      MemoryPolicy::parse(checkpointing, mlp, lm_head, 8, "memory");
+    } catch (const base::InputError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const MemoryPolicy mixed = MemoryPolicy::parse("0-2: block,5:block_keep_attention , 7 : none",
+                                                 "auto", "auto", 8, "memory");
+  for (const std::int64_t layer : {0, 2})
+    CHECK(mixed.checkpointing(layer) == Checkpointing::kBlock);
+  for (const std::int64_t layer : {3, 4, 6, 7}) {
+    CHECK(mixed.checkpointing(layer) == Checkpointing::kNone);
+    CHECK_FALSE(mixed.mlp(layer));
+  }
+  CHECK(mixed.checkpointing(5) == Checkpointing::kBlockKeepAttention);
+  CHECK(mixed.mlp(5));
+
+  for (const char* text : {"blok", "", "0-8: block", "3-1: block", "0-3: blok", "x: block",
+                           "0-3: block, 2: none", "-1: block", "0-3 block", "1-2-3: block"}) {
+    INFO(text);
+    CHECK_THAT(refusal(text, "auto", "auto"), Contains("memory.activation_checkpointing is") &&
+                                                  Contains("legal: \"none\", \"block\""));
+  }
+  for (const char* text : {"0", "-3", "64Mib", "many", "", "0B", "1.5"}) {
+    INFO(text);
+    CHECK_THAT(refusal("none", text, "auto"), Contains("memory.mini_sequence.mlp is"));
+    CHECK_THAT(refusal("none", "auto", text), Contains("memory.mini_sequence.lm_head is"));
+  }
+  CHECK_THAT(refusal("none", "none", "none"), Contains("memory.mini_sequence.lm_head is \"none\""));
+}
+
+}  // namespace
+}  // namespace longspan::model
