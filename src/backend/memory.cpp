@@ -40,12 +40,12 @@ void Place::leave() {
   --depth_;
 }
 
-std::string Place::to_string() const {
+std::string Place::to_string(bool with_numbers) const {
   std::string text;
   for (int i = 0; i < std::min(depth_, kMostDepth); ++i) {
     const auto at = static_cast<std::size_t>(i);
     text += fmt::format("{}{}", i == 0 ? "" : ", ", names_[at]);
-    if (numbers_[at] >= 0) text += fmt::format(" {}", numbers_[at]);
+    if (with_numbers && numbers_[at] >= 0) text += fmt::format(" {}", numbers_[at]);
   }
   return text;
 }

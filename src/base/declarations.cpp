@@ -106,6 +106,13 @@ Key& Declarations::choice(std::string path, std::string& target, std::vector<Key
   return add(std::move(path), KeyKind::kChoice, &target, std::move(help), std::move(words));
 }
 
+Key& Declarations::phrase(std::string path, std::string& target, std::vector<Key::Word> words,
+                          std::string other, std::string help) {
+  keys_.emplace_back(std::move(path), KeyKind::kPhrase, &target, std::move(help), std::move(words),
+                     std::move(other));
+  return keys_.back();
+}
+
 Key& Declarations::paths(std::string path, std::vector<std::string>& target, std::string help) {
   return add(std::move(path), KeyKind::kPathList, &target, std::move(help));
 }

@@ -75,12 +75,14 @@ std::string alternatives(const std::vector<Key::Word>& words, const std::string&
 
 }  // namespace
 
-Key::Key(std::string path, KeyKind kind, Target target, std::string help, std::vector<Word> words)
+Key::Key(std::string path, KeyKind kind, Target target, std::string help, std::vector<Word> words,
+         std::string other_texts)
     : path_(std::move(path)),
       kind_(kind),
       target_(target),
       help_(std::move(help)),
       words_(std::move(words)),
+      other_texts_(std::move(other_texts)),
       default_(value()) {}
 
 Key& Key::required() {
@@ -127,6 +129,11 @@ Key& Key::unit(std::string unit) {
   return *this;
 }
 
+Key& Key::or_count() {
+  takes_count_ = true;
+  return *this;
+}
+
 Key& Key::known_elsewhere_as(std::vector<std::string> names) {
   other_names_ = std::move(names);
   return *this;
@@ -156,6 +163,8 @@ std::string Key::type() const {
       return "path";
     case KeyKind::kChoice:
       return "choice";
+    case KeyKind::kPhrase:
+      return takes_count_ ? "choice, text or integer" : "choice or text";
     case KeyKind::kPathList:
       return "list of paths";
     case KeyKind::kSize:
@@ -181,6 +190,8 @@ std::string Key::range() const {
       return "true or false";
     case KeyKind::kChoice:
       return alternatives(words_);
+    case KeyKind::kPhrase:
+      return alternatives(words_, other_texts_);
     case KeyKind::kText:
       return low_ ? "not empty" : "";
     case KeyKind::kPath:
@@ -229,6 +240,14 @@ void Key::describe_kind(Json& property) const {
   const bool is_text = kind_ == KeyKind::kText || kind_ == KeyKind::kPath;
   if (kind_ == KeyKind::kChoice) {
     for (const Word& word : words_) property["enum"].push_back(word.first);
+  } else if (kind_ == KeyKind::kPhrase) {
+    Json text = {{"type", "string"}, {"minLength", 1}};
+    for (const Word& word : words_) text["examples"].push_back(word.first);
+    if (!takes_count_) {
+      property.update(text);
+    } else {
+      property["anyOf"] = Json::array({text, {{"type", "integer"}, {"minimum", 1}}});
+    }
   } else if (kind_ == KeyKind::kPathList) {
     property["type"] = "array";
     property["items"] = {{"type", "string"}, {"minLength", 1}};
@@ -307,6 +326,17 @@ std::optional<Key::Value> Key::convert(const nlohmann::json& found) const {
         if (found == word.first) return word.first;
       }
       break;
+    case KeyKind::kPhrase:
+      if (is_plain_text(found)) {
+        const auto& text = found.get_ref<const std::string&>();
+        const bool is_number = text.find_first_not_of("0123456789") == std::string::npos;
+        return is_number ? std::nullopt : std::optional<Value>(text);
+      }
+      if (const auto count = takes_count_ ? whole<std::int64_t>(found) : std::nullopt) {
+        const auto number = std::get<std::int64_t>(*count);
+        if (number >= 1) return std::to_string(number);
+      }
+      break;
     case KeyKind::kText:
     case KeyKind::kPath:
       if (is_plain_text(found) && in_range(found.get_ref<const std::string&>().size())) {
@@ -343,6 +373,11 @@ void Key::store(const Value& value) {
 
 Json Key::to_json(const Value& value) const {
   if (!auto_meaning_.empty() && is_zero(value)) return kAuto;
+  if (kind_ == KeyKind::kPhrase) {
+    const auto& text = std::get<std::string>(value);
+    const bool is_count = text.find_first_not_of("0123456789") == std::string::npos;
+    if (is_count) return Json::parse(text);
+  }
   return std::visit([](const auto& held) { return Json(held); }, value);
 }
 

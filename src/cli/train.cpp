@@ -44,6 +44,10 @@ void add_train_command(CLI::App& app, int& exit_code) {
       ->add_option("--until-step", arguments->options.until_step,
                    "Save and stop after this many steps in all; schedules keep the job's horizon")
       ->check(CLI::PositiveNumber);
+  command->add_flag("--dry-run", arguments->options.dry_run,
+                    "Check files, disk, memory and job, print the plan, and stop");
+  command->add_flag("--force", arguments->options.force,
+                    "Start although the plan says that the job will not fit into memory");
   command->footer(
       "Under mpirun or srun every process is one data-parallel rank.\n"
       "SIGUSR1, SIGTERM or SIGINT: save and leave with exit code 75; the same command resumes.\n\n"

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "comm/all_reduce.h"
 #include "longspan/base/error.h"
 #include "longspan/comm/communicator.h"
 
@@ -14,10 +15,6 @@ namespace {
 
 using backend::Index;
 using backend::Tensor;
-
-/// Bytes each rank owns of the piece of a tensor that is being summed: staging is this times the
-/// number of ranks, whatever the tensor's length.
-constexpr Index kPieceBytes = Index{1} << 20;
 
 /// Errors come back as codes (MPI_ERRORS_RETURN) and leave as exceptions that name the operation.
 void check(int code, const char* operation) {
@@ -78,7 +75,8 @@ class MpiCommunicator : public Communicator {
   void barrier() override { check(MPI_Barrier(MPI_COMM_WORLD), "barrier"); }
 
  private:
-  void all_reduce_piece(const Tensor& piece, const Tensor& staging, backend::Backend& backend);
+  void all_reduce_piece(const AllReduce& plan, const Tensor& piece, const Tensor& staging,
+                        backend::Backend& backend);
 
   int rank_ = 0;
   int size_ = 1;
@@ -86,13 +84,12 @@ class MpiCommunicator : public Communicator {
   int local_size_ = 1;
 };
 
-/// One piece: every rank receives its own share from all ranks, adds the shares in rank order, and
-/// sends the sum to all. `staging` [ranks, share].
-void MpiCommunicator::all_reduce_piece(const Tensor& piece, const Tensor& staging,
-                                       backend::Backend& backend) {
-  const Index share = (piece.elements() + size_ - 1) / size_;
-  const auto element = static_cast<Index>(base::size_of(piece.dtype()));
-  const auto begin_of = [&](int rank) { return std::min(share * rank, piece.elements()); };
+/// `staging` [ranks, share].
+void MpiCommunicator::all_reduce_piece(const AllReduce& plan, const Tensor& piece,
+                                       const Tensor& staging, backend::Backend& backend) {
+  const Index share = plan.share_begin(1, piece.elements());
+  const Index element = plan.element_bytes;
+  const auto begin_of = [&](int rank) { return plan.share_begin(rank, piece.elements()); };
   std::vector<int> counts(static_cast<std::size_t>(size_));
   std::vector<int> places(counts.size());
   std::vector<int> received(counts.size());
@@ -115,8 +112,7 @@ void MpiCommunicator::all_reduce_piece(const Tensor& piece, const Tensor& stagin
   check(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, piece.raw(), counts.data(),
                        places.data(), MPI_BYTE, MPI_COMM_WORLD),
         "all-reduce (gather)");
-  traffic_.all_reduce +=
-      static_cast<std::uint64_t>((piece.elements() - mine + mine * (size_ - 1)) * element);
+  traffic_.all_reduce += plan.bytes_sent(rank_, piece.elements());
 }
 
 void MpiCommunicator::all_reduce_sum(const Tensor& tensor, backend::Backend& backend) {
@@ -124,12 +120,12 @@ void MpiCommunicator::all_reduce_sum(const Tensor& tensor, backend::Backend& bac
     throw base::InternalError("all_reduce_sum: the tensor is not a dense vector");
   }
   if (size_ == 1) return;
-  const Index piece = kPieceBytes / static_cast<Index>(base::size_of(tensor.dtype())) * size_;
+  const AllReduce plan(tensor.elements(), tensor.dtype(), size_);
   const Tensor staging =
-      backend.allocate({piece}, tensor.dtype(), backend::MemoryTag::kCommunication);
-  for (Index begin = 0; begin < tensor.elements(); begin += piece) {
-    const Index end = std::min(begin + piece, tensor.elements());
-    all_reduce_piece(tensor.rows(begin, end), staging, backend);
+      backend.allocate({plan.piece}, tensor.dtype(), backend::MemoryTag::kCommunication);
+  for (Index begin = 0; begin < plan.elements; begin += plan.piece) {
+    const Index end = std::min(begin + plan.piece, plan.elements);
+    all_reduce_piece(plan, tensor.rows(begin, end), staging, backend);
   }
 }
 

@@ -15,6 +15,7 @@
 #include "longspan/checkpoint/store.h"
 #include "longspan/data/tokenizer.h"
 #include "longspan/model/llama.h"
+#include "train/resources.h"
 #include "train/training_state.h"
 
 namespace longspan::train {

@@ -24,6 +24,13 @@ constexpr double kMaxWidth = 16777216;
 constexpr double kMaxCount = 65536;
 constexpr double kMaxTokens = 1e12;
 
+std::vector<base::Key::Word> profile_words() {
+  return {{"cpu", "this machine's processor"},
+          {"a100-80gb", "NVIDIA A100 80 GB"},
+          {"h100-80gb", "NVIDIA H100 80 GB"},
+          {"h200", "NVIDIA H200"}};
+}
+
 void declare_run(Job::Run& run, Declarations& keys) {
   keys.section("run", "What the run is called, where it writes, what it runs on.");
   keys.text("run.name", run.name, "Name of the run, shown with its progress and curves.")
@@ -38,6 +45,10 @@ void declare_run(Job::Run& run, Declarations& keys) {
                "Seed of everything random: initial weights, order of documents, split.")
       .known_elsewhere_as({"random_seed", "rng_seed"});
   keys.choice("run.device", run.device, {{"cpu", "the processor"}}, "What computes.");
+  keys.path("run.device_profile", run.device_profile,
+            "What `longspan plan` takes the device for: a built-in profile, or a file of your own.",
+            profile_words())
+      .at_least(1);
   keys.integer("run.threads", run.threads, "Threads of each rank.")
       .at_least(1)
       .at_most(kMaxCount)
@@ -262,6 +273,30 @@ void declare_machine(Job& job, Declarations& keys) {
       .at_least(1)
       .automatic("the machine's memory divided by the ranks on it")
       .known_elsewhere_as({"max_memory", "memory_limit"});
+  keys.phrase("memory.activation_checkpointing", job.memory.activation_checkpointing,
+              {{"none", "all that its backward needs but norm outputs and the SwiGLU product"},
+               {"block", "its input; the backward computes the block again"},
+               {"block_keep_attention",
+                "its input and what the attention gave; all but the attention again"}},
+              "levels by layers such as \"0-15: block, 16-31: block_keep_attention\"",
+              "What a block keeps for its backward.")
+      .known_elsewhere_as({"gradient_checkpointing", "recompute", "recompute_granularity",
+                           "activation_recomputation", "checkpoint_activations"});
+  keys.section("memory.mini_sequence",
+               "In what ranges of tokens token-wise work runs, one after another.");
+  keys.phrase(
+          "memory.mini_sequence.mlp", job.memory.mini_sequence_mlp,
+          {{"auto", "64 MiB where the block is checkpointed, whole elsewhere"}, {"none", "whole"}},
+          "a budget such as \"64MiB\", or the number of ranges",
+          "Ranges of the MLP. A range keeps nothing: the backward computes it again.")
+      .or_count()
+      .known_elsewhere_as({"mlp_chunks", "tiled_mlp"});
+  keys.phrase("memory.mini_sequence.lm_head", job.memory.mini_sequence_lm_head,
+              {{"auto", "256 MiB, and at least 512 tokens"}},
+              "a budget such as \"64MiB\", or the number of ranges",
+              "Ranges of head and loss; nothing is computed twice.")
+      .or_count()
+      .known_elsewhere_as({"loss_chunks", "logits_chunk_size", "fused_linear_cross_entropy"});
   keys.section("parallel", "How the work is divided among ranks.");
   keys.integer("parallel.data", job.parallel.data,
                "Ranks that share the rows of a step; the run must be launched with as many.")
@@ -407,6 +442,13 @@ void check(Job& job) {
   check_batch(job);
   check_schedule(job);
   check_validation(job);
+  memory_policy(job);
+}
+
+model::MemoryPolicy memory_policy(const Job& job) {
+  return model::MemoryPolicy::parse(job.memory.activation_checkpointing,
+                                    job.memory.mini_sequence_mlp, job.memory.mini_sequence_lm_head,
+                                    job.model.num_hidden_layers, "memory");
 }
 
 std::string to_json(const Job& job) {

@@ -5,7 +5,7 @@
 
 #include "longspan/backend/backend.h"
 #include "train/precision.h"
-#include "train/training_state.h"
+#include "train/resources.h"
 
 namespace longspan::train {
 namespace {

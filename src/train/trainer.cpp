@@ -6,23 +6,21 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstdlib>
 #include <optional>
-#include <thread>
 
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
 #include "longspan/checkpoint/store.h"
-#include "longspan/model/llama.h"
-#include "longspan/optim/adamw.h"
-#include "longspan/optim/schedule.h"
 #include "longspan/train/corpus.h"
 #include "longspan/train/metrics.h"
+#include "longspan/train/plan.h"
 #include "longspan/train/signals.h"
 #include "train/precision.h"
 #include "train/report.h"
+#include "train/resources.h"
 #include "train/run_directory.h"
 #include "train/training_state.h"
+#include "train/training_step.h"
 
 namespace longspan::train {
 namespace {
@@ -34,76 +32,21 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// Threads of this rank: the job's word, else OMP_NUM_THREADS, else a fair share of the cores that
-/// the launcher left to this process.
-int thread_count(const Job& job, const comm::Communicator& world) {
-  if (job.run.threads > 0) return static_cast<int>(job.run.threads);
-  if (std::getenv("OMP_NUM_THREADS") != nullptr) return omp_get_max_threads();
-  const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  return std::max(1, std::min(omp_get_num_procs(), cores / world.local_size()));
-}
-
-std::size_t memory_limit(const Job& job, const comm::Communicator& world) {
-  if (job.memory.limit > 0) return job.memory.limit;
-  return physical_memory() / static_cast<std::size_t>(world.local_size());
-}
-
-optim::Schedule schedule_of(const Job& job) {
-  optim::Schedule schedule;
-  const std::string& name = job.schedule.name;
-  schedule.shape = name == "constant" ? optim::ScheduleShape::kConstant
-                   : name == "linear" ? optim::ScheduleShape::kLinear
-                   : name == "wsd"    ? optim::ScheduleShape::kWsd
-                                      : optim::ScheduleShape::kCosine;
-  schedule.peak = job.optimizer.learning_rate;
-  schedule.minimum_ratio = job.schedule.min_ratio;
-  schedule.warmup_steps = job.schedule.warmup_steps;
-  schedule.decay_steps = job.schedule.decay_steps;
-  schedule.total_steps = job.training.steps;
-  return schedule;
-}
-
-optim::AdamWConfig adamw_config(const Job& job) {
-  optim::AdamWConfig config;
-  config.beta1 = job.optimizer.beta1;
-  config.beta2 = job.optimizer.beta2;
-  config.epsilon = job.optimizer.epsilon;
-  config.weight_decay = job.optimizer.weight_decay;
-  config.decay_norms_and_embeddings = job.optimizer.decay_norms_and_embeddings;
-  return config;
-}
-
-/// Pairs of a query and a key it sees, over the documents of a micro-batch.
-double attention_pairs(const data::MicroBatch& batch) {
-  double pairs = 0;
-  for (std::size_t i = 0; i + 1 < batch.cu_seqlens.size(); ++i) {
-    const double length = batch.cu_seqlens[i + 1] - batch.cu_seqlens[i];
-    pairs += length * (length + 1) / 2;
-  }
-  return pairs;
-}
-
 class Trainer {
  public:
   Trainer(Job job, comm::Communicator& world, const TrainOptions& options);
   Outcome run();
 
  private:
-  struct StepResult {
-    double nll_sum = 0;
-    double targets = 0;
-    double tokens = 0;
-    double flops = 0;
-  };
-
   void open_data();
+  void check_plan();
   void build_model();
   void resume();
   std::string choose_checkpoint();
   void open_record();
+  void check_disk();
   StepMetrics step();
-  StepResult forward_backward(std::int64_t index);
-  void update(StepMetrics& metrics);
+  std::vector<std::shared_ptr<const data::MicroBatch>> my_batches();
   bool finish_step(StepMetrics& metrics, const comm::Traffic& before);
   void guard_skips() const;
   void validate();
@@ -113,15 +56,14 @@ class Trainer {
 
   Job job_;
   comm::Communicator* world_;
+  TrainOptions options_;
   std::int64_t last_step_;
   Report report_;
   std::optional<RunDirectory> directory_;  // rank 0
   std::unique_ptr<Corpus> corpus_;
   std::unique_ptr<backend::Backend> backend_;
-  std::unique_ptr<model::Llama> model_;
-  std::unique_ptr<optim::AdamW> optimizer_;
+  std::unique_ptr<TrainingStep> step_;
   std::optional<MetricsWriter> record_;  // rank 0
-  optim::Schedule schedule_;
   Progress progress_;
   double peak_gflops_ = 0;
   std::int64_t validated_step_ = -1;
@@ -130,11 +72,11 @@ class Trainer {
 Trainer::Trainer(Job job, comm::Communicator& world, const TrainOptions& options)
     : job_(std::move(job)),
       world_(&world),
+      options_(options),
       last_step_(options.until_step > 0 ? std::min(options.until_step, job_.training.steps)
                                         : job_.training.steps),
-      report_(world.rank() == 0),
-      schedule_(schedule_of(job_)) {
-  omp_set_num_threads(thread_count(job_, world));
+      report_(world.rank() == 0) {
+  omp_set_num_threads(thread_count(job_, world.local_size()));
   comm::run_agreed(world, [&] {
     const std::int64_t rows = job_.training.tokens_per_step / job_.training.micro_batch_tokens;
     if (job_.parallel.data > 0 && job_.parallel.data != world.size()) {
@@ -150,6 +92,8 @@ Trainer::Trainer(Job job, comm::Communicator& world, const TrainOptions& options
     if (leads()) directory_.emplace(job_.run.output_dir);
   });
   open_data();
+  check_plan();
+  if (options_.dry_run) return;
   build_model();
   resume();
   open_record();
@@ -165,19 +109,42 @@ void Trainer::open_data() {
       job_.data.validation_fraction, corpus_->fingerprint());
 }
 
+/// Refuses a job whose step will not fit into memory, with what it would need and what would help;
+/// a dry run shows the plan in any case.
+void Trainer::check_plan() {
+  comm::run_agreed(*world_, [&] {
+    if (!leads() || (options_.force && !options_.dry_run)) return;
+    const auto device = device_of(job_, "");
+    if (device.kind != job_.run.device) {
+      throw InputError(
+          fmt::format("run.device_profile \"{}\" is a {} device, but run.device is \"{}\"; set "
+                      "run.device_profile "
+                      "to \"{}\" to train there",
+                      job_.run.device_profile, device.kind, job_.run.device, job_.run.device));
+    }
+    const Launch launch{world_->size(), world_->local_size()};
+    const bool fits = check_fit(job_, launch, device).fits();
+    if (fits && !options_.dry_run) return;
+    const std::string text = plan_text(make_plan(job_, launch, device));
+    if (options_.dry_run) report_.note(text);
+    if (fits || options_.force) return;
+    throw base::OutOfMemoryError(
+        fmt::format("the job will not fit into memory; change it, or start it all the same with "
+                    "--force\n{}{}",
+                    options_.dry_run ? "" : text + "\n", remedies_text(job_, launch, device)));
+  });
+}
+
 void Trainer::build_model() {
   comm::run_agreed(*world_, [&] {
     const base::DType dtype = dtype_of_precision(job_.training.precision);
-    backend_ = backend::make_cpu_backend(memory_limit(job_, *world_));
+    backend_ = backend::make_cpu_backend(memory_limit(job_, world_->local_size()));
     std::string why_not;
     if (!backend_->supports(dtype, &why_not)) {
       throw InputError(fmt::format("training.precision \"{}\" does not work here: {}",
                                    job_.training.precision, why_not));
     }
-    model_ = std::make_unique<model::Llama>(job_.model, dtype, *backend_);
-    model_->parameters().initialise(*backend_, job_.run.seed, job_.model.initializer_range);
-    optimizer_ =
-        std::make_unique<optim::AdamW>(adamw_config(job_), model_->parameters(), *backend_);
+    step_ = std::make_unique<TrainingStep>(job_, *backend_, *world_);
   });
   world_->barrier();  // all ranks measure at once: they share the machine later, too
   peak_gflops_ = job_.logging.peak_tflops > 0 ? 1e3 * job_.logging.peak_tflops
@@ -218,7 +185,7 @@ void Trainer::resume() {
   if (chosen.empty()) return;
   comm::run_agreed(*world_, [&] {
     const std::string sampling = progress_.sampling;
-    progress_ = load_checkpoint(chosen, *model_, *optimizer_, *backend_);
+    progress_ = load_checkpoint(chosen, step_->model(), step_->optimizer(), *backend_);
     if (progress_.sampling != sampling) {
       throw InputError(fmt::format(
           "{} was trained on other samples than this job's, so none could be told seen or unseen: "
@@ -232,8 +199,8 @@ void Trainer::resume() {
 void Trainer::open_record() {
   comm::run_agreed(*world_, [&] {
     if (!leads()) return;
-    const auto contents =
-        checkpoint_contents(*model_, *optimizer_, *backend_, progress_, corpus_->tokenizer());
+    const auto contents = checkpoint_contents(step_->model(), step_->optimizer(), *backend_,
+                                              progress_, corpus_->tokenizer());
     const std::uint64_t bytes = checkpoint::Store::bytes_of(contents);
     if (progress_.step < last_step_) directory_->check_free_space(2 * bytes);
     base::replace_file(directory_->path() / "job.json", to_json(job_));
@@ -241,7 +208,24 @@ void Trainer::open_record() {
   });
 }
 
+/// What a dry run does at last: the disk.
+void Trainer::check_disk() {
+  comm::run_agreed(*world_, [&] {
+    if (!leads()) return;
+    // Weights in the precision of training, two moments and, for bf16, the master weights.
+    const auto parameters = static_cast<std::uint64_t>(job_.model.parameters());
+    const std::uint64_t state = job_.training.precision == "fp64" ? 16 : 8;
+    const std::uint64_t weights = job_.training.precision == "bf16" ? 2 + 4 : state / 2;
+    directory_->check_free_space(2 * parameters * (state + weights));
+  });
+  report_.note("dry run: job, files, disk and memory are in order; nothing was trained");
+}
+
 Outcome Trainer::run() {
+  if (options_.dry_run) {
+    check_disk();
+    return Outcome::kDone;
+  }
   if (progress_.step >= last_step_) {
     report_.note(fmt::format("nothing to do: {} of {} steps are done", progress_.step, last_step_));
     return Outcome::kDone;
@@ -265,72 +249,38 @@ Outcome Trainer::run() {
   return stop && progress_.step < last_step_ ? Outcome::kStoppedBySignal : Outcome::kDone;
 }
 
+/// The micro-batches of this step that are this rank's: rows r, r + n, ... of the global batch.
+std::vector<std::shared_ptr<const data::MicroBatch>> Trainer::my_batches() {
+  const auto rows = corpus_->training().rows(progress_.step);
+  std::vector<std::shared_ptr<const data::MicroBatch>> batches;
+  for (auto row = static_cast<std::size_t>(world_->rank()); row < rows.size();
+       row += static_cast<std::size_t>(world_->size())) {
+    batches.push_back(
+        std::make_shared<const data::MicroBatch>(corpus_->training().read(rows[row])));
+  }
+  return batches;
+}
+
 StepMetrics Trainer::step() {
   const auto start = Clock::now();
   backend_->reset_peaks();  // of this step alone, so that a resumed run tells the same
-  const StepResult result = forward_backward(progress_.step);
+  const TrainingStep::Sums sums = step_->forward_backward(my_batches());
   StepMetrics metrics;
-  metrics.loss = result.nll_sum / result.targets;
-  metrics.tokens = static_cast<std::int64_t>(result.tokens);
-  update(metrics);
-  ++progress_.step;
-  metrics.step = progress_.step;
+  metrics.loss = sums.loss();
+  metrics.tokens = static_cast<std::int64_t>(sums.tokens);
+  const TrainingStep::Update update = step_->update(progress_.step, metrics.loss);
+  metrics.grad_norm = update.grad_norm;
+  metrics.lr = update.lr;
+  progress_.skipped += update.skipped ? 1 : 0;
+  progress_.skipped_in_row = update.skipped ? progress_.skipped_in_row + 1 : 0;
+  progress_.updates = step_->optimizer().updates();
+  metrics.step = ++progress_.step;
   metrics.skipped = progress_.skipped;
   metrics.step_seconds = seconds_since(start);
-  metrics.tokens_per_second = result.tokens / metrics.step_seconds;
+  metrics.tokens_per_second = sums.tokens / metrics.step_seconds;
   metrics.model_flops_utilization =
-      result.flops / metrics.step_seconds / (peak_gflops_ * 1e9 * world_->size());
+      sums.flops / metrics.step_seconds / (peak_gflops_ * 1e9 * world_->size());
   return metrics;
-}
-
-/// Gradients of the global batch's mean loss, summed over ranks, into the parameters. The sums
-/// returned are over all ranks.
-Trainer::StepResult Trainer::forward_backward(std::int64_t index) {
-  const auto rows = corpus_->training().rows(index);
-  std::vector<data::MicroBatch> batches;
-  std::vector<double> counts(3);  // targets, tokens, model FLOPs
-  for (std::size_t row = 0; row < rows.size(); ++row) {
-    if (static_cast<int>(row % static_cast<std::size_t>(world_->size())) != world_->rank()) {
-      continue;
-    }
-    batches.push_back(corpus_->training().read(rows[row]));
-    const auto& batch = batches.back();
-    counts[0] += static_cast<double>(batch.targets);
-    counts[1] += static_cast<double>(batch.tokens.size());
-    counts[2] += job_.model.training_flops(static_cast<std::int64_t>(batch.tokens.size()),
-                                           attention_pairs(batch));
-  }
-  world_->all_reduce_sum(counts);
-
-  auto& parameters = model_->parameters();
-  parameters.start_gradients(*backend_);
-  const double loss_scale = counts[0] > 0 ? 1.0 / counts[0] : 0.0;
-  std::vector<double> nll(1);
-  for (const auto& batch : batches) {
-    nll[0] += model_
-                  ->forward_backward(batch.tokens, batch.labels, batch.positions, batch.cu_seqlens,
-                                     loss_scale)
-                  .nll_sum;
-  }
-  parameters.settle_gradients(*backend_);
-  world_->all_reduce_sum(parameters.gradients(), *backend_);
-  world_->all_reduce_sum(nll);
-  return {nll[0], counts[0], counts[1], counts[2]};
-}
-
-/// Clips and updates; or skips, when loss or gradients are not finite. All ranks hold the same
-/// sums, bit for bit, and so decide alike.
-void Trainer::update(StepMetrics& metrics) {
-  metrics.grad_norm = std::sqrt(backend_->sum_of_squares(model_->parameters().gradients()));
-  metrics.lr = schedule_.at(progress_.step);
-  if (!std::isfinite(metrics.grad_norm) || !std::isfinite(metrics.loss)) {
-    ++progress_.skipped;
-    ++progress_.skipped_in_row;
-    return;
-  }
-  progress_.skipped_in_row = 0;
-  optimizer_->step(metrics.lr, optim::clip_factor(metrics.grad_norm, job_.optimizer.max_grad_norm));
-  progress_.updates = optimizer_->updates();
 }
 
 /// Gathers the other ranks' figures, records the step, and tells whether to stop.
@@ -388,7 +338,7 @@ void Trainer::validate() {
     if (number++ % world_->size() != world_->rank()) continue;
     const auto batch = corpus_->validation()->read(row);
     const auto result =
-        model_->evaluate(batch.tokens, batch.labels, batch.positions, batch.cu_seqlens);
+        step_->model().evaluate(batch.tokens, batch.labels, batch.positions, batch.cu_seqlens);
     const double bytes = corpus_->validation_bytes(row);
     sums[0] += result.nll_sum;
     sums[1] += static_cast<double>(result.targets);
@@ -410,10 +360,10 @@ void Trainer::save() {
     const auto start = Clock::now();
     record_->sync();
     checkpoint::Store store(directory_->checkpoints());
-    const auto path = store.save(
-        progress_.step,
-        checkpoint_contents(*model_, *optimizer_, *backend_, progress_, corpus_->tokenizer()),
-        job_.checkpoint.keep_last);
+    const auto path = store.save(progress_.step,
+                                 checkpoint_contents(step_->model(), step_->optimizer(), *backend_,
+                                                     progress_, corpus_->tokenizer()),
+                                 job_.checkpoint.keep_last);
     report_.saved(progress_.step, path.string(), seconds_since(start));
   });
 }

@@ -1,7 +1,6 @@
 #include "train/training_state.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
@@ -169,11 +168,6 @@ Progress load_checkpoint(const std::filesystem::path& step_directory, model::Lla
   const Progress progress = read_progress(step_directory / "trainer.json");
   optimizer.set_updates(progress.updates);
   return progress;
-}
-
-std::size_t physical_memory() {
-  return static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES)) *
-         static_cast<std::size_t>(::sysconf(_SC_PAGE_SIZE));
 }
 
 }  // namespace longspan::train

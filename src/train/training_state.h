@@ -35,7 +35,4 @@ void load_weights(const std::filesystem::path& step_directory, model::Llama& mod
 Progress load_checkpoint(const std::filesystem::path& step_directory, model::Llama& model,
                          optim::AdamW& optimizer, backend::Backend& backend);
 
-/// Bytes of memory this machine has.
-std::size_t physical_memory();
-
 }  // namespace longspan::train

@@ -33,6 +33,8 @@ struct Kitchen {
   std::int64_t hands = 0;
   double warmth = 0;
   std::int64_t guests = 0;
+  std::string slices = "auto";
+  std::string spice = "none";
   Declarations keys{"Kitchen", "What is cooked."};
 
   Kitchen() {
@@ -56,6 +58,10 @@ struct Kitchen {
         .above(0)
         .unit("degrees")
         .automatic("measured");
+    keys.phrase("room.slices", slices, {{"auto", "as needed"}}, "a weight such as \"2kg\"",
+                "How it is cut.")
+        .or_count();
+    keys.phrase("room.spice", spice, {{"none", "plain"}}, "names of spices", "What goes in.");
     keys.integer("room.guests", guests, "Guests.").at_least(1).may_be_absent("as many as plates");
   }
   void read(const std::string& text, const std::vector<std::string>& overrides = {}) {
@@ -231,8 +237,29 @@ TEST_CASE("what is written reads as the same") {
   CHECK(second.warmth == 1e-9);
   const auto json = nlohmann::ordered_json::parse(text);
   CHECK(json.begin().key() == "cook");
-  CHECK(json.at("room").dump() ==
-        R"({"seed":18446744073709551615,"fridge":3000000000,"hands":"auto","warmth":1e-09})");
+  CHECK(
+      json.at("room").dump() ==
+      R"({"seed":18446744073709551615,"fridge":3000000000,"hands":"auto","warmth":1e-09,"slices":"auto","spice":"none"})");
+}
+
+TEST_CASE("a phrase is a word, another text, or, where told, a whole number") {
+  Kitchen kitchen;
+  kitchen.read(R"({"meal": {"plates": 2}, "room": {"slices": 12, "spice": "salt and pepper"}})");
+  CHECK(kitchen.slices == "12");
+  CHECK(kitchen.spice == "salt and pepper");
+  CHECK_THAT(kitchen.keys.to_json(), Contains("\"slices\": 12"));
+  kitchen.read(R"({"meal": {"plates": 2}})", {"room.slices=2kg"});
+  CHECK(kitchen.slices == "2kg");
+  const char* legal = "legal: \"auto\" or a weight such as \"2kg\"";
+  for (const char* value : {"0", "-1", "1.5", "true", "\"12\"", "\"\"", "[]"}) {
+    INFO(value);
+    CHECK_THAT(kitchen.room(fmt::format("\"slices\": {}", value)), Contains(legal));
+  }
+  CHECK_THAT(kitchen.room("\"spice\": 3"), Contains("\"none\" or names of spices"));
+  const auto schema = parse_json(kitchen.keys.schema(), "schema");
+  const auto& room = schema.at("properties").at("room").at("properties");
+  CHECK(room.at("slices").at("anyOf").at(1).at("minimum") == 1);
+  CHECK(room.at("spice").at("type") == "string");
 }
 
 TEST_CASE("the schema says the same as the reader") {

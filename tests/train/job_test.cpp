@@ -93,7 +93,8 @@ TEST_CASE("the smallest job has the defaults of the struct") {
 TEST_CASE("every key is bound to its own member") {
   // A value of its own for every key: one that were bound elsewhere, or twice, would not return.
   const json all = json::parse(R"({
-    "run": {"name": "n", "output_dir": "o", "seed": 2, "device": "cpu", "threads": 3},
+    "run": {"name": "n", "output_dir": "o", "seed": 2, "device": "cpu",
+            "device_profile": "h200", "threads": 3},
     "model": {"model_type": "llama", "vocab_size": 300, "hidden_size": 96,
       "intermediate_size": 100, "num_hidden_layers": 5, "num_attention_heads": 6,
       "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 4096,
@@ -108,7 +109,8 @@ TEST_CASE("every key is bound to its own member") {
     "training": {"steps": 1000, "tokens_per_step": 2048, "micro_batch_tokens": 1024,
       "precision": "bf16", "validation_every": 13, "validation_tokens": 14,
       "max_skipped_steps": 15},
-    "memory": {"limit": 4194304}, "parallel": {"data": 16},
+    "memory": {"limit": 4194304, "activation_checkpointing": "0-2: block",
+               "mini_sequence": {"mlp": 3, "lm_head": "64MiB"}}, "parallel": {"data": 16},
     "checkpoint": {"every": 17, "keep_last": 18, "resume": "never"},
     "logging": {"every": 19, "tensorboard": false, "peak_tflops": 0.5}})");
   const Job job = read(all.dump());

@@ -1,4 +1,5 @@
 #include "train/loss_plot.h"
+#include "train/svg.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>

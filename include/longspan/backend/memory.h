@@ -36,7 +36,7 @@ class Place {
   int depth() const { return depth_; }
   /// The name of the outermost scope; "" outside of all.
   const char* outermost() const { return depth_ == 0 ? "" : names_[0]; }
-  std::string to_string() const;
+  std::string to_string(bool with_numbers = true) const;
 
  private:
   std::array<const char*, kMostDepth> names_{};

@@ -20,6 +20,7 @@ enum class KeyKind : std::uint8_t {
   kText,      ///< any string without control characters
   kPath,      ///< the same, naming a file or directory; some words may mean something else
   kChoice,    ///< one word of a list
+  kPhrase,    ///< one word of a list, or a text that the key's user reads further
   kPathList,  ///< list of strings
   kSize,      ///< bytes: a whole number, or a string such as "1GiB", "1.5 MiB", "2GB"
 };
@@ -34,7 +35,8 @@ class Key {
                               std::vector<std::string>*>;
   using Word = std::pair<std::string, std::string>;  ///< a word and what it means
 
-  Key(std::string path, KeyKind kind, Target target, std::string help, std::vector<Word> words);
+  Key(std::string path, KeyKind kind, Target target, std::string help, std::vector<Word> words,
+      std::string other_texts = "");
 
   Key& required();
   /// Bounds of a number; of a text or list, `at_least(1)` means not empty.
@@ -47,6 +49,8 @@ class Key {
   /// Zero stands for a key that was left out, and means this.
   Key& may_be_absent(std::string meaning);
   Key& unit(std::string unit);
+  /// A phrase may also be a whole number, at least 1, which is handed on as its digits.
+  Key& or_count();
   /// Names that other programs use for it: only to suggest this one.
   Key& known_elsewhere_as(std::vector<std::string> names);
 
@@ -95,6 +99,8 @@ class Key {
   std::string unit_;
   std::string auto_meaning_;
   std::string absent_meaning_;
+  std::string other_texts_;
+  bool takes_count_ = false;
   std::vector<std::string> other_names_;
   std::optional<double> low_;
   std::optional<double> high_;
@@ -128,6 +134,9 @@ class Declarations {
             std::vector<Key::Word> words = {});
   Key& choice(std::string path, std::string& target, std::vector<Key::Word> words,
               std::string help);
+  /// `other` describes the legal texts besides the words: "a size such as \"64MiB\"".
+  Key& phrase(std::string path, std::string& target, std::vector<Key::Word> words,
+              std::string other, std::string help);
   Key& paths(std::string path, std::vector<std::string>& target, std::string help);
   Key& size(std::string path, std::uint64_t& target, std::string help);
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "longspan/model/llama_config.h"
+#include "longspan/model/memory_policy.h"
 
 namespace longspan::base {
 class Declarations;
@@ -20,6 +21,7 @@ struct Job {
     std::string output_dir;
     std::uint64_t seed = 1;
     std::string device = "cpu";
+    std::string device_profile = "cpu";
     std::int64_t threads = 0;  ///< per rank; 0: the machine's cores / local ranks
   } run;
 
@@ -65,6 +67,9 @@ struct Job {
 
   struct Memory {
     std::uint64_t limit = 0;  ///< bytes per rank; 0 ("auto"): physical memory / local ranks
+    std::string activation_checkpointing = "none";  ///< these three: see model::MemoryPolicy
+    std::string mini_sequence_mlp = "auto";
+    std::string mini_sequence_lm_head = "auto";
   } memory;
 
   struct Parallel {
@@ -93,6 +98,8 @@ void declare(Job& job, base::Declarations& declarations);
 Job read_job(const std::string& path, const std::vector<std::string>& overrides);
 /// The checks that concern several keys; `read_job` calls it. Throws InputError.
 void check(Job& job);
+/// What `memory` says about activations. Throws InputError.
+model::MemoryPolicy memory_policy(const Job& job);
 /// The resolved job as JSON text: reading it again gives the same job.
 std::string to_json(const Job& job);
 

@@ -16,6 +16,11 @@ struct TrainOptions {
   /// Save and stop after this many steps in all (0: the job's steps). Schedules keep the job's
   /// horizon: the rest can follow in another run.
   std::int64_t until_step = 0;
+  /// Check the job, its files, the free disk and its plan, print the plan and stop: nothing is
+  /// trained or written but the run's directory.
+  bool dry_run = false;
+  /// Start although the plan says that memory will not do.
+  bool force = false;
 };
 
 /// Runs a job from its newest checkpoint, or from the start. Every rank of `world` calls it with

@@ -53,7 +53,8 @@ void* Arena::allocate(std::size_t bytes, MemoryTag tag) {
   const auto fit = free_by_size_.lower_bound({wanted, 0});
   if (ledger_.live_total() + wanted > limit_ || fit == free_by_size_.end()) {
     throw base::OutOfMemoryError(fmt::format(
-        "out of memory: {} more for {} with {} live, and memory.limit is {}\n{}",
+        "out of memory in {}: {} more for {} with {} live, and memory.limit is {}\n{}",
+        ledger_.place().depth() == 0 ? "the set-up" : ledger_.place().to_string(),
         base::format_bytes(wanted), name_of(tag), base::format_bytes(ledger_.live_total()),
         base::format_bytes(limit_), ledger_.to_string()));
   }

@@ -27,12 +27,14 @@ class Arena {
   void* allocate(std::size_t bytes, MemoryTag tag);
   void release(void* address, std::size_t bytes, MemoryTag tag);
 
+  /// What an allocation counts as in the ledger.
+  static std::size_t rounded(std::size_t bytes);
+
   std::size_t limit() const { return limit_; }
   const Ledger& ledger() const { return ledger_; }
   Ledger& ledger() { return ledger_; }
 
  private:
-  static std::size_t rounded(std::size_t bytes);
   void insert_free(std::size_t offset, std::size_t bytes);
   void erase_free(std::map<std::size_t, std::size_t>::iterator block);
 

@@ -66,6 +66,19 @@ struct BackwardTask {
   Index kv_head;
 };
 
+/// Sizes of the longest documents.
+struct Longest {
+  Longest(const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k) {
+    for (const Document& document : documents_of(cu_seqlens_q, cu_seqlens_k)) {
+      queries = std::max(queries, document.queries);
+      keys = std::max(keys, document.keys);
+    }
+  }
+
+  Index queries = 0;
+  Index keys = 0;
+};
+
 /// Longest first, so that the threads finish together; ties keep their order.
 template <typename Task, typename Cost>
 void sort_by_cost(std::vector<Task>& tasks, const Cost& cost) {
@@ -140,11 +153,8 @@ void Attention::backward(Backend& backend, const Tensor& dq, const Tensor& dk, c
   check(dout, lse, dq, dk, dv, cu_seqlens_q, cu_seqlens_k);
   const AttentionBackward call{dq, dk, dv, dout, out, lse, q, k, v, options};
   std::vector<BackwardTask> tasks;
-  Index queries = 0;
-  Index keys = 0;
+  const Longest longest(cu_seqlens_q, cu_seqlens_k);
   for (const Document& document : documents_of(cu_seqlens_q, cu_seqlens_k)) {
-    queries = std::max(queries, document.queries);
-    keys = std::max(keys, document.keys);
     for (Index kv_head = 0; kv_head < k.size(1); ++kv_head) tasks.push_back({document, kv_head});
   }
   sort_by_cost(tasks,
@@ -152,18 +162,29 @@ void Attention::backward(Backend& backend, const Tensor& dq, const Tensor& dk, c
   with_type(q.dtype(), [&]<typename T>() {
     using Acc = Compute<T>;
     const Index threads = omp_get_max_threads();
-    const Index elements = BackwardScratch<T>::elements(q.size(2), queries, keys);
+    const Index elements = BackwardScratch<T>::elements(q.size(2), longest.queries, longest.keys);
     const Tensor sums =
         backend.allocate({threads, elements}, accumulator_of(q.dtype()), MemoryTag::kWorkspace);
     std::vector<BackwardScratch<T>> scratch;
     for (Index thread = 0; thread < threads; ++thread) {
-      scratch.emplace_back(q.size(2), queries, keys, sums.data<Acc>() + thread * elements);
+      scratch.emplace_back(q.size(2), longest.queries, longest.keys,
+                           sums.data<Acc>() + thread * elements);
     }
     threads_->for_each(
         tasks, [&](const BackwardTask& task, TileMatmul& matmul, std::size_t thread) {
           attention_backward_group<T>(call, task.document, task.kv_head, matmul, scratch[thread]);
         });
   });
+}
+
+std::size_t attention_backward_bytes(DType dtype, Index head_dim, const CuSeqlens& cu_seqlens_q,
+                                     const CuSeqlens& cu_seqlens_k, Index threads) {
+  const Longest longest(cu_seqlens_q, cu_seqlens_k);
+  Index elements = 0;
+  with_type(dtype, [&]<typename T>() {
+    elements = BackwardScratch<T>::elements(head_dim, longest.queries, longest.keys);
+  });
+  return static_cast<std::size_t>(threads * elements) * base::size_of(accumulator_of(dtype));
 }
 
 }  // namespace longspan::backend::cpu

@@ -29,4 +29,9 @@ class Attention {
   std::unique_ptr<Threads> threads_;
 };
 
+/// Bytes that a backward takes from the backend for these arguments on so many threads.
+std::size_t attention_backward_bytes(base::DType dtype, Index head_dim,
+                                     const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k,
+                                     Index threads);
+
 }  // namespace longspan::backend::cpu

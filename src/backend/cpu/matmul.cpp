@@ -29,6 +29,13 @@ bool pays_to_transpose(const MatmulKey& problem) {
          elements >= kLeastTransposed && elements <= kMostTransposed;
 }
 
+/// The same product with a put upright first.
+MatmulKey upright(MatmulKey problem) {
+  problem.options.transpose_a = false;
+  problem.stride_a = problem.k;
+  return problem;
+}
+
 dnnl::memory::data_type to_dnnl(DType dtype) {
   return dtype == DType::kFloat32 ? dnnl::memory::data_type::f32 : dnnl::memory::data_type::bf16;
 }
@@ -94,14 +101,13 @@ class Matmul::Impl {
   explicit Impl(Arena& arena) : arena_(&arena) {}
 
   /// The same with a transposed a, which is put upright first.
-  void run_transposed(MatmulKey problem, const Tensor& out, const Tensor& a, const Tensor& b) {
+  void run_transposed(const MatmulKey& problem, const Tensor& out, const Tensor& a,
+                      const Tensor& b) {
     const std::size_t bytes = a.bytes();
     void* memory = arena_->allocate(bytes, MemoryTag::kWorkspace);
-    const Tensor upright(nullptr, memory, a.dtype(), {problem.m, problem.k});
-    transpose_bfloat16(upright, a);
-    problem.options.transpose_a = false;
-    problem.stride_a = problem.k;
-    run(problem, out, upright, b);
+    const Tensor copy(nullptr, memory, a.dtype(), {problem.m, problem.k});
+    transpose_bfloat16(copy, a);
+    run(upright(problem), out, copy, b);
     arena_->release(memory, bytes, MemoryTag::kWorkspace);
   }
 
@@ -185,6 +191,34 @@ void Matmul::run(const Tensor& out, const Tensor& a, const Tensor& b,
   } else {
     impl_->run(problem, out, a, b);
   }
+}
+
+class MatmulWorkspaces::Impl {
+ public:
+  std::size_t scratch(const MatmulKey& key) {
+    const auto found = by_key_.find(key);
+    if (found != by_key_.end()) return found->second;
+    const std::size_t bytes =
+        scratch_room(describe_matmul(key, engine_).scratchpad_desc().get_size());
+    by_key_.emplace(key, bytes);
+    return bytes;
+  }
+
+ private:
+  dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
+  std::unordered_map<MatmulKey, std::size_t, MatmulKeyHash> by_key_;
+};
+
+MatmulWorkspaces::MatmulWorkspaces() : impl_(std::make_unique<Impl>()) {}
+MatmulWorkspaces::~MatmulWorkspaces() = default;
+
+MatmulWorkspace MatmulWorkspaces::of(const Tensor& out, const Tensor& a, const Tensor& b,
+                                     const MatmulOptions& options) {
+  const MatmulKey problem = check(out, a, b, options);
+  const bool is_empty = problem.m == 0 || problem.n == 0 || problem.k == 0;
+  if (is_empty || problem.in == DType::kFloat64) return {};
+  if (!pays_to_transpose(problem)) return {0, impl_->scratch(problem)};
+  return {a.bytes(), impl_->scratch(upright(problem))};
 }
 
 void matmul_float64(const Tensor& out, const Tensor& a, const Tensor& b,

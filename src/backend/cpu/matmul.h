@@ -24,6 +24,27 @@ class Matmul {
   std::unique_ptr<Impl> impl_;
 };
 
+/// What a product takes from the arena while it runs: a copy of a transposed operand, and oneDNN's
+/// scratch.
+struct MatmulWorkspace {
+  std::size_t transposed = 0;
+  std::size_t scratch = 0;
+};
+
+/// The workspace of products without running them.
+class MatmulWorkspaces {
+ public:
+  MatmulWorkspaces();
+  ~MatmulWorkspaces();
+
+  MatmulWorkspace of(const Tensor& out, const Tensor& a, const Tensor& b,
+                     const MatmulOptions& options);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
 /// The float64 product, for oracles: plain loops.
 void matmul_float64(const Tensor& out, const Tensor& a, const Tensor& b,
                     const MatmulOptions& options);

@@ -1,0 +1,42 @@
+#pragma once
+
+#include "longspan/backend/dry.h"
+#include "longspan/comm/communicator.h"
+
+namespace longspan::comm {
+
+/// One rank of a world of any size, with no other rank: every collective returns this rank's own
+/// numbers, takes the memory and counts the bytes that the real one would, and adds its time to the
+/// dry backend's, by the device's links.
+class DryCommunicator : public Communicator {
+ public:
+  /// The backend must outlive this. Ranks fill machines of the profile's devices_per_node.
+  DryCommunicator(int rank, int size, backend::DryBackend& backend);
+
+  std::string name() const override { return "dry"; }
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+  int local_rank() const override { return rank_ % local_size_; }
+  int local_size() const override { return local_size_; }
+
+  void all_reduce_sum(const backend::Tensor& tensor, backend::Backend& backend) override;
+  void all_reduce_sum(std::vector<double>& values) override;
+  void all_reduce_max(std::vector<double>& values) override;
+  void broadcast(std::string& bytes, int root) override;
+  std::vector<std::string> all_gather(const std::string& bytes) override;
+  void barrier() override;
+
+  /// Bytes that all ranks together send, by kind: what metrics.jsonl shows.
+  const Traffic& world_traffic() const { return world_traffic_; }
+
+ private:
+  void send(double bytes, double messages);
+
+  Traffic world_traffic_;
+  int rank_;
+  int size_;
+  int local_size_;
+  backend::DryBackend* backend_;
+};
+
+}  // namespace longspan::comm

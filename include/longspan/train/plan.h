@@ -1,0 +1,95 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "longspan/backend/device_profile.h"
+#include "longspan/backend/dry.h"
+#include "longspan/comm/communicator.h"
+#include "longspan/train/job.h"
+
+namespace longspan::train {
+
+/// How many ranks a job is started with, in all and on each machine.
+struct Launch {
+  int ranks = 1;
+  int local_ranks = 1;
+
+  /// Ranks that fill machines of this device one after another.
+  static Launch of(int ranks, const backend::DeviceProfile& device);
+};
+
+/// What one step of a job takes of one rank: rank 0, which has most rows. Found by running the
+/// trainer's own step on backends and communicators that compute nothing. Every micro-batch is
+/// taken as full, one document, all of whose labels count: no step takes more.
+struct Plan {
+  std::string name;
+  int world_size = 1;
+  int threads = 1;  ///< of a rank, for devices of kind "cpu"
+  backend::DeviceProfile device;
+  std::int64_t parameters = 0;
+  std::int64_t micro_batch_tokens = 0;
+  std::int64_t micro_batches = 0;  ///< of rank 0, in a step
+  std::int64_t tokens_per_step = 0;
+
+  std::array<std::uint64_t, backend::kMemoryTags> peak_bytes{};  ///< the ledger's, by tag
+  std::uint64_t peak_total = 0;
+  std::string peak_place;
+  std::uint64_t limit = 0;  ///< bytes that the rank may take
+  std::vector<backend::DryAllocation> live_at_peak;
+  std::vector<backend::DryPhase> phases;
+  std::vector<backend::DrySample> timeline;
+
+  backend::DryCounts counts;
+  double recomputed_flops = 0;          ///< of these, in products and attention that ran before
+  double model_flops = 0;               ///< of this rank
+  std::vector<std::string> recomputed;  ///< in words
+  comm::Traffic sent;                   ///< by this rank
+  comm::Traffic world_sent;             ///< by all ranks: comm_bytes of metrics.jsonl
+
+  bool fits() const { return peak_total <= limit; }
+  double seconds() const { return counts.seconds(); }
+};
+
+/// The device that the job names, or the one asked for (if not empty). Throws InputError.
+backend::DeviceProfile device_of(const Job& job, const std::string& asked);
+
+/// Peak bytes of a step on a rank, and the most it may take: all that is needed to tell whether a
+/// job fits.
+struct Fit {
+  std::uint64_t peak_total = 0;
+  std::uint64_t limit = 0;
+  bool fits() const { return peak_total <= limit; }
+};
+Fit check_fit(const Job& job, const Launch& launch, const backend::DeviceProfile& device);
+
+/// These throw InputError when the job's batch does not divide among the ranks.
+Plan make_plan(const Job& job, const Launch& launch, const backend::DeviceProfile& device);
+
+/// What would make a job that does not fit take less: changes tried one after another, the last of
+/// which is the first that fits (if any does).
+struct Remedy {
+  std::string change;  ///< in the job file's words
+  std::uint64_t peak_total = 0;
+  bool fits = false;
+};
+std::vector<Remedy> find_remedies(const Job& job, const Launch& launch,
+                                  const backend::DeviceProfile& device);
+
+/// The same for a terminal.
+std::string remedies_text(const Job& job, const Launch& launch,
+                          const backend::DeviceProfile& device);
+
+/// The job with the longest micro-batch that fits: `tokens_per_step` becomes one such row a rank,
+/// and max_position_embeddings at least as long. Throws InputError when not even one token fits.
+Job with_longest_sequence(const Job& job, const Launch& launch,
+                          const backend::DeviceProfile& device);
+
+/// The plan for a terminal; as one line of JSON; and the memory of its step as an SVG picture.
+std::string plan_text(const Plan& plan);
+std::string plan_json(const Plan& plan);
+std::string plan_picture(const Plan& plan);
+
+}  // namespace longspan::train

@@ -1,0 +1,221 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <tuple>
+
+#include "backend/cpu/attention.h"
+#include "backend/dry/dry_state.h"
+
+namespace longspan::backend {
+namespace {
+
+using base::DType;
+
+/// What cuBLASLt is given for its own use, once.
+constexpr Index kCudaMatmulWorkspace = Index{32} << 20;
+
+double pairs_of(const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k, bool causal) {
+  double pairs = 0;
+  for (std::size_t i = 0; i + 1 < cu_seqlens_q.size(); ++i) {
+    const double queries = cu_seqlens_q[i + 1] - cu_seqlens_q[i];
+    const double keys = cu_seqlens_k[i + 1] - cu_seqlens_k[i];
+    pairs += causal ? queries * (keys - queries) + queries * (queries + 1) / 2 : queries * keys;
+  }
+  return pairs;
+}
+
+}  // namespace
+
+/// Memory of a dry run: an address and its place in the ledger.
+class DryBackend::Buffer : public backend::Buffer {
+ public:
+  Buffer(std::shared_ptr<State> state, void* address, std::size_t bytes, MemoryTag tag)
+      : state_(std::move(state)), address_(address), bytes_(bytes), tag_(tag) {}
+  ~Buffer() override { state_->release(address_, bytes_, tag_); }
+
+ private:
+  std::shared_ptr<State> state_;
+  void* address_;
+  std::size_t bytes_;
+  MemoryTag tag_;
+};
+
+DryBackend::DryBackend(const DeviceProfile& profile, int threads)
+    : state_(std::make_shared<State>(profile, threads)) {
+  if (profile.kind == "cuda") {
+    state_->allocate({kCudaMatmulWorkspace}, DType::kUInt8, MemoryTag::kWorkspace);
+  }
+}
+DryBackend::~DryBackend() = default;
+
+const DeviceProfile& DryBackend::profile() const { return state_->profile; }
+void DryBackend::start_step() { state_->start_step(); }
+DryCounts DryBackend::counts() const { return state_->counts; }
+const std::vector<DryPhase>& DryBackend::phases() const { return state_->phases; }
+std::vector<DrySample> DryBackend::timeline() const { return state_->samples; }
+std::int64_t DryBackend::peak_change() const { return state_->peak_change; }
+void DryBackend::watch(std::int64_t change) { state_->watched_change = change; }
+void DryBackend::communicate(double seconds) { state_->communicate(seconds); }
+
+std::vector<DryAllocation> DryBackend::watched() const {
+  using Alike = std::tuple<MemoryTag, std::string, std::string>;
+  std::map<Alike, DryAllocation> groups;
+  for (const State::Live& one : state_->watched) {
+    const std::string place = one.place.to_string(/*with_numbers=*/false);
+    const std::string shape = fmt::format("{} {}", one.shape.to_string(), base::name_of(one.dtype));
+    DryAllocation& group = groups[{one.tag, place, shape}];
+    group.tag = one.tag;
+    group.place = place;
+    group.shape = shape;
+    ++group.count;
+    group.bytes += cpu::Arena::rounded(one.bytes);
+  }
+  std::vector<DryAllocation> sorted;
+  for (auto& [key, group] : groups) sorted.push_back(std::move(group));
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
+  return sorted;
+}
+
+std::string DryBackend::name() const { return "dry"; }
+std::string DryBackend::description() const { return state_->profile.name; }
+bool DryBackend::supports(DType /*dtype*/, std::string* /*why_not*/) const { return true; }
+
+Tensor DryBackend::allocate(const Shape& shape, DType dtype, MemoryTag tag) {
+  const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * base::size_of(dtype);
+  void* address = state_->allocate(shape, dtype, tag);
+  return {std::make_shared<Buffer>(state_, address, bytes, tag), address, dtype, shape};
+}
+
+const Ledger& DryBackend::ledger() const { return state_->ledger; }
+void DryBackend::reset_peaks() { state_->ledger.reset_peaks(); }
+void DryBackend::enter(const char* name, Index number) { state_->enter(name, number); }
+void DryBackend::leave() { state_->ledger.leave(); }
+std::size_t DryBackend::memory_limit() const { return state_->profile.memory; }
+
+/// An operation that reads or writes each of these once and does little else.
+void DryBackend::stream(std::initializer_list<const Tensor*> tensors) {
+  double bytes = 0;
+  for (const Tensor* tensor : tensors) bytes += static_cast<double>(tensor->bytes());
+  state_->work(0, 0, 0, bytes);
+}
+
+void DryBackend::zero(const Tensor& out) { stream({&out}); }
+void DryBackend::fill(const Tensor& out, double /*value*/) { stream({&out}); }
+void DryBackend::copy(const Tensor& out, const Tensor& in) { stream({&out, &in}); }
+void DryBackend::copy_from_host(const Tensor& out, const void* /*host*/, std::size_t /*bytes*/) {
+  stream({&out});
+}
+void DryBackend::copy_to_host(void* host, const Tensor& in, std::size_t bytes) {
+  std::memset(host, 0, bytes);
+  stream({&in});
+}
+void DryBackend::add(const Tensor& out, const Tensor& a, const Tensor& b) {
+  stream({&out, &a, &b});
+}
+void DryBackend::accumulate(const Tensor& out, const Tensor& in) { stream({&out, &out, &in}); }
+
+void DryBackend::matmul(const Tensor& out, const Tensor& a, const Tensor& b,
+                        const MatmulOptions& options) {
+  if (state_->profile.kind == "cpu") {
+    const auto workspace = state_->matmul_workspaces.of(out, a, b, options);
+    state_->transient({workspace.transposed, workspace.scratch});
+  }
+  const double k = static_cast<double>(a.size(options.transpose_a ? 0 : 1));
+  const double bytes = static_cast<double>(a.bytes() + b.bytes()) +
+                       static_cast<double>(out.bytes()) * (options.accumulate ? 2 : 1);
+  state_->work(2 * k * static_cast<double>(out.elements()), 0, state_->rate_of(a.dtype()), bytes);
+}
+
+void DryBackend::rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x,
+                                  const Tensor& weight, float /*epsilon*/) {
+  stream({&out, &rstd, &x, &weight});
+}
+void DryBackend::rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
+                                const Tensor& weight) {
+  stream({&out, &rstd, &x, &weight});
+}
+void DryBackend::rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
+                                   const Tensor& residual, const Tensor& rstd, const Tensor& x,
+                                   const Tensor& weight) {
+  stream({&dx, &dweight, &dweight, &dy, &residual, &rstd, &x, &weight});
+}
+void DryBackend::rope_table(const Tensor& table, const Tensor& positions,
+                            const std::vector<double>& /*inverse_frequencies*/) {
+  stream({&table, &positions});
+}
+void DryBackend::rope(const Tensor& x, const Tensor& table, bool /*inverse*/) {
+  stream({&x, &x, &table});
+}
+void DryBackend::swiglu_forward(const Tensor& out, const Tensor& gate_up) {
+  stream({&out, &gate_up});
+}
+void DryBackend::swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
+                                 const Tensor& gate_up) {
+  stream({&dgate_up, &out, &dout, &gate_up});
+}
+
+void DryBackend::attention_forward(const Tensor& out, const Tensor& lse, const Tensor& q,
+                                   const Tensor& k, const Tensor& v, const CuSeqlens& cu_seqlens_q,
+                                   const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) {
+  const double products = 2;  // q k^T and p v
+  const double flops = products * 2 * static_cast<double>(q.size(1) * q.size(2)) *
+                       pairs_of(cu_seqlens_q, cu_seqlens_k, options.causal);
+  const double bytes =
+      static_cast<double>(out.bytes() + lse.bytes() + q.bytes() + k.bytes() + v.bytes());
+  state_->work(0, flops, state_->rate_of(q.dtype()) * state_->profile.attention_efficiency, bytes);
+}
+
+void DryBackend::attention_backward(const Tensor& dq, const Tensor& /*dk*/, const Tensor& /*dv*/,
+                                    const Tensor& dout, const Tensor& out, const Tensor& lse,
+                                    const Tensor& q, const Tensor& k, const Tensor& v,
+                                    const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k,
+                                    const AttentionOptions& options) {
+  if (state_->profile.kind == "cpu") {
+    state_->transient({cpu::attention_backward_bytes(q.dtype(), q.size(2), cu_seqlens_q,
+                                                     cu_seqlens_k, state_->threads)});
+  } else {
+    // cuDNN sums dq in float32 and keeps each query's dout . out.
+    const auto queries = static_cast<std::size_t>(q.size(0) * q.size(1));
+    state_->transient({queries * static_cast<std::size_t>(q.size(2)) * 4, queries * 4});
+  }
+  const double products = 5;  // q k^T again, dout v^T, and those that make dq, dk and dv
+  const double flops = products * 2 * static_cast<double>(q.size(1) * q.size(2)) *
+                       pairs_of(cu_seqlens_q, cu_seqlens_k, options.causal);
+  const double bytes = static_cast<double>(2 * (q.bytes() + k.bytes() + v.bytes()) + dout.bytes() +
+                                           out.bytes() + lse.bytes());
+  static_cast<void>(dq);
+  state_->work(0, flops, state_->rate_of(q.dtype()) * state_->profile.attention_efficiency, bytes);
+}
+
+void DryBackend::gather_rows(const Tensor& out, const Tensor& ids, const Tensor& /*table*/) {
+  stream({&out, &out, &ids});
+}
+void DryBackend::embedding_backward(const Tensor& /*dtable*/, const Tensor& dy, const Tensor& ids) {
+  stream({&dy, &dy, &dy, &ids});  // rows of the float32 table are read and written
+}
+void DryBackend::cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
+                               const Tensor& labels, double /*scale*/) {
+  stream({&nll, &dlogits, &logits, &logits, &labels});
+}
+double DryBackend::sum(const Tensor& in) {
+  stream({&in});
+  return 0;
+}
+double DryBackend::sum_of_squares(const Tensor& in) {
+  stream({&in});
+  return 0;
+}
+void DryBackend::random_normal(const Tensor& out, const base::RandomStream& /*stream*/,
+                               double /*deviation*/, std::uint64_t /*first_element*/) {
+  stream({&out});
+}
+void DryBackend::adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
+                       const Tensor& moment2, const Tensor& gradient,
+                       const AdamWOptions& /*options*/) {
+  stream({&weight, &master, &master, &moment1, &moment1, &moment2, &moment2, &gradient});
+}
+
+}  // namespace longspan::backend

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <map>
+#include <utility>
+
+#include "backend/cpu/matmul.h"
+#include "longspan/backend/dry.h"
+
+namespace longspan::backend {
+
+/// The ledger of a dry run and all that is observed of it.
+class DryBackend::State {
+ public:
+  State(const DeviceProfile& profile, int threads)
+      : profile(profile.for_threads(threads)), threads(threads) {}
+
+  struct Live {
+    MemoryTag tag;
+    Place place;
+    Shape shape;
+    base::DType dtype;
+    std::size_t bytes;
+  };
+
+  void* allocate(const Shape& shape, base::DType dtype, MemoryTag tag);
+  void release(void* address, std::size_t bytes, MemoryTag tag);
+  /// Memory that an operation takes while it runs, all of it at once.
+  void transient(std::initializer_list<std::size_t> blocks);
+  void enter(const char* name, Index number);
+  void start_step();
+
+  /// An operation of this work at this rate, by the roofline.
+  void work(double matmul_flops, double attention_flops, double rate, double bytes);
+  void communicate(double seconds);
+  double rate_of(base::DType dtype) const;
+
+  const DeviceProfile profile;
+  const int threads;
+  Ledger ledger;
+  DryCounts counts;
+  std::vector<DryPhase> phases;
+  std::vector<DrySample> samples;
+  cpu::MatmulWorkspaces matmul_workspaces;
+  std::int64_t change = 0;
+  std::int64_t peak_change = 0;
+  std::int64_t watched_change = -1;
+  std::vector<Live> watched;
+
+ private:
+  void add(std::size_t bytes, MemoryTag tag);
+  void remove(std::size_t bytes, MemoryTag tag);
+  void observe();
+  void thin_samples();
+  DryPhase& phase();
+
+  std::uintptr_t next_address_ = 4096;
+  std::map<void*, Live> live_;  // kept only when a change is watched
+};
+
+}  // namespace longspan::backend

@@ -1,0 +1,76 @@
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/commands.h"
+#include "longspan/base/file.h"
+#include "longspan/train/job.h"
+#include "longspan/train/plan.h"
+
+namespace longspan::cli {
+namespace {
+
+struct Arguments {
+  std::string job;
+  std::vector<std::string> overrides;
+  int world_size = 1;
+  std::string device;
+  bool max_sequence = false;
+  bool json = false;
+  std::string picture;
+};
+
+void run(const Arguments& arguments) {
+  train::Job job = train::read_job(arguments.job, arguments.overrides);
+  const auto device = train::device_of(job, arguments.device);
+  const auto launch = train::Launch::of(arguments.world_size, device);
+  if (arguments.max_sequence) {
+    job = train::with_longest_sequence(job, launch, device);
+  }
+  const train::Plan plan = train::make_plan(job, launch, device);
+  if (!arguments.picture.empty()) {
+    base::replace_file(arguments.picture, train::plan_picture(plan));
+  }
+  if (arguments.json) {
+    std::puts(train::plan_json(plan).c_str());
+    return;
+  }
+  if (arguments.max_sequence) {
+    fmt::print("Longest sequence that fits, one a rank: {} tokens.\n\n", plan.micro_batch_tokens);
+  }
+  fmt::print("{}", train::plan_text(plan));
+  if (!plan.fits()) fmt::print("\n{}", train::remedies_text(job, launch, device));
+  fmt::print("\nDevice {}: {}\n", plan.device.name, plan.device.source);
+}
+
+}  // namespace
+
+void add_plan_command(CLI::App& app) {
+  auto* command =
+      app.add_subcommand("plan", "Predict memory, time and traffic of a job, without running it");
+  auto arguments = std::make_shared<Arguments>();
+  command->add_option("job", arguments->job, "Job file (JSON)")->required();
+  command
+      ->add_option("--set", arguments->overrides,
+                   "Override a key: --set training.micro_batch_tokens=65536 (repeatable)")
+      ->allow_extra_args(false);
+  command->add_option("--world-size", arguments->world_size, "Ranks (default 1)")
+      ->check(CLI::Range(1, 1 << 20));
+  command->add_option("--device", arguments->device,
+                      "Device profile: a built-in name or a file (default: the job's)");
+  command->add_flag("--max-sequence", arguments->max_sequence,
+                    "Find the longest sequence that fits, one a rank, and plan that");
+  command->add_flag("--json", arguments->json, "Print one JSON object instead of text");
+  command->add_option("--picture", arguments->picture,
+                      "Write memory over one step as an SVG picture to this file");
+  command->footer(
+      "Memory is counted by the trainer's own step on a backend that computes nothing.\n"
+      "Times are estimates from the profile's roofline.");
+  command->callback([arguments] { run(*arguments); });
+}
+
+}  // namespace longspan::cli

@@ -1,0 +1,67 @@
+#include "longspan/comm/dry.h"
+
+#include <algorithm>
+
+#include "comm/all_reduce.h"
+
+namespace longspan::comm {
+
+using backend::Index;
+using backend::Tensor;
+
+DryCommunicator::DryCommunicator(int rank, int size, backend::DryBackend& backend)
+    : rank_(rank),
+      size_(size),
+      local_size_(
+          static_cast<int>(std::min<std::int64_t>(size, backend.profile().devices_per_node))),
+      backend_(&backend) {}
+
+/// A group that spans machines goes at the pace of the network between them.
+void DryCommunicator::send(double bytes, double messages) {
+  const backend::DeviceProfile& device = backend_->profile();
+  const double bandwidth = size_ > local_size_ ? device.network_bandwidth : device.node_bandwidth;
+  backend_->communicate(bytes / bandwidth + messages * device.link_latency);
+}
+
+void DryCommunicator::all_reduce_sum(const Tensor& tensor, backend::Backend& backend) {
+  if (size_ == 1) return;
+  const AllReduce plan(tensor.elements(), tensor.dtype(), size_);
+  // MPI needs a staging buffer; NCCL sums in place.
+  Tensor staging;
+  if (backend_->profile().kind == "cpu") {
+    staging = backend.allocate({plan.piece}, tensor.dtype(), backend::MemoryTag::kCommunication);
+  }
+  for (Index begin = 0; begin < plan.elements; begin += plan.piece) {
+    const Index size = std::min(plan.piece, plan.elements - begin);
+    const std::uint64_t bytes = plan.bytes_sent(rank_, size);
+    traffic_.all_reduce += bytes;
+    // Every element but a rank's own share goes out, and every sum comes back to all others.
+    world_traffic_.all_reduce += static_cast<std::uint64_t>(2 * size * plan.element_bytes) *
+                                 static_cast<std::uint64_t>(size_ - 1);
+    send(static_cast<double>(bytes), 2);
+  }
+}
+
+void DryCommunicator::all_reduce_sum(std::vector<double>& values) {
+  if (size_ > 1) send(static_cast<double>(values.size() * sizeof(double)), 1);
+}
+
+void DryCommunicator::all_reduce_max(std::vector<double>& values) { all_reduce_sum(values); }
+
+void DryCommunicator::broadcast(std::string& bytes, int root) {
+  if (size_ == 1) return;
+  const std::uint64_t sent = bytes.size() * static_cast<std::uint64_t>(size_ - 1);
+  if (rank_ == root) traffic_.broadcast += sent;
+  world_traffic_.broadcast += sent;
+  send(static_cast<double>(bytes.size()), 1);
+}
+
+std::vector<std::string> DryCommunicator::all_gather(const std::string& bytes) {
+  return std::vector<std::string>(static_cast<std::size_t>(size_), bytes);
+}
+
+void DryCommunicator::barrier() {
+  if (size_ > 1) send(0, 1);
+}
+
+}  // namespace longspan::comm

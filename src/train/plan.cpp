@@ -1,0 +1,256 @@
+#include "longspan/train/plan.h"
+
+#include <fmt/format.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "longspan/base/error.h"
+#include "longspan/comm/dry.h"
+#include "train/resources.h"
+#include "train/training_step.h"
+
+namespace longspan::train {
+namespace {
+
+using backend::DeviceProfile;
+using backend::DryBackend;
+using base::InputError;
+
+/// oneDNN's scratch depends on the number of threads, which is the process's.
+class WithThreads {
+ public:
+  explicit WithThreads(int threads) : before_(omp_get_max_threads()) {
+    omp_set_num_threads(threads);
+  }
+  ~WithThreads() { omp_set_num_threads(before_); }
+  WithThreads(const WithThreads&) = delete;
+  WithThreads& operator=(const WithThreads&) = delete;
+
+ private:
+  int before_;
+};
+
+std::uint64_t limit_of(const Job& job, const Launch& launch, const DeviceProfile& device) {
+  if (device.kind == "cpu" && device.memory == 0) {
+    return memory_limit(job, launch.local_ranks);
+  }
+  const std::uint64_t usable = device.memory - std::min(device.memory, device.reserved);
+  return job.memory.limit > 0 ? std::min(job.memory.limit, usable) : usable;
+}
+
+/// A full row: one document, every label counts.
+std::shared_ptr<const data::MicroBatch> full_micro_batch(std::int64_t tokens) {
+  auto batch = std::make_shared<data::MicroBatch>();
+  const auto count = static_cast<std::size_t>(tokens);
+  batch->tokens.assign(count, 0);
+  batch->labels.assign(count, 0);
+  batch->positions.resize(count);
+  std::iota(batch->positions.begin(), batch->positions.end(), 0);
+  batch->cu_seqlens = {0, static_cast<std::int32_t>(tokens)};
+  batch->targets = tokens;
+  return batch;
+}
+
+std::int64_t rows_of_rank_0(const Job& job, int world_size) {
+  const std::int64_t rows = job.training.tokens_per_step / job.training.micro_batch_tokens;
+  if (rows < world_size) {
+    throw InputError(fmt::format(
+        "training.tokens_per_step / training.micro_batch_tokens gives {} row(s) a step for {} "
+        "ranks; raise the first, lower the second, or launch fewer ranks",
+        rows, world_size));
+  }
+  return (rows + world_size - 1) / world_size;
+}
+
+/// One dry step of rank 0.
+struct DryStep {
+  DryStep(const Job& job, const Launch& launch, const DeviceProfile& device,
+          std::int64_t watched = -1)
+      : threads(thread_count(job, launch.local_ranks)),
+        limited(threads),
+        backend(device, threads),
+        world(0, launch.ranks, backend),
+        step(job, watch(watched), world) {
+    backend.start_step();
+    const std::vector<std::shared_ptr<const data::MicroBatch>> batches(
+        static_cast<std::size_t>(rows_of_rank_0(job, launch.ranks)),
+        full_micro_batch(job.training.micro_batch_tokens));
+    sums = step.forward_backward(batches);
+    step.update(0, 0.0);
+  }
+
+  DryBackend& watch(std::int64_t change) {
+    backend.watch(change);
+    return backend;
+  }
+
+  int threads;
+  WithThreads limited;
+  DryBackend backend;
+  comm::DryCommunicator world;
+  TrainingStep step;
+  TrainingStep::Sums sums;
+};
+
+std::uint64_t peak_of(const Job& job, const Launch& launch, const DeviceProfile& device) {
+  return DryStep(job, launch, device).backend.ledger().peak_total();
+}
+
+/// The same job where nothing is computed twice.
+Job keeping_everything(const Job& job) {
+  Job keeps = job;
+  keeps.memory.activation_checkpointing = "none";
+  keeps.memory.mini_sequence_mlp = "none";
+  return keeps;
+}
+
+std::vector<std::string> describe_recomputation(const Job& job) {
+  const model::MemoryPolicy policy = memory_policy(job);
+  const auto level_of = [&](std::int64_t layer) {
+    switch (policy.checkpointing(layer)) {
+      case model::Checkpointing::kBlock:
+        return "the block as far as its MLP, whose range by range";
+      case model::Checkpointing::kBlockKeepAttention:
+        return "the block without its attention as far as its MLP, whose range by range";
+      case model::Checkpointing::kNone:
+        break;
+    }
+    return policy.mlp(layer) ? "gate and up of the MLP, range by range" : "";
+  };
+  std::vector<std::string> lines;
+  const std::int64_t layers = job.model.num_hidden_layers;
+  for (std::int64_t first = 0; first < layers;) {
+    const std::string level = level_of(first);
+    std::int64_t end = first + 1;
+    while (end < layers && level_of(end) == level) ++end;
+    if (!level.empty()) lines.push_back(fmt::format("blocks {}-{}: {}", first, end - 1, level));
+    first = end;
+  }
+  lines.emplace_back("everywhere: norm outputs and SwiGLU products (no products of matrices)");
+  return lines;
+}
+
+}  // namespace
+
+DeviceProfile device_of(const Job& job, const std::string& asked) {
+  const std::string& name = asked.empty() ? job.run.device_profile : asked;
+  return DeviceProfile::load(name);
+}
+
+Launch Launch::of(int ranks, const DeviceProfile& device) {
+  return {ranks, static_cast<int>(std::min<std::int64_t>(ranks, device.devices_per_node))};
+}
+
+Fit check_fit(const Job& job, const Launch& launch, const DeviceProfile& device) {
+  return {peak_of(job, launch, device), limit_of(job, launch, device)};
+}
+
+Plan make_plan(const Job& job, const Launch& launch, const DeviceProfile& device) {
+  const DryStep dry(job, launch, device);
+  Plan plan;
+  plan.name = job.run.name;
+  plan.world_size = launch.ranks;
+  plan.threads = dry.threads;
+  plan.device = dry.backend.profile();
+  plan.parameters = job.model.parameters();
+  plan.micro_batch_tokens = job.training.micro_batch_tokens;
+  plan.micro_batches = rows_of_rank_0(job, launch.ranks);
+  plan.tokens_per_step = job.training.tokens_per_step;
+  const backend::Ledger& ledger = dry.backend.ledger();
+  for (std::size_t tag = 0; tag < backend::kMemoryTags; ++tag) {
+    plan.peak_bytes[tag] = ledger.peak(static_cast<backend::MemoryTag>(tag));
+  }
+  plan.peak_total = ledger.peak_total();
+  plan.peak_place = ledger.peak_place().to_string();
+  plan.limit = limit_of(job, launch, device);
+  plan.phases = dry.backend.phases();
+  plan.timeline = dry.backend.timeline();
+  plan.counts = dry.backend.counts();
+  plan.model_flops = dry.sums.flops;
+  plan.recomputed = describe_recomputation(job);
+  plan.sent = dry.world.traffic();
+  plan.world_sent = dry.world.world_traffic();
+  plan.live_at_peak = DryStep(job, launch, device, dry.backend.peak_change()).backend.watched();
+  const backend::DryCounts least =
+      DryStep(keeping_everything(job), launch, device).backend.counts();
+  plan.recomputed_flops = plan.counts.matmul_flops + plan.counts.attention_flops -
+                          least.matmul_flops - least.attention_flops;
+  return plan;
+}
+
+std::vector<Remedy> find_remedies(const Job& job, const Launch& launch,
+                                  const DeviceProfile& device) {
+  const std::uint64_t limit = limit_of(job, launch, device);
+  std::vector<Remedy> remedies;
+  Job changed = job;
+  std::string change;
+  // Each remedy on top of those before it, the cheapest in time first.
+  const auto attempt = [&](const std::string& what) {
+    change += (change.empty() ? "" : ", ") + what;
+    const std::uint64_t peak = peak_of(changed, launch, device);
+    remedies.push_back({change, peak, peak <= limit});
+    return peak <= limit;
+  };
+  if (changed.memory.activation_checkpointing != "block") {
+    changed.memory.activation_checkpointing = "block_keep_attention";
+    if (attempt("memory.activation_checkpointing = \"block_keep_attention\"")) return remedies;
+    changed.memory.activation_checkpointing = "block";
+    change.clear();
+    if (attempt("memory.activation_checkpointing = \"block\"")) return remedies;
+  }
+  changed.memory.mini_sequence_mlp = "16MiB";
+  changed.memory.mini_sequence_lm_head = "64MiB";
+  if (attempt("memory.mini_sequence = {\"mlp\": \"16MiB\", \"lm_head\": \"64MiB\"}")) {
+    return remedies;
+  }
+  const std::string base = change;
+  while (changed.training.micro_batch_tokens > 1) {
+    changed.training.micro_batch_tokens = (changed.training.micro_batch_tokens + 1) / 2;
+    const std::int64_t rows = std::max<std::int64_t>(
+        launch.ranks, job.training.tokens_per_step / changed.training.micro_batch_tokens);
+    changed.training.tokens_per_step = rows * changed.training.micro_batch_tokens;
+    const std::uint64_t peak = peak_of(changed, launch, device);
+    if (peak > limit && changed.training.micro_batch_tokens > 1) continue;
+    remedies.push_back({fmt::format("{}, training.micro_batch_tokens = {}", base,
+                                    changed.training.micro_batch_tokens),
+                        peak, peak <= limit});
+    break;
+  }
+  return remedies;
+}
+
+Job with_longest_sequence(const Job& job, const Launch& launch, const DeviceProfile& device) {
+  const std::uint64_t limit = limit_of(job, launch, device);
+  const auto with_tokens = [&](std::int64_t tokens) {
+    Job changed = job;
+    changed.training.micro_batch_tokens = tokens;
+    changed.training.tokens_per_step = tokens * launch.ranks;
+    changed.model.max_position_embeddings = std::max(job.model.max_position_embeddings, tokens);
+    return changed;
+  };
+  const auto fits = [&](std::int64_t tokens) {
+    return peak_of(with_tokens(tokens), launch, device) <= limit;
+  };
+  constexpr std::int64_t kMost = (std::int64_t{1} << 31) - 1;
+  if (!fits(1)) {
+    throw InputError(fmt::format(
+        "not even one token fits: weights, gradients and optimizer state alone take more than the "
+        "{} bytes of {}; use a device with more memory or a smaller model",
+        limit, device.name));
+  }
+  std::int64_t low = 1;
+  std::int64_t high = 2;
+  while (high < kMost && fits(high)) {
+    low = high;
+    high = std::min(2 * high, kMost);
+  }
+  while (high - low > 1) {
+    const std::int64_t middle = low + (high - low) / 2;
+    (fits(middle) ? low : high) = middle;
+  }
+  return with_tokens(low);
+}
+
+}  // namespace longspan::train

@@ -1,0 +1,174 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "longspan/base/file.h"
+#include "longspan/train/plan.h"
+#include "train/report.h"
+
+namespace longspan::train {
+namespace {
+
+using backend::MemoryTag;
+using base::format_bytes;
+using nlohmann::ordered_json;
+
+std::string tag_name(std::size_t tag) { return name_of(static_cast<MemoryTag>(tag)); }
+
+std::string phase_name(const backend::DryPhase& phase) {
+  return *phase.name == '\0' ? "between" : phase.name;
+}
+
+std::string memory_table(const Plan& plan) {
+  std::string text = fmt::format("{:<14}", "memory");
+  for (const auto& phase : plan.phases) text += fmt::format("{:>12}", phase_name(phase));
+  text += fmt::format("{:>12}\n", "peak");
+  for (std::size_t tag = 0; tag < backend::kMemoryTags; ++tag) {
+    text += fmt::format("{:<14}", tag_name(tag));
+    for (const auto& phase : plan.phases) {
+      text += fmt::format("{:>12}", format_bytes(phase.peak[tag]));
+    }
+    text += fmt::format("{:>12}\n", format_bytes(plan.peak_bytes[tag]));
+  }
+  text += fmt::format("{:<14}", "total at once");
+  for (const auto& phase : plan.phases) {
+    text += fmt::format("{:>12}", format_bytes(phase.peak_total));
+  }
+  return text + fmt::format("{:>12}\n", format_bytes(plan.peak_total));
+}
+
+std::string live_table(const Plan& plan) {
+  constexpr std::size_t kMostLines = 16;
+  std::string text = "Live at the peak, by where it was made:\n";
+  std::size_t line = 0;
+  std::uint64_t rest = 0;
+  for (const auto& one : plan.live_at_peak) {
+    if (line++ >= kMostLines) {
+      rest += one.bytes;
+      continue;
+    }
+    text +=
+        fmt::format("  {:>10}  {:<13} {:<28} {} x {}\n", format_bytes(one.bytes), name_of(one.tag),
+                    one.place.empty() ? "set-up" : one.place, one.count, one.shape);
+  }
+  if (rest > 0) text += fmt::format("  {:>10}  in smaller ones\n", format_bytes(rest));
+  return text;
+}
+
+std::string time_table(const Plan& plan) {
+  std::string text = fmt::format("{:<14}{:>12}{:>16}{:>14}{:>14}\n", "time", "compute",
+                                 "communication", "TFLOP", "moved");
+  const auto line = [](const std::string& name, const backend::DryCounts& counts) {
+    return fmt::format("{:<14}{:>10.3g} s{:>14.3g} s{:>14.4g}{:>14}\n", name,
+                       counts.compute_seconds, counts.communication_seconds,
+                       (counts.matmul_flops + counts.attention_flops) / 1e12,
+                       format_bytes(static_cast<std::uint64_t>(counts.bytes_moved)));
+  };
+  for (const auto& phase : plan.phases) text += line(phase_name(phase), phase.counts);
+  return text + line("step", plan.counts);
+}
+
+}  // namespace
+
+std::string plan_text(const Plan& plan) {
+  const double tokens = static_cast<double>(plan.tokens_per_step);
+  const double share = plan.fits() ? static_cast<double>(plan.limit - plan.peak_total)
+                                   : static_cast<double>(plan.peak_total - plan.limit);
+  std::string text = fmt::format(
+      "{}: {} parameters on {} x {}{}\n{} tokens a step, {} to a rank in {} micro-batch(es) of {}\n"
+      "\nOne rank (rank 0):\n{}\n",
+      plan.name, format_count(static_cast<double>(plan.parameters)), plan.world_size,
+      plan.device.name,
+      plan.device.kind == "cpu" ? fmt::format(" ({} thread(s) a rank)", plan.threads) : "",
+      plan.tokens_per_step, plan.micro_batches * plan.micro_batch_tokens, plan.micro_batches,
+      plan.micro_batch_tokens, memory_table(plan));
+  text += fmt::format("Peak: {} in {}. Limit: {}. {} by {}.\n\n", format_bytes(plan.peak_total),
+                      plan.peak_place, format_bytes(plan.limit),
+                      plan.fits() ? "It fits" : "IT DOES NOT FIT",
+                      format_bytes(static_cast<std::uint64_t>(share)));
+  text += live_table(plan) + "\n" + time_table(plan);
+  const double hardware = plan.counts.matmul_flops + plan.counts.attention_flops;
+  text += fmt::format(
+      "Estimated: {:.3g} s a step, {:.4g} tokens/s in all, {:.0f}% communication (nothing "
+      "hidden).\n",
+      plan.seconds(), tokens / plan.seconds(),
+      100 * plan.counts.communication_seconds / plan.seconds());
+  text +=
+      fmt::format("Sent by a rank: {} a step{}.\n",
+                  format_bytes(plan.sent.all_reduce + plan.sent.all_gather + plan.sent.broadcast),
+                  plan.world_size == 1
+                      ? ""
+                      : fmt::format(", {} to each of {} others",
+                                    format_bytes(plan.sent.all_reduce /
+                                                 static_cast<std::uint64_t>(plan.world_size - 1)),
+                                    plan.world_size - 1));
+  text += fmt::format("Computed twice: {:.4g} of {:.4g} TFLOP ({:.1f}%).\n",
+                      plan.recomputed_flops / 1e12, hardware / 1e12,
+                      100 * plan.recomputed_flops / hardware);
+  for (const std::string& line : plan.recomputed) text += "  " + line + "\n";
+  return text;
+}
+
+std::string remedies_text(const Job& job, const Launch& launch,
+                          const backend::DeviceProfile& device) {
+  std::string text = "What would take less:\n";
+  for (const Remedy& remedy : find_remedies(job, launch, device)) {
+    text += fmt::format("  {:>10}  {}  {}\n", format_bytes(remedy.peak_total), remedy.change,
+                        remedy.fits ? "(fits)" : "(does not fit)");
+  }
+  return text;
+}
+
+std::string plan_json(const Plan& plan) {
+  const auto by_tag = [](const auto& bytes, std::uint64_t total) {
+    ordered_json json;
+    for (std::size_t tag = 0; tag < backend::kMemoryTags; ++tag) json[tag_name(tag)] = bytes[tag];
+    json["total"] = total;
+    return json;
+  };
+  const auto by_kind = [](const comm::Traffic& traffic) {
+    return ordered_json{{"all_reduce", traffic.all_reduce},
+                        {"all_gather", traffic.all_gather},
+                        {"broadcast", traffic.broadcast}};
+  };
+  ordered_json json;
+  json["name"] = plan.name;
+  json["device"] = plan.device.name;
+  json["world_size"] = plan.world_size;
+  json["parameters"] = plan.parameters;
+  json["tokens_per_step"] = plan.tokens_per_step;
+  json["micro_batch_tokens"] = plan.micro_batch_tokens;
+  json["micro_batches"] = plan.micro_batches;
+  json["peak_bytes"] = by_tag(plan.peak_bytes, plan.peak_total);
+  json["peak_place"] = plan.peak_place;
+  json["limit_bytes"] = plan.limit;
+  json["fits"] = plan.fits();
+  json["comm_bytes"] = by_kind(plan.world_sent);
+  json["comm_bytes_of_rank"] = by_kind(plan.sent);
+  json["flops"] = {{"matmul", plan.counts.matmul_flops},
+                   {"attention", plan.counts.attention_flops},
+                   {"recomputed", plan.recomputed_flops},
+                   {"model", plan.model_flops}};
+  json["bytes_moved"] = plan.counts.bytes_moved;
+  json["seconds"] = {{"compute", plan.counts.compute_seconds},
+                     {"communication", plan.counts.communication_seconds},
+                     {"step", plan.seconds()}};
+  json["phases"] = ordered_json::array();
+  for (const auto& phase : plan.phases) {
+    json["phases"].push_back({{"name", phase_name(phase)},
+                              {"peak_bytes", by_tag(phase.peak, phase.peak_total)},
+                              {"compute_seconds", phase.counts.compute_seconds},
+                              {"communication_seconds", phase.counts.communication_seconds}});
+  }
+  json["live_at_peak"] = ordered_json::array();
+  for (const auto& one : plan.live_at_peak) {
+    json["live_at_peak"].push_back({{"tag", name_of(one.tag)},
+                                    {"place", one.place},
+                                    {"shape", one.shape},
+                                    {"count", one.count},
+                                    {"bytes", one.bytes}});
+  }
+  return json.dump();
+}
+
+}  // namespace longspan::train

@@ -1,0 +1,29 @@
+#include "train/resources.h"
+
+#include <omp.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <thread>
+
+namespace longspan::train {
+
+int thread_count(const Job& job, int local_ranks) {
+  if (job.run.threads > 0) return static_cast<int>(job.run.threads);
+  if (std::getenv("OMP_NUM_THREADS") != nullptr) return omp_get_max_threads();
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  return std::max(1, std::min(omp_get_num_procs(), cores / local_ranks));
+}
+
+std::size_t physical_memory() {
+  return static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES)) *
+         static_cast<std::size_t>(::sysconf(_SC_PAGE_SIZE));
+}
+
+std::size_t memory_limit(const Job& job, int local_ranks) {
+  if (job.memory.limit > 0) return job.memory.limit;
+  return physical_memory() / static_cast<std::size_t>(local_ranks);
+}
+
+}  // namespace longspan::train

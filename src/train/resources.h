@@ -1,0 +1,17 @@
+#pragma once
+
+#include <cstddef>
+
+#include "longspan/train/job.h"
+
+namespace longspan::train {
+
+/// Threads of a rank: the job's word, else OMP_NUM_THREADS, else a fair share of the cores that
+/// the launcher left to this process, `local_ranks` of which share the machine.
+int thread_count(const Job& job, int local_ranks);
+/// Bytes of memory this machine has.
+std::size_t physical_memory();
+/// Most bytes of a rank on this machine: the job's word, else a fair share.
+std::size_t memory_limit(const Job& job, int local_ranks);
+
+}  // namespace longspan::train

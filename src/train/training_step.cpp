@@ -1,0 +1,101 @@
+#include "train/training_step.h"
+
+#include <cmath>
+
+#include "train/precision.h"
+
+namespace longspan::train {
+namespace {
+
+optim::Schedule schedule_of(const Job& job) {
+  optim::Schedule schedule;
+  const std::string& name = job.schedule.name;
+  schedule.shape = name == "constant" ? optim::ScheduleShape::kConstant
+                   : name == "linear" ? optim::ScheduleShape::kLinear
+                   : name == "wsd"    ? optim::ScheduleShape::kWsd
+                                      : optim::ScheduleShape::kCosine;
+  schedule.peak = job.optimizer.learning_rate;
+  schedule.minimum_ratio = job.schedule.min_ratio;
+  schedule.warmup_steps = job.schedule.warmup_steps;
+  schedule.decay_steps = job.schedule.decay_steps;
+  schedule.total_steps = job.training.steps;
+  return schedule;
+}
+
+optim::AdamWConfig adamw_config(const Job& job) {
+  optim::AdamWConfig config;
+  config.beta1 = job.optimizer.beta1;
+  config.beta2 = job.optimizer.beta2;
+  config.epsilon = job.optimizer.epsilon;
+  config.weight_decay = job.optimizer.weight_decay;
+  config.decay_norms_and_embeddings = job.optimizer.decay_norms_and_embeddings;
+  return config;
+}
+
+/// The optimizer copies the first weights, so they are made before it.
+model::Llama& initialised(model::Llama& model, const Job& job, backend::Backend& backend) {
+  model.parameters().initialise(backend, job.run.seed, job.model.initializer_range);
+  return model;
+}
+
+/// Pairs of a query and a key it sees, over the documents of a micro-batch.
+double attention_pairs(const data::MicroBatch& batch) {
+  double pairs = 0;
+  for (std::size_t i = 0; i + 1 < batch.cu_seqlens.size(); ++i) {
+    const double length = batch.cu_seqlens[i + 1] - batch.cu_seqlens[i];
+    pairs += length * (length + 1) / 2;
+  }
+  return pairs;
+}
+
+}  // namespace
+
+TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, comm::Communicator& world)
+    : job_(&job),
+      backend_(&backend),
+      world_(&world),
+      model_(job.model, dtype_of_precision(job.training.precision), backend, memory_policy(job)),
+      optimizer_(adamw_config(job), initialised(model_, job, backend).parameters(), backend),
+      schedule_(schedule_of(job)) {}
+
+TrainingStep::Sums TrainingStep::forward_backward(
+    const std::vector<std::shared_ptr<const data::MicroBatch>>& mine) {
+  std::vector<double> counts(3);  // targets, tokens, model FLOPs
+  for (const auto& batch : mine) {
+    counts[0] += static_cast<double>(batch->targets);
+    counts[1] += static_cast<double>(batch->tokens.size());
+    counts[2] += job_->model.training_flops(static_cast<std::int64_t>(batch->tokens.size()),
+                                            attention_pairs(*batch));
+  }
+  world_->all_reduce_sum(counts);
+
+  auto& parameters = model_.parameters();
+  parameters.start_gradients(*backend_);
+  const double loss_scale = counts[0] > 0 ? 1.0 / counts[0] : 0.0;
+  std::vector<double> nll(1);
+  for (const auto& batch : mine) {
+    nll[0] += model_
+                  .forward_backward(batch->tokens, batch->labels, batch->positions,
+                                    batch->cu_seqlens, loss_scale)
+                  .nll_sum;
+  }
+  parameters.settle_gradients(*backend_);
+  const backend::Scope scope(*backend_, "reduction");
+  world_->all_reduce_sum(parameters.gradients(), *backend_);
+  world_->all_reduce_sum(nll);
+  return {nll[0], counts[0], counts[1], counts[2]};
+}
+
+TrainingStep::Update TrainingStep::update(std::int64_t step, double loss) {
+  const backend::Scope scope(*backend_, "optimizer");
+  Update result;
+  result.grad_norm = std::sqrt(backend_->sum_of_squares(model_.parameters().gradients()));
+  result.lr = schedule_.at(step);
+  result.skipped = !std::isfinite(result.grad_norm) || !std::isfinite(loss);
+  if (!result.skipped) {
+    optimizer_.step(result.lr, optim::clip_factor(result.grad_norm, job_->optimizer.max_grad_norm));
+  }
+  return result;
+}
+
+}  // namespace longspan::train

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "longspan/backend/backend.h"
+#include "longspan/comm/communicator.h"
+#include "longspan/data/sampler.h"
+#include "longspan/model/llama.h"
+#include "longspan/optim/adamw.h"
+#include "longspan/optim/schedule.h"
+#include "longspan/train/job.h"
+
+namespace longspan::train {
+
+/// Model, optimizer and the work of one step, on any backend and communicator: what the trainer
+/// runs, and what a plan runs on a backend that computes nothing.
+class TrainingStep {
+ public:
+  /// Of the global batch: sums over all ranks.
+  struct Sums {
+    double nll = 0;
+    double targets = 0;
+    double tokens = 0;
+    double flops = 0;  ///< of the model: see model::LlamaConfig::training_flops
+
+    double loss() const { return nll / targets; }
+  };
+
+  struct Update {
+    double grad_norm = 0;  ///< before clipping
+    double lr = 0;
+    bool skipped = false;
+  };
+
+  /// Makes and initialises the model on the backend. Both must outlive this.
+  TrainingStep(const Job& job, backend::Backend& backend, comm::Communicator& world);
+
+  /// Gradients of the global batch's mean loss, summed over ranks, into the parameters. `mine` are
+  /// this rank's micro-batches.
+  Sums forward_backward(const std::vector<std::shared_ptr<const data::MicroBatch>>& mine);
+
+  /// Clips and updates; or skips, when loss or gradients are not finite. All ranks hold the same
+  /// sums, bit for bit, and so decide alike. `step` counts from 0.
+  Update update(std::int64_t step, double loss);
+
+  model::Llama& model() { return model_; }
+  optim::AdamW& optimizer() { return optimizer_; }
+  const optim::AdamW& optimizer() const { return optimizer_; }
+
+ private:
+  const Job* job_;
+  backend::Backend* backend_;
+  comm::Communicator* world_;
+  model::Llama model_;
+  optim::AdamW optimizer_;
+  optim::Schedule schedule_;
+};
+
+}  // namespace longspan::train

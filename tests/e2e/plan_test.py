@@ -1,0 +1,224 @@
+"""`longspan plan` predicts what a run then takes: every tag to the byte; and refuses what will not fit."""
+
+import array
+import json
+import os
+import random
+import struct
+import subprocess
+import unittest
+
+import harness
+from harness import run
+
+VOCAB = 1000
+# What a process has beyond its ledger: program and libraries, oneDNN's generated code, threads'
+# scratch, MPI (docs/memory.md states it).
+BEYOND_THE_LEDGER = 160 << 20
+
+SHAPES = {
+    "small": {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3,
+              "num_attention_heads": 4, "num_key_value_heads": 2},
+    "odd": {"hidden_size": 60, "intermediate_size": 77, "num_hidden_layers": 2,
+            "num_attention_heads": 3, "num_key_value_heads": 3, "head_dim": 22},
+    "tied": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4,
+             "num_attention_heads": 8, "num_key_value_heads": 1, "tie_word_embeddings": True},
+}
+BUDGETS = {
+    "auto": {},
+    "kept": {"mini_sequence": {"mlp": "none", "lm_head": 1}},
+    "sizes": {"mini_sequence": {"mlp": "256KiB", "lm_head": "1MiB"}},
+    "counts": {"mini_sequence": {"mlp": 5, "lm_head": 7}},
+}
+CHECKPOINTING = ["none", "block", "block_keep_attention", "0: block, 1: block_keep_attention"]
+
+
+def cases():
+    """(name, job sections, ranks, threads), at least 30."""
+    number = 0
+    for shape in SHAPES:
+        for budget in BUDGETS:
+            for level in CHECKPOINTING:
+                number += 1
+                precision = ["fp32", "bf16", "fp64", "bf16", "fp32"][number % 5]
+                tokens = [64, 129, 512, 1000, 2048][number % 5 if precision != "fp64" else 0]
+                rows = 1 + number % 3
+                ranks = 2 if number % 12 == 5 else 4 if number % 16 == 9 else 0
+                rows = max(rows, ranks + (1 if ranks == 2 else 0))
+                yield (f"{number:02}-{shape}-{budget}-{precision}-{tokens}", {
+                    "run": {"threads": 1 + number % 2},
+                    "model": {**SHAPES[shape], "vocab_size": VOCAB, "max_position_embeddings": 2048},
+                    "training": {"precision": precision, "steps": 2, "tokens_per_step": rows * tokens,
+                                 "micro_batch_tokens": tokens, "validation_every": 0},
+                    "data": {"packing": "packed" if number % 2 else "streamed"},
+                    "memory": {"activation_checkpointing": level, **BUDGETS[budget]},
+                }, ranks)
+
+
+class PlanEqualsRun(harness.Workspace):
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        # One document longer than all rows, so that packed rows are full too.
+        count = 1 << 17
+        draw = random.Random(7)
+        ids = array.array("i", (draw.randrange(VOCAB) for _ in range(count)))
+        (cls.root / "ids.bin").write_bytes(ids.tobytes())
+        (cls.root / "ids.idx").write_bytes(
+            b"MMIDIDX\0\0" + struct.pack("<QBQQ", 1, 4, 1, 2) + struct.pack("<i", count) +
+            struct.pack("<q", 0) + struct.pack("<qq", 0, 1))
+
+    def write(self, name, sections):
+        data = {"train": [str(self.root / "ids.bin")], "tokenizer": "", "validation_fraction": 0.0}
+        sections = {**sections, "data": {**data, **sections.get("data", {})},
+                    "model": {"vocab_size": VOCAB, **sections.get("model", {})},
+                    "training": {"validation_every": 0, **sections.get("training", {})},
+                    "checkpoint": {"every": 0}, "schedule": {"warmup_steps": 0}}
+        return self.job(name, **sections)
+
+    def plan(self, job, ranks=1, *more):
+        return json.loads(run("plan", job, "--json", "--world-size", max(ranks, 1), *more).stdout)
+
+    def test_every_tag_to_the_byte(self):
+        checked = 0
+        for name, sections, ranks in cases():
+            with self.subTest(name):
+                job = self.write(name, sections)
+                plan = self.plan(job, ranks)
+                run("train", job, ranks=ranks)
+                for row in self.metrics(name):
+                    if "peak_bytes" not in row:
+                        continue
+                    self.assertEqual(plan["peak_bytes"], row["peak_bytes"])
+                    self.assertEqual(plan["comm_bytes"], row["comm_bytes"])
+                    self.assertEqual(plan["tokens_per_step"], row["tokens"])
+                checked += 1
+        self.assertGreaterEqual(checked, 30)
+
+    def test_a_process_takes_a_constant_more(self):
+        for name, tokens, precision in [("least", 64, "fp32"), ("long", 12288, "fp32"),
+                                        ("long16", 16384, "bf16")]:
+            with self.subTest(name):
+                job = self.write(name, {
+                    "run": {"threads": 2},
+                    "model": {**SHAPES["tied"], "vocab_size": VOCAB,
+                              "max_position_embeddings": tokens},
+                    "training": {"precision": precision, "steps": 1, "tokens_per_step": tokens,
+                                 "micro_batch_tokens": tokens, "validation_every": 0},
+                    "data": {"packing": "streamed"},
+                    "memory": {"activation_checkpointing": "block"},
+                })
+                plan = self.plan(job)["peak_bytes"]["total"]
+                process = subprocess.Popen(harness.command(["train", job]), env=harness.environment(),
+                                           stdout=subprocess.DEVNULL)
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+                self.assertEqual(process.returncode, 0)
+                self.assertLess(usage.ru_maxrss * 1024 - plan, BEYOND_THE_LEDGER)
+
+    def test_communication_of_any_world(self):
+        job = self.write("wide", {"training": {"tokens_per_step": 1024 * 128}})
+        parameters = self.plan(job)["parameters"]
+        for ranks in (2, 3, 4, 1000):
+            plan = self.plan(job, ranks)
+            # Sums of all gradients (and of the gaps that align them) out and back.
+            least = 2 * (ranks - 1) * 4 * parameters
+            self.assertGreaterEqual(plan["comm_bytes"]["all_reduce"], least)
+            self.assertLess(plan["comm_bytes"]["all_reduce"], 1.02 * least)
+            self.assertGreater(plan["seconds"]["communication"], 0)
+
+    def test_the_longest_sequence_is_the_longest(self):
+        job = self.write("longest", {"memory": {"limit": "24MiB"}, "run": {"threads": 1}})
+        best = self.plan(job, 1, "--max-sequence")
+        self.assertTrue(best["fits"])
+        tokens = best["micro_batch_tokens"]
+        sizes = lambda count: ["--set", f"training.micro_batch_tokens={count}",
+                               "--set", f"training.tokens_per_step={count}",
+                               "--set", f"model.max_position_embeddings={count}"]
+        self.assertTrue(self.plan(job, 1, *sizes(tokens))["fits"])
+        self.assertFalse(self.plan(job, 1, *sizes(tokens + 1))["fits"])
+        self.assertGreater(tokens, 512)
+        # And the real run agrees: one fits, one more is refused, and runs out when forced.
+        steps = ["--set", "training.steps=1"]
+        run("train", job, *sizes(tokens), *steps, "--set", f"run.output_dir={self.root}/fits")
+        refused = run("train", job, *sizes(tokens + 1), *steps, "--set",
+                      f"run.output_dir={self.root}/refused", expect=3)
+        self.assertIn("will not fit into memory", refused.stderr)
+        self.assertIn("--force", refused.stderr)
+        self.assertIn("memory.activation_checkpointing", refused.stderr)
+        self.assertIn("(fits)", refused.stderr)
+        forced = run("train", job, *sizes(tokens + 1), *steps, "--force", "--set",
+                     f"run.output_dir={self.root}/forced", expect=3)
+        self.assertIn("out of memory in", forced.stderr)
+
+    def test_a_remedy_that_fits_does_fit(self):
+        job = self.write("remedy", {"memory": {"limit": "9MiB"}, "run": {"threads": 1},
+                                    "model": {"max_position_embeddings": 4096},
+                                    "training": {"tokens_per_step": 4096,
+                                                 "micro_batch_tokens": 4096}})
+        text = run("plan", job).stdout
+        self.assertIn("IT DOES NOT FIT", text)
+        remedy = [line for line in text.splitlines() if line.endswith("(fits)")][-1]
+        settings = []
+        for change in remedy.split("  ")[2:]:
+            if "micro_batch_tokens" in change:
+                size = change.split("micro_batch_tokens = ")[1].split()[0]
+                settings += ["--set", f"training.micro_batch_tokens={size}"]
+        run("train", job, *settings, "--set", "training.steps=1",
+            "--set", "memory.activation_checkpointing=block",
+            "--set", "memory.mini_sequence.mlp=16MiB", "--set", "memory.mini_sequence.lm_head=64MiB")
+
+    def test_large_models_and_worlds_take_no_machine(self):
+        job = self.write("seventy", {
+            "run": {"device_profile": "h100-80gb"},
+            "model": {"vocab_size": 128256, "hidden_size": 8192, "intermediate_size": 28672,
+                      "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8,
+                      "max_position_embeddings": 131072},
+            "training": {"precision": "bf16", "tokens_per_step": 512 * 131072,
+                         "micro_batch_tokens": 131072},
+            "memory": {"activation_checkpointing": "block"},
+        })
+        plan = self.plan(job, 512)
+        self.assertFalse(plan["fits"])
+        self.assertGreater(plan["parameters"], 70e9)
+        self.assertGreater(plan["peak_bytes"]["total"], 1e12)
+
+    def test_dry_run_checks_everything_and_trains_nothing(self):
+        job = self.write("dry", {})
+        text = run("train", job, "--dry-run", ranks=2).stdout
+        self.assertIn("Peak:", text)
+        self.assertIn("dry run", text)
+        self.assertFalse((self.root / "dry" / "metrics.jsonl").exists())
+        self.assertFalse(list((self.root / "dry" / "checkpoints").glob("*"))
+                         if (self.root / "dry" / "checkpoints").exists() else [])
+        missing = self.write("missing", {"data": {"train": [str(self.root / "none.bin")]}})
+        self.assertIn("none.bin", run("train", missing, "--dry-run", expect=2).stderr)
+        tight = run("train", job, "--dry-run", "--set", "memory.limit=1MiB", expect=3)
+        self.assertIn("IT DOES NOT FIT", tight.stdout)
+
+    def test_the_picture_shows_the_peak(self):
+        job = self.write("drawn", {})
+        picture = self.root / "memory.svg"
+        plan = json.loads(run("plan", job, "--json", "--picture", picture).stdout)
+        svg = picture.read_text(encoding="utf-8")
+        self.assertTrue(svg.startswith("<svg") and svg.endswith("</svg>\n"))
+        self.assertIn(f"in {plan['peak_place']}", svg)
+
+    def test_what_a_plan_refuses(self):
+        job = self.write("refused-plan", {})
+        self.assertIn("legal: a100-80gb, cpu, h100-80gb, h200",
+                      run("plan", job, "--device", "h300", expect=2).stderr)
+        run("plan", job, "--world-size", "0", expect=2)
+        self.assertIn("row(s) a step for 500 ranks",
+                      run("plan", job, "--world-size", "500", expect=2).stderr)
+        self.assertIn("not even one token", run("plan", job, "--max-sequence", "--set",
+                                                "memory.limit=1KiB", expect=2).stderr)
+        profile = self.root / "profile.json"
+        profile.write_text('{"name": "x", "kind": "tpu"}', encoding="utf-8")
+        self.assertIn("kind", run("plan", job, "--device", profile, expect=2).stderr)
+        run("train", job, "--set", "run.device_profile=h200", expect=2)
+
+
+if __name__ == "__main__":
+    unittest.main()
