@@ -19,6 +19,7 @@ struct Arguments {
   std::vector<std::string> overrides;
   int world_size = 1;
   std::string device;
+  double state_bytes = 0;
   bool max_sequence = false;
   bool json = false;
   std::string picture;
@@ -26,12 +27,12 @@ struct Arguments {
 
 void run(const Arguments& arguments) {
   train::Job job = train::read_job(arguments.job, arguments.overrides);
-  const auto device = train::device_of(job, arguments.device);
-  const auto launch = train::Launch::of(arguments.world_size, device);
+  auto setting = train::Setting::of(arguments.world_size, train::device_of(job, arguments.device));
+  setting.state_bytes_per_parameter = arguments.state_bytes;
   if (arguments.max_sequence) {
-    job = train::with_longest_sequence(job, launch, device);
+    job = train::with_longest_sequence(job, setting);
   }
-  const train::Plan plan = train::make_plan(job, launch, device);
+  const train::Plan plan = train::make_plan(job, setting);
   if (!arguments.picture.empty()) {
     base::replace_file(arguments.picture, train::plan_picture(plan));
   }
@@ -40,10 +41,15 @@ void run(const Arguments& arguments) {
     return;
   }
   if (arguments.max_sequence) {
-    fmt::print("Longest sequence that fits, one a rank: {} tokens.\n\n", plan.micro_batch_tokens);
+    const auto cost = train::sequence_cost(job, setting);
+    fmt::print(
+        "Longest sequence that fits, one a rank: {} tokens.\n{} of {} are taken: {} whatever the "
+        "length, and {:.0f} bytes a token.\n\n",
+        plan.micro_batch_tokens, base::format_bytes(plan.needed()), base::format_bytes(plan.limit),
+        base::format_bytes(static_cast<std::uint64_t>(cost.fixed_bytes)), cost.bytes_per_token);
   }
   fmt::print("{}", train::plan_text(plan));
-  if (!plan.fits()) fmt::print("\n{}", train::remedies_text(job, launch, device));
+  if (!plan.fits()) fmt::print("\n{}", train::remedies_text(job, setting));
   fmt::print("\nDevice {}: {}\n", plan.device.name, plan.device.source);
 }
 
@@ -64,6 +70,10 @@ void add_plan_command(CLI::App& app) {
                       "Device profile: a built-in name or a file (default: the job's)");
   command->add_flag("--max-sequence", arguments->max_sequence,
                     "Find the longest sequence that fits, one a rank, and plan that");
+  command
+      ->add_option("--assume-state-bytes", arguments->state_bytes,
+                   "What if weights, gradients and optimizer state took so many bytes a parameter?")
+      ->check(CLI::PositiveNumber);
   command->add_flag("--json", arguments->json, "Print one JSON object instead of text");
   command->add_option("--picture", arguments->picture,
                       "Write memory over one step as an SVG picture to this file");

@@ -32,10 +32,9 @@ class WithThreads {
   int before_;
 };
 
-std::uint64_t limit_of(const Job& job, const Launch& launch, const DeviceProfile& device) {
-  if (device.kind == "cpu" && device.memory == 0) {
-    return memory_limit(job, launch.local_ranks);
-  }
+std::uint64_t limit_of(const Job& job, const Setting& setting) {
+  const DeviceProfile& device = setting.device;
+  if (device.kind == "cpu" && device.memory == 0) return memory_limit(job, setting.local_ranks);
   const std::uint64_t usable = device.memory - std::min(device.memory, device.reserved);
   return job.memory.limit > 0 ? std::min(job.memory.limit, usable) : usable;
 }
@@ -66,16 +65,15 @@ std::int64_t rows_of_rank_0(const Job& job, int world_size) {
 
 /// One dry step of rank 0.
 struct DryStep {
-  DryStep(const Job& job, const Launch& launch, const DeviceProfile& device,
-          std::int64_t watched = -1)
-      : threads(thread_count(job, launch.local_ranks)),
+  DryStep(const Job& job, const Setting& setting, std::int64_t watched = -1)
+      : threads(thread_count(job, setting.local_ranks)),
         limited(threads),
-        backend(device, threads),
-        world(0, launch.ranks, backend),
+        backend(setting.device, threads),
+        world(0, setting.ranks, backend),
         step(job, watch(watched), world) {
     backend.start_step();
     const std::vector<std::shared_ptr<const data::MicroBatch>> batches(
-        static_cast<std::size_t>(rows_of_rank_0(job, launch.ranks)),
+        static_cast<std::size_t>(rows_of_rank_0(job, setting.ranks)),
         full_micro_batch(job.training.micro_batch_tokens));
     sums = step.forward_backward(batches);
     step.update(0, 0.0);
@@ -94,8 +92,33 @@ struct DryStep {
   TrainingStep::Sums sums;
 };
 
-std::uint64_t peak_of(const Job& job, const Launch& launch, const DeviceProfile& device) {
-  return DryStep(job, launch, device).backend.ledger().peak_total();
+std::uint64_t bytes_of_states(const backend::Ledger& ledger) {
+  return ledger.peak(backend::MemoryTag::kWeights) + ledger.peak(backend::MemoryTag::kGradients) +
+         ledger.peak(backend::MemoryTag::kOptimizer);
+}
+
+/// 0 when the setting assumes nothing.
+std::uint64_t assumed_states(const Job& job, const Setting& setting) {
+  return static_cast<std::uint64_t>(setting.state_bytes_per_parameter *
+                                    static_cast<double>(job.model.parameters()));
+}
+
+/// Bytes that a rank needs at once, with the states that the setting assumes.
+std::uint64_t needed_by(const Job& job, const Setting& setting) {
+  const DryStep dry(job, setting);
+  const backend::Ledger& ledger = dry.backend.ledger();
+  const std::uint64_t assumed = assumed_states(job, setting);
+  return assumed == 0 ? ledger.peak_total()
+                      : ledger.peak_total() - bytes_of_states(ledger) + assumed;
+}
+
+/// The job with one row of so many tokens a rank.
+Job with_tokens(const Job& job, const Setting& setting, std::int64_t tokens) {
+  Job changed = job;
+  changed.training.micro_batch_tokens = tokens;
+  changed.training.tokens_per_step = tokens * setting.ranks;
+  changed.model.max_position_embeddings = std::max(job.model.max_position_embeddings, tokens);
+  return changed;
 }
 
 /// The same job where nothing is computed twice.
@@ -139,24 +162,33 @@ DeviceProfile device_of(const Job& job, const std::string& asked) {
   return DeviceProfile::load(name);
 }
 
-Launch Launch::of(int ranks, const DeviceProfile& device) {
-  return {ranks, static_cast<int>(std::min<std::int64_t>(ranks, device.devices_per_node))};
+Setting Setting::of(int ranks, const DeviceProfile& device) {
+  Setting setting;
+  setting.ranks = ranks;
+  setting.local_ranks = static_cast<int>(std::min<std::int64_t>(ranks, device.devices_per_node));
+  setting.device = device;
+  return setting;
 }
 
-Fit check_fit(const Job& job, const Launch& launch, const DeviceProfile& device) {
-  return {peak_of(job, launch, device), limit_of(job, launch, device)};
+Fit check_fit(const Job& job, const Setting& setting) {
+  return {needed_by(job, setting), limit_of(job, setting)};
 }
 
-Plan make_plan(const Job& job, const Launch& launch, const DeviceProfile& device) {
-  const DryStep dry(job, launch, device);
+comm::Traffic Plan::sent_per_peer() const {
+  const auto peers = static_cast<std::uint64_t>(std::max(world_size - 1, 1));
+  return {sent.all_reduce / peers, sent.all_gather / peers, sent.broadcast / peers};
+}
+
+Plan make_plan(const Job& job, const Setting& setting) {
+  const DryStep dry(job, setting);
   Plan plan;
   plan.name = job.run.name;
-  plan.world_size = launch.ranks;
+  plan.world_size = setting.ranks;
   plan.threads = dry.threads;
   plan.device = dry.backend.profile();
   plan.parameters = job.model.parameters();
   plan.micro_batch_tokens = job.training.micro_batch_tokens;
-  plan.micro_batches = rows_of_rank_0(job, launch.ranks);
+  plan.micro_batches = rows_of_rank_0(job, setting.ranks);
   plan.tokens_per_step = job.training.tokens_per_step;
   const backend::Ledger& ledger = dry.backend.ledger();
   for (std::size_t tag = 0; tag < backend::kMemoryTags; ++tag) {
@@ -164,7 +196,9 @@ Plan make_plan(const Job& job, const Launch& launch, const DeviceProfile& device
   }
   plan.peak_total = ledger.peak_total();
   plan.peak_place = ledger.peak_place().to_string();
-  plan.limit = limit_of(job, launch, device);
+  plan.limit = limit_of(job, setting);
+  plan.state_bytes = bytes_of_states(ledger);
+  plan.assumed_states = assumed_states(job, setting);
   plan.phases = dry.backend.phases();
   plan.timeline = dry.backend.timeline();
   plan.counts = dry.backend.counts();
@@ -172,24 +206,22 @@ Plan make_plan(const Job& job, const Launch& launch, const DeviceProfile& device
   plan.recomputed = describe_recomputation(job);
   plan.sent = dry.world.traffic();
   plan.world_sent = dry.world.world_traffic();
-  plan.live_at_peak = DryStep(job, launch, device, dry.backend.peak_change()).backend.watched();
-  const backend::DryCounts least =
-      DryStep(keeping_everything(job), launch, device).backend.counts();
+  plan.live_at_peak = DryStep(job, setting, dry.backend.peak_change()).backend.watched();
+  const backend::DryCounts least = DryStep(keeping_everything(job), setting).backend.counts();
   plan.recomputed_flops = plan.counts.matmul_flops + plan.counts.attention_flops -
                           least.matmul_flops - least.attention_flops;
   return plan;
 }
 
-std::vector<Remedy> find_remedies(const Job& job, const Launch& launch,
-                                  const DeviceProfile& device) {
-  const std::uint64_t limit = limit_of(job, launch, device);
+std::vector<Remedy> find_remedies(const Job& job, const Setting& setting) {
+  const std::uint64_t limit = limit_of(job, setting);
   std::vector<Remedy> remedies;
   Job changed = job;
   std::string change;
   // Each remedy on top of those before it, the cheapest in time first.
   const auto attempt = [&](const std::string& what) {
     change += (change.empty() ? "" : ", ") + what;
-    const std::uint64_t peak = peak_of(changed, launch, device);
+    const std::uint64_t peak = needed_by(changed, setting);
     remedies.push_back({change, peak, peak <= limit});
     return peak <= limit;
   };
@@ -209,36 +241,45 @@ std::vector<Remedy> find_remedies(const Job& job, const Launch& launch,
   while (changed.training.micro_batch_tokens > 1) {
     changed.training.micro_batch_tokens = (changed.training.micro_batch_tokens + 1) / 2;
     const std::int64_t rows = std::max<std::int64_t>(
-        launch.ranks, job.training.tokens_per_step / changed.training.micro_batch_tokens);
+        setting.ranks, job.training.tokens_per_step / changed.training.micro_batch_tokens);
     changed.training.tokens_per_step = rows * changed.training.micro_batch_tokens;
-    const std::uint64_t peak = peak_of(changed, launch, device);
+    const std::uint64_t peak = needed_by(changed, setting);
     if (peak > limit && changed.training.micro_batch_tokens > 1) continue;
-    remedies.push_back({fmt::format("{}, training.micro_batch_tokens = {}", base,
-                                    changed.training.micro_batch_tokens),
+    const std::int64_t step = changed.training.tokens_per_step;
+    remedies.push_back({fmt::format("{}, training.micro_batch_tokens = {}{}", base,
+                                    changed.training.micro_batch_tokens,
+                                    step == job.training.tokens_per_step
+                                        ? ""
+                                        : fmt::format(", training.tokens_per_step = {}", step)),
                         peak, peak <= limit});
     break;
   }
   return remedies;
 }
 
-Job with_longest_sequence(const Job& job, const Launch& launch, const DeviceProfile& device) {
-  const std::uint64_t limit = limit_of(job, launch, device);
-  const auto with_tokens = [&](std::int64_t tokens) {
-    Job changed = job;
-    changed.training.micro_batch_tokens = tokens;
-    changed.training.tokens_per_step = tokens * launch.ranks;
-    changed.model.max_position_embeddings = std::max(job.model.max_position_embeddings, tokens);
-    return changed;
-  };
+SequenceCost sequence_cost(const Job& job, const Setting& setting) {
+  const std::int64_t tokens = job.training.micro_batch_tokens;
+  const std::int64_t fewer = (tokens + 1) / 2;
+  const auto all = static_cast<double>(needed_by(with_tokens(job, setting, tokens), setting));
+  const auto half = static_cast<double>(needed_by(with_tokens(job, setting, fewer), setting));
+  SequenceCost cost;
+  if (tokens > fewer) cost.bytes_per_token = (all - half) / static_cast<double>(tokens - fewer);
+  cost.fixed_bytes = all - cost.bytes_per_token * static_cast<double>(tokens);
+  return cost;
+}
+
+Job with_longest_sequence(const Job& job, const Setting& setting) {
+  const std::uint64_t limit = limit_of(job, setting);
   const auto fits = [&](std::int64_t tokens) {
-    return peak_of(with_tokens(tokens), launch, device) <= limit;
+    return needed_by(with_tokens(job, setting, tokens), setting) <= limit;
   };
-  constexpr std::int64_t kMost = (std::int64_t{1} << 31) - 1;
+  // A plan holds its tokens on the host; nothing longer is of use.
+  constexpr std::int64_t kMost = std::int64_t{1} << 27;
   if (!fits(1)) {
     throw InputError(fmt::format(
         "not even one token fits: weights, gradients and optimizer state alone take more than the "
         "{} bytes of {}; use a device with more memory or a smaller model",
-        limit, device.name));
+        limit, setting.device.name));
   }
   std::int64_t low = 1;
   std::int64_t high = 2;
@@ -250,7 +291,7 @@ Job with_longest_sequence(const Job& job, const Launch& launch, const DeviceProf
     const std::int64_t middle = low + (high - low) / 2;
     (fits(middle) ? low : high) = middle;
   }
-  return with_tokens(low);
+  return with_tokens(job, setting, low);
 }
 
 }  // namespace longspan::train

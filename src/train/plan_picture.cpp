@@ -115,6 +115,33 @@ std::string draw_legend(const Plan& plan) {
   return svg;
 }
 
+/// White behind the letters, since they may lie on a band.
+constexpr const char* kHalo = "stroke=\"#ffffff\" stroke-width=\"3\" paint-order=\"stroke\"";
+
+std::string draw_limit(const Plan& plan, const Axes& axes) {
+  const double y = axes.y(static_cast<double>(plan.limit) / axes.unit.bytes);
+  return line_at(kLeft, y, kRight, y, "#b3261e") +
+         text_at(kRight - 4, y - 6,
+                 fmt::format("fill=\"#b3261e\" text-anchor=\"end\" {}", kHalo).c_str(),
+                 "limit " + base::format_bytes(plan.limit));
+}
+
+/// A ring, with its text below, where the line of the limit does not cross it.
+std::string draw_peak(const Plan& plan, const backend::DrySample& peak, const Axes& axes) {
+  const double x = axes.x(peak.seconds);
+  const double y = axes.y(static_cast<double>(peak.total) / axes.unit.bytes);
+  const bool is_left = x < (kLeft + kRight) / 2;
+  return fmt::format(
+             "<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"5\" fill=\"none\" stroke=\"#1c2229\" "
+             "stroke-width=\"2\"/>\n",
+             x, y) +
+         text_at(x + (is_left ? 9 : -9), y + 22,
+                 fmt::format("font-weight=\"bold\" text-anchor=\"{}\" {}",
+                             is_left ? "start" : "end", kHalo)
+                     .c_str(),
+                 escape("peak " + base::format_bytes(plan.peak_total) + " in " + plan.peak_place));
+}
+
 }  // namespace
 
 std::string plan_picture(const Plan& plan) {
@@ -129,27 +156,11 @@ std::string plan_picture(const Plan& plan) {
                              fmt::format("{}: {} x {} tokens on {}", plan.name, plan.micro_batches,
                                          plan.micro_batch_tokens, plan.device.name));
   svg += draw_axes(axes) + draw_bands(samples, axes);
-  if (shows_limit) {
-    svg += line_at(kLeft, axes.y(limit), kRight, axes.y(limit), "#b3261e");
-    svg += text_at(kRight + 6, axes.y(limit) + 4, "fill=\"#b3261e\"",
-                   "limit " + base::format_bytes(plan.limit));
-  }
+  if (shows_limit) svg += draw_limit(plan, axes);
   const auto highest =
       std::max_element(samples.begin(), samples.end(),
-                       [](const auto& a, const auto& b) { return a.total < b.total; });
-  if (highest != samples.end()) {
-    const double x = axes.x(highest->seconds);
-    const double y = axes.y(static_cast<double>(highest->total) / unit.bytes);
-    svg += fmt::format(
-        "<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"5\" fill=\"none\" stroke=\"#1c2229\" "
-        "stroke-width=\"2\"/>\n",
-        x, y);
-    const bool is_left = x < (kLeft + kRight) / 2;
-    svg +=
-        text_at(x + (is_left ? 9 : -9), y - 9,
-                is_left ? "font-weight=\"bold\"" : "font-weight=\"bold\" text-anchor=\"end\"",
-                escape("peak " + base::format_bytes(plan.peak_total) + " in " + plan.peak_place));
-  }
+                       [](const auto& one, const auto& other) { return one.total < other.total; });
+  if (highest != samples.end()) svg += draw_peak(plan, *highest, axes);
   return svg + draw_legend(plan) + "</svg>\n";
 }
 

@@ -72,8 +72,8 @@ std::string time_table(const Plan& plan) {
 
 std::string plan_text(const Plan& plan) {
   const double tokens = static_cast<double>(plan.tokens_per_step);
-  const double share = plan.fits() ? static_cast<double>(plan.limit - plan.peak_total)
-                                   : static_cast<double>(plan.peak_total - plan.limit);
+  const std::uint64_t needed = plan.needed();
+  const std::uint64_t distance = plan.fits() ? plan.limit - needed : needed - plan.limit;
   std::string text = fmt::format(
       "{}: {} parameters on {} x {}{}\n{} tokens a step, {} to a rank in {} micro-batch(es) of {}\n"
       "\nOne rank (rank 0):\n{}\n",
@@ -82,10 +82,14 @@ std::string plan_text(const Plan& plan) {
       plan.device.kind == "cpu" ? fmt::format(" ({} thread(s) a rank)", plan.threads) : "",
       plan.tokens_per_step, plan.micro_batches * plan.micro_batch_tokens, plan.micro_batches,
       plan.micro_batch_tokens, memory_table(plan));
-  text += fmt::format("Peak: {} in {}. Limit: {}. {} by {}.\n\n", format_bytes(plan.peak_total),
-                      plan.peak_place, format_bytes(plan.limit),
-                      plan.fits() ? "It fits" : "IT DOES NOT FIT",
-                      format_bytes(static_cast<std::uint64_t>(share)));
+  text += fmt::format("Peak: {} in {}. ", format_bytes(plan.peak_total), plan.peak_place);
+  if (plan.assumed_states > 0) {
+    text += fmt::format(
+        "ASSUMED: weights, gradients and optimizer take {}, not {}; the peak is then {}. ",
+        format_bytes(plan.assumed_states), format_bytes(plan.state_bytes), format_bytes(needed));
+  }
+  text += fmt::format("Limit: {}. {} by {}.\n\n", format_bytes(plan.limit),
+                      plan.fits() ? "It fits" : "IT DOES NOT FIT", format_bytes(distance));
   text += live_table(plan) + "\n" + time_table(plan);
   const double hardware = plan.counts.matmul_flops + plan.counts.attention_flops;
   text += fmt::format(
@@ -96,12 +100,10 @@ std::string plan_text(const Plan& plan) {
   text +=
       fmt::format("Sent by a rank: {} a step{}.\n",
                   format_bytes(plan.sent.all_reduce + plan.sent.all_gather + plan.sent.broadcast),
-                  plan.world_size == 1
-                      ? ""
-                      : fmt::format(", {} to each of {} others",
-                                    format_bytes(plan.sent.all_reduce /
-                                                 static_cast<std::uint64_t>(plan.world_size - 1)),
-                                    plan.world_size - 1));
+                  plan.world_size == 1 ? ""
+                                       : fmt::format(", {} to each of {} others",
+                                                     format_bytes(plan.sent_per_peer().all_reduce),
+                                                     plan.world_size - 1));
   text += fmt::format("Computed twice: {:.4g} of {:.4g} TFLOP ({:.1f}%).\n",
                       plan.recomputed_flops / 1e12, hardware / 1e12,
                       100 * plan.recomputed_flops / hardware);
@@ -109,10 +111,9 @@ std::string plan_text(const Plan& plan) {
   return text;
 }
 
-std::string remedies_text(const Job& job, const Launch& launch,
-                          const backend::DeviceProfile& device) {
+std::string remedies_text(const Job& job, const Setting& setting) {
   std::string text = "What would take less:\n";
-  for (const Remedy& remedy : find_remedies(job, launch, device)) {
+  for (const Remedy& remedy : find_remedies(job, setting)) {
     text += fmt::format("  {:>10}  {}  {}\n", format_bytes(remedy.peak_total), remedy.change,
                         remedy.fits ? "(fits)" : "(does not fit)");
   }
@@ -142,9 +143,11 @@ std::string plan_json(const Plan& plan) {
   json["peak_bytes"] = by_tag(plan.peak_bytes, plan.peak_total);
   json["peak_place"] = plan.peak_place;
   json["limit_bytes"] = plan.limit;
+  if (plan.assumed_states > 0) json["assumed_state_bytes"] = plan.assumed_states;
   json["fits"] = plan.fits();
   json["comm_bytes"] = by_kind(plan.world_sent);
   json["comm_bytes_of_rank"] = by_kind(plan.sent);
+  json["comm_bytes_per_peer"] = by_kind(plan.sent_per_peer());
   json["flops"] = {{"matmul", plan.counts.matmul_flops},
                    {"attention", plan.counts.attention_flops},
                    {"recomputed", plan.recomputed_flops},

@@ -122,16 +122,17 @@ void Trainer::check_plan() {
                       "to \"{}\" to train there",
                       job_.run.device_profile, device.kind, job_.run.device, job_.run.device));
     }
-    const Launch launch{world_->size(), world_->local_size()};
-    const bool fits = check_fit(job_, launch, device).fits();
+    Setting setting = Setting::of(world_->size(), device);
+    setting.local_ranks = world_->local_size();
+    const bool fits = check_fit(job_, setting).fits();
     if (fits && !options_.dry_run) return;
-    const std::string text = plan_text(make_plan(job_, launch, device));
+    const std::string text = plan_text(make_plan(job_, setting));
     if (options_.dry_run) report_.note(text);
     if (fits || options_.force) return;
     throw base::OutOfMemoryError(
-        fmt::format("the job will not fit into memory; change it, or start it all the same with "
-                    "--force\n{}{}",
-                    options_.dry_run ? "" : text + "\n", remedies_text(job_, launch, device)));
+        fmt::format("the job will not fit into memory.limit (or the machine's memory); change it, "
+                    "or start it all the same with --force\n{}{}",
+                    options_.dry_run ? "" : text + "\n", remedies_text(job_, setting)));
   });
 }
 

@@ -127,6 +127,9 @@ class PlanEqualsRun(harness.Workspace):
             self.assertGreaterEqual(plan["comm_bytes"]["all_reduce"], least)
             self.assertLess(plan["comm_bytes"]["all_reduce"], 1.02 * least)
             self.assertGreater(plan["seconds"]["communication"], 0)
+            of_rank = plan["comm_bytes_of_rank"]["all_reduce"]
+            self.assertEqual(plan["comm_bytes_per_peer"]["all_reduce"], of_rank // (ranks - 1))
+            self.assertAlmostEqual(of_rank * ranks / plan["comm_bytes"]["all_reduce"], 1, delta=0.02)
 
     def test_the_longest_sequence_is_the_longest(self):
         job = self.write("longest", {"memory": {"limit": "24MiB"}, "run": {"threads": 1}})
@@ -196,6 +199,17 @@ class PlanEqualsRun(harness.Workspace):
         self.assertIn("none.bin", run("train", missing, "--dry-run", expect=2).stderr)
         tight = run("train", job, "--dry-run", "--set", "memory.limit=1MiB", expect=3)
         self.assertIn("IT DOES NOT FIT", tight.stdout)
+
+    def test_assumed_states(self):
+        job = self.write("assumed", {})
+        plan = self.plan(job)
+        states = sum(plan["peak_bytes"][tag] for tag in ("weights", "gradients", "optimizer"))
+        limit = plan["peak_bytes"]["total"] - states + 2 * plan["parameters"]
+        tight = ["--set", f"memory.limit={limit}"]
+        self.assertFalse(self.plan(job, 1, *tight)["fits"])
+        self.assertTrue(self.plan(job, 1, *tight, "--assume-state-bytes", "2")["fits"])
+        self.assertFalse(self.plan(job, 1, *tight, "--assume-state-bytes", "2.1")["fits"])
+        self.assertIn("ASSUMED", run("plan", job, "--assume-state-bytes", 2).stdout)
 
     def test_the_picture_shows_the_peak(self):
         job = self.write("drawn", {})

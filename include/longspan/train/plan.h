@@ -12,13 +12,17 @@
 
 namespace longspan::train {
 
-/// How many ranks a job is started with, in all and on each machine.
-struct Launch {
+/// On what a job is planned: how many ranks, in all and on each machine, and what each of them is.
+struct Setting {
   int ranks = 1;
   int local_ranks = 1;
+  backend::DeviceProfile device;
+  /// What if weights, gradients and optimizer state took so many bytes a parameter in all? 0: they
+  /// take what they take.
+  double state_bytes_per_parameter = 0;
 
   /// Ranks that fill machines of this device one after another.
-  static Launch of(int ranks, const backend::DeviceProfile& device);
+  static Setting of(int ranks, const backend::DeviceProfile& device);
 };
 
 /// What one step of a job takes of one rank: rank 0, which has most rows. Found by running the
@@ -37,7 +41,9 @@ struct Plan {
   std::array<std::uint64_t, backend::kMemoryTags> peak_bytes{};  ///< the ledger's, by tag
   std::uint64_t peak_total = 0;
   std::string peak_place;
-  std::uint64_t limit = 0;  ///< bytes that the rank may take
+  std::uint64_t limit = 0;           ///< bytes that the rank may take
+  std::uint64_t state_bytes = 0;     ///< of it, weights, gradients and optimizer state
+  std::uint64_t assumed_states = 0;  ///< what they were assumed to take instead; 0: nothing was
   std::vector<backend::DryAllocation> live_at_peak;
   std::vector<backend::DryPhase> phases;
   std::vector<backend::DrySample> timeline;
@@ -49,7 +55,13 @@ struct Plan {
   comm::Traffic sent;                   ///< by this rank
   comm::Traffic world_sent;             ///< by all ranks: comm_bytes of metrics.jsonl
 
-  bool fits() const { return peak_total <= limit; }
+  /// The peak, or what it would be with the states that were assumed.
+  std::uint64_t needed() const {
+    return assumed_states == 0 ? peak_total : peak_total - state_bytes + assumed_states;
+  }
+  /// Bytes that this rank sends to each of the others (alike but for rounding).
+  comm::Traffic sent_per_peer() const;
+  bool fits() const { return needed() <= limit; }
   double seconds() const { return counts.seconds(); }
 };
 
@@ -63,10 +75,10 @@ struct Fit {
   std::uint64_t limit = 0;
   bool fits() const { return peak_total <= limit; }
 };
-Fit check_fit(const Job& job, const Launch& launch, const backend::DeviceProfile& device);
+Fit check_fit(const Job& job, const Setting& setting);
 
 /// These throw InputError when the job's batch does not divide among the ranks.
-Plan make_plan(const Job& job, const Launch& launch, const backend::DeviceProfile& device);
+Plan make_plan(const Job& job, const Setting& setting);
 
 /// What would make a job that does not fit take less: changes tried one after another, the last of
 /// which is the first that fits (if any does).
@@ -75,17 +87,23 @@ struct Remedy {
   std::uint64_t peak_total = 0;
   bool fits = false;
 };
-std::vector<Remedy> find_remedies(const Job& job, const Launch& launch,
-                                  const backend::DeviceProfile& device);
+std::vector<Remedy> find_remedies(const Job& job, const Setting& setting);
 
 /// The same for a terminal.
-std::string remedies_text(const Job& job, const Launch& launch,
-                          const backend::DeviceProfile& device);
+std::string remedies_text(const Job& job, const Setting& setting);
 
 /// The job with the longest micro-batch that fits: `tokens_per_step` becomes one such row a rank,
-/// and max_position_embeddings at least as long. Throws InputError when not even one token fits.
-Job with_longest_sequence(const Job& job, const Launch& launch,
-                          const backend::DeviceProfile& device);
+/// and max_position_embeddings at least as long. At most 2^27 tokens. Throws InputError when not
+/// even one token fits.
+Job with_longest_sequence(const Job& job, const Setting& setting);
+
+/// How a rank's memory grows with its sequence: between half of the job's micro-batch and all of
+/// it.
+struct SequenceCost {
+  double fixed_bytes = 0;
+  double bytes_per_token = 0;
+};
+SequenceCost sequence_cost(const Job& job, const Setting& setting);
 
 /// The plan for a terminal; as one line of JSON; and the memory of its step as an SVG picture.
 std::string plan_text(const Plan& plan);
