@@ -88,10 +88,9 @@ std::size_t run_operations(Backend& backend, DType dtype) {
   const Tensor d = make(backend, {tokens, 384}, dtype);
   const Tensor dq = d.columns(0, 256).reshape({tokens, 4, 64});
   const Tensor dk = d.columns(256, 320).reshape({tokens, 1, 64});
-  backend.attention_backward(dq, dk, dk, out, out, lse, q,
-                             y.columns(256, 320).reshape({tokens, 1, 64}),
-                             y.columns(320, 384).reshape({tokens, 1, 64}), documents, documents,
-                             {.scale = 0.1F});
+  backend.attention_backward(
+      dq, dk, dk, out, out, lse, q, y.columns(256, 320).reshape({tokens, 1, 64}),
+      y.columns(320, 384).reshape({tokens, 1, 64}), documents, documents, {.scale = 0.1F});
   return backend.ledger().peak_total();
 }
 
