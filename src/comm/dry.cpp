@@ -17,7 +17,7 @@ DryCommunicator::DryCommunicator(int rank, int size, backend::DryBackend& backen
       backend_(&backend) {}
 
 /// A group that spans machines goes at the pace of the network between them.
-void DryCommunicator::send(double bytes, double messages) {
+void DryCommunicator::send_time(double bytes, double messages) {
   const backend::DeviceProfile& device = backend_->profile();
   const double bandwidth = size_ > local_size_ ? device.network_bandwidth : device.node_bandwidth;
   backend_->communicate(bytes / bandwidth + messages * device.link_latency);
@@ -34,16 +34,17 @@ void DryCommunicator::all_reduce_sum(const Tensor& tensor, backend::Backend& bac
   for (Index begin = 0; begin < plan.elements; begin += plan.piece) {
     const Index size = std::min(plan.piece, plan.elements - begin);
     const std::uint64_t bytes = plan.bytes_sent(rank_, size);
-    traffic_.all_reduce += bytes;
+    traffic_[Collective::kAllReduce] += bytes;
     // Every element but a rank's own share goes out, and every sum comes back to all others.
-    world_traffic_.all_reduce += static_cast<std::uint64_t>(2 * size * plan.element_bytes) *
-                                 static_cast<std::uint64_t>(size_ - 1);
-    send(static_cast<double>(bytes), 2);
+    world_traffic_[Collective::kAllReduce] +=
+        static_cast<std::uint64_t>(2 * size * plan.element_bytes) *
+        static_cast<std::uint64_t>(size_ - 1);
+    send_time(static_cast<double>(bytes), 2);
   }
 }
 
 void DryCommunicator::all_reduce_sum(std::vector<double>& values) {
-  if (size_ > 1) send(static_cast<double>(values.size() * sizeof(double)), 1);
+  if (size_ > 1) send_time(static_cast<double>(values.size() * sizeof(double)), 1);
 }
 
 void DryCommunicator::all_reduce_max(std::vector<double>& values) { all_reduce_sum(values); }
@@ -51,9 +52,22 @@ void DryCommunicator::all_reduce_max(std::vector<double>& values) { all_reduce_s
 void DryCommunicator::broadcast(std::string& bytes, int root) {
   if (size_ == 1) return;
   const std::uint64_t sent = bytes.size() * static_cast<std::uint64_t>(size_ - 1);
-  if (rank_ == root) traffic_.broadcast += sent;
-  world_traffic_.broadcast += sent;
-  send(static_cast<double>(bytes.size()), 1);
+  if (rank_ == root) traffic_[Collective::kBroadcast] += sent;
+  world_traffic_[Collective::kBroadcast] += sent;
+  send_time(static_cast<double>(bytes.size()), 1);
+}
+
+void DryCommunicator::all_to_all(const Tensor& /*receive*/,
+                                 const std::vector<Index>& /*receive_offsets*/, const Tensor& send,
+                                 const std::vector<Index>& send_offsets,
+                                 backend::Backend& /*backend*/) {
+  const auto me = static_cast<std::size_t>(rank_);
+  const Index mine = send_offsets[me + 1] - send_offsets[me];
+  const std::uint64_t bytes =
+      static_cast<std::uint64_t>(send_offsets.back() - mine) * base::size_of(send.dtype());
+  traffic_[Collective::kAllToAll] += bytes;
+  world_traffic_[Collective::kAllToAll] += bytes * static_cast<std::uint64_t>(size_);
+  if (size_ > 1) send_time(static_cast<double>(bytes), size_ - 1);
 }
 
 std::vector<std::string> DryCommunicator::all_gather(const std::string& bytes) {
@@ -61,7 +75,7 @@ std::vector<std::string> DryCommunicator::all_gather(const std::string& bytes) {
 }
 
 void DryCommunicator::barrier() {
-  if (size_ > 1) send(0, 1);
+  if (size_ > 1) send_time(0, 1);
 }
 
 }  // namespace longspan::comm

@@ -71,6 +71,9 @@ class MpiCommunicator : public Communicator {
   void all_reduce_sum(std::vector<double>& values) override;
   void all_reduce_max(std::vector<double>& values) override;
   void broadcast(std::string& bytes, int root) override;
+  void all_to_all(const Tensor& receive, const std::vector<Index>& receive_offsets,
+                  const Tensor& send, const std::vector<Index>& send_offsets,
+                  backend::Backend& backend) override;
   std::vector<std::string> all_gather(const std::string& bytes) override;
   void barrier() override { check(MPI_Barrier(MPI_COMM_WORLD), "barrier"); }
 
@@ -112,7 +115,7 @@ void MpiCommunicator::all_reduce_piece(const AllReduce& plan, const Tensor& piec
   check(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, piece.raw(), counts.data(),
                        places.data(), MPI_BYTE, MPI_COMM_WORLD),
         "all-reduce (gather)");
-  traffic_.all_reduce += plan.bytes_sent(rank_, piece.elements());
+  traffic_[Collective::kAllReduce] += plan.bytes_sent(rank_, piece.elements());
 }
 
 void MpiCommunicator::all_reduce_sum(const Tensor& tensor, backend::Backend& backend) {
@@ -157,7 +160,47 @@ void MpiCommunicator::broadcast(std::string& bytes, int root) {
     const auto part = static_cast<int>(std::min(kMost, count - begin));
     check(MPI_Bcast(bytes.data() + begin, part, MPI_BYTE, root, MPI_COMM_WORLD), "broadcast");
   }
-  if (rank_ == root) traffic_.broadcast += count * static_cast<std::uint64_t>(size_ - 1);
+  if (rank_ == root)
+    traffic_[Collective::kBroadcast] += count * static_cast<std::uint64_t>(size_ - 1);
+}
+
+void MpiCommunicator::all_to_all(const Tensor& receive, const std::vector<Index>& receive_offsets,
+                                 const Tensor& send, const std::vector<Index>& send_offsets,
+                                 backend::Backend& backend) {
+  const auto me = static_cast<std::size_t>(rank_);
+  backend.copy(receive.rows(receive_offsets[me], receive_offsets[me + 1]),
+               send.rows(send_offsets[me], send_offsets[me + 1]));
+  std::vector<MPI_Request> requests;
+  // MPI counts are ints: a longer message goes in pieces, which arrive in the order sent.
+  const auto post = [&](const Tensor& tensor, const std::vector<Index>& offsets, int peer,
+                        const auto& start) {
+    const auto at = static_cast<std::size_t>(peer);
+    const auto element = static_cast<Index>(base::size_of(tensor.dtype()));
+    constexpr Index kMost = Index{1} << 30;
+    for (Index begin = offsets[at] * element; begin < offsets[at + 1] * element; begin += kMost) {
+      const auto bytes = static_cast<int>(std::min(kMost, offsets[at + 1] * element - begin));
+      requests.emplace_back();
+      check(start(static_cast<std::byte*>(tensor.raw()) + begin, bytes, peer, &requests.back()),
+            "all-to-all");
+    }
+  };
+  for (int step = 1; step < size_; ++step) {
+    post(receive, receive_offsets, (rank_ + size_ - step) % size_,
+         [](void* data, int bytes, int peer, MPI_Request* request) {
+           return MPI_Irecv(data, bytes, MPI_BYTE, peer, 0, MPI_COMM_WORLD, request);
+         });
+  }
+  for (int step = 1; step < size_; ++step) {
+    post(send, send_offsets, (rank_ + step) % size_,
+         [](const void* data, int bytes, int peer, MPI_Request* request) {
+           return MPI_Isend(data, bytes, MPI_BYTE, peer, 0, MPI_COMM_WORLD, request);
+         });
+  }
+  check(MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE),
+        "all-to-all");
+  const Index mine = send_offsets[me + 1] - send_offsets[me];
+  traffic_[Collective::kAllToAll] +=
+      static_cast<std::uint64_t>(send_offsets.back() - mine) * base::size_of(send.dtype());
 }
 
 std::vector<std::string> MpiCommunicator::all_gather(const std::string& bytes) {

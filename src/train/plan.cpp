@@ -176,7 +176,11 @@ Fit check_fit(const Job& job, const Setting& setting) {
 
 comm::Traffic Plan::sent_per_peer() const {
   const auto peers = static_cast<std::uint64_t>(std::max(world_size - 1, 1));
-  return {sent.all_reduce / peers, sent.all_gather / peers, sent.broadcast / peers};
+  comm::Traffic result = sent;
+  for (std::size_t kind = 0; kind < comm::kCollectives; ++kind) {
+    result[static_cast<comm::Collective>(kind)] /= peers;
+  }
+  return result;
 }
 
 Plan make_plan(const Job& job, const Setting& setting) {

@@ -91,9 +91,8 @@ std::string draw_bands(const std::vector<backend::DrySample>& samples, const Axe
       const double top = floor[i] + static_cast<double>(samples[i].live[tag]) / axes.unit.bytes;
       upper += fmt::format("{}{:.1f} {:.1f}L{:.1f} {:.1f}", i == 0 ? "M" : "L", from, axes.y(top),
                            to, axes.y(top));
-      lower = fmt::format("L{:.1f} {:.1f}L{:.1f} {:.1f}", to, axes.y(floor[i]), from,
-                          axes.y(floor[i])) +
-              lower;
+      lower.insert(0, fmt::format("L{:.1f} {:.1f}L{:.1f} {:.1f}", to, axes.y(floor[i]), from,
+                                  axes.y(floor[i])));
       floor[i] = top;
     }
     svg += fmt::format("<path d=\"{}{}Z\" fill=\"{}\"/>\n", upper, lower, kColours[tag]);

@@ -97,13 +97,11 @@ std::string plan_text(const Plan& plan) {
       "hidden).\n",
       plan.seconds(), tokens / plan.seconds(),
       100 * plan.counts.communication_seconds / plan.seconds());
-  text +=
-      fmt::format("Sent by a rank: {} a step{}.\n",
-                  format_bytes(plan.sent.all_reduce + plan.sent.all_gather + plan.sent.broadcast),
-                  plan.world_size == 1 ? ""
-                                       : fmt::format(", {} to each of {} others",
-                                                     format_bytes(plan.sent_per_peer().all_reduce),
-                                                     plan.world_size - 1));
+  text += fmt::format("Sent by a rank: {} a step{}.\n", format_bytes(plan.sent.total()),
+                      plan.world_size == 1 ? ""
+                                           : fmt::format(", {} to each of {} others",
+                                                         format_bytes(plan.sent_per_peer().total()),
+                                                         plan.world_size - 1));
   text += fmt::format("Computed twice: {:.4g} of {:.4g} TFLOP ({:.1f}%).\n",
                       plan.recomputed_flops / 1e12, hardware / 1e12,
                       100 * plan.recomputed_flops / hardware);
@@ -128,9 +126,12 @@ std::string plan_json(const Plan& plan) {
     return json;
   };
   const auto by_kind = [](const comm::Traffic& traffic) {
-    return ordered_json{{"all_reduce", traffic.all_reduce},
-                        {"all_gather", traffic.all_gather},
-                        {"broadcast", traffic.broadcast}};
+    ordered_json json;
+    for (std::size_t i = 0; i < comm::kCollectives; ++i) {
+      const auto kind = static_cast<comm::Collective>(i);
+      json[comm::name_of(kind)] = traffic[kind];
+    }
+    return json;
   };
   ordered_json json;
   json["name"] = plan.name;

@@ -286,10 +286,12 @@ StepMetrics Trainer::step() {
 
 /// Gathers the other ranks' figures, records the step, and tells whether to stop.
 bool Trainer::finish_step(StepMetrics& metrics, const comm::Traffic& before) {
-  const comm::Traffic& now = world_->traffic();
-  std::vector<double> sums = {static_cast<double>(now.all_reduce - before.all_reduce),
-                              static_cast<double>(now.all_gather - before.all_gather),
-                              static_cast<double>(now.broadcast - before.broadcast)};
+  const comm::Traffic now = world_->traffic();
+  std::vector<double> sums;
+  for (std::size_t kind = 0; kind < comm::kCollectives; ++kind) {
+    const auto collective = static_cast<comm::Collective>(kind);
+    sums.push_back(static_cast<double>(now[collective] - before[collective]));
+  }
   const auto& ledger = backend_->ledger();
   std::vector<double> maxima = {StopSignals::requested() ? 1.0 : 0.0,
                                 static_cast<double>(ledger.peak_total())};
@@ -298,9 +300,10 @@ bool Trainer::finish_step(StepMetrics& metrics, const comm::Traffic& before) {
   }
   world_->all_reduce_sum(sums);
   world_->all_reduce_max(maxima);
-  metrics.comm_bytes = {{"all_reduce", static_cast<std::uint64_t>(sums[0])},
-                        {"all_gather", static_cast<std::uint64_t>(sums[1])},
-                        {"broadcast", static_cast<std::uint64_t>(sums[2])}};
+  for (std::size_t kind = 0; kind < comm::kCollectives; ++kind) {
+    metrics.comm_bytes[comm::name_of(static_cast<comm::Collective>(kind))] =
+        static_cast<std::uint64_t>(sums[kind]);
+  }
   metrics.peak_bytes["total"] = static_cast<std::uint64_t>(maxima[1]);
   for (std::size_t tag = 0; tag < backend::kMemoryTags; ++tag) {
     metrics.peak_bytes[name_of(static_cast<backend::MemoryTag>(tag))] =

@@ -60,11 +60,12 @@ TEST_CASE("all-reduce counts what a rank sends") {
   const Index elements = 12 * 1000;  // divides by 1, 2, 3 and 4 ranks
   const auto tensor = backend->allocate({elements}, DType::kFloat32, MemoryTag::kGradients);
   backend->fill(tensor, 1.0);
-  const auto before = world().traffic().all_reduce;
+  const auto before = world().traffic()[longspan::comm::Collective::kAllReduce];
   world().all_reduce_sum(tensor, *backend);
   const auto ranks = static_cast<std::uint64_t>(world().size());
   const std::uint64_t bytes = 4 * static_cast<std::uint64_t>(elements);
-  CHECK(world().traffic().all_reduce - before == 2 * bytes * (ranks - 1) / ranks);
+  CHECK(world().traffic()[longspan::comm::Collective::kAllReduce] - before ==
+        2 * bytes * (ranks - 1) / ranks);
   CHECK(backend->ledger().live(MemoryTag::kCommunication) == 0);
 }
 

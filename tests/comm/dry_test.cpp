@@ -27,13 +27,14 @@ TEST_CASE("dry communicator: bytes and staging of this world's real all-reduce")
     const auto same = dry.allocate({elements}, dtype, MemoryTag::kGradients);
     dry.start_step();
     rank.all_reduce_sum(same, dry);
-    const std::uint64_t sent = world->traffic().all_reduce - before.all_reduce;
-    CHECK(rank.traffic().all_reduce == sent);
+    const std::uint64_t sent =
+        world->traffic()[Collective::kAllReduce] - before[Collective::kAllReduce];
+    CHECK(rank.traffic()[Collective::kAllReduce] == sent);
     CHECK(dry.ledger().peak(MemoryTag::kCommunication) ==
           real->ledger().peak(MemoryTag::kCommunication));
     std::vector<double> sum{static_cast<double>(sent)};
     world->all_reduce_sum(sum);
-    CHECK(static_cast<double>(rank.world_traffic().all_reduce) == sum[0]);
+    CHECK(static_cast<double>(rank.world_traffic()[Collective::kAllReduce]) == sum[0]);
   }
 }
 

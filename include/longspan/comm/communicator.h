@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -11,12 +12,22 @@
 
 namespace longspan::comm {
 
-/// Bytes this rank has sent, by kind of collective. The names are the keys of `comm_bytes` in
-/// metrics.jsonl.
-struct Traffic {
-  std::uint64_t all_reduce = 0;
-  std::uint64_t all_gather = 0;
-  std::uint64_t broadcast = 0;
+/// What bytes are sent for. The names are the keys of `comm_bytes` in metrics.jsonl.
+enum class Collective : std::uint8_t { kAllReduce, kAllGather, kAllToAll, kBroadcast };
+inline constexpr std::size_t kCollectives = 4;
+
+/// "all_reduce", "all_gather", "all_to_all", "broadcast".
+const char* name_of(Collective kind);
+
+/// Bytes sent, by kind.
+class Traffic {
+ public:
+  std::uint64_t& operator[](Collective kind) { return bytes_[static_cast<std::size_t>(kind)]; }
+  std::uint64_t operator[](Collective kind) const { return bytes_[static_cast<std::size_t>(kind)]; }
+  std::uint64_t total() const;
+
+ private:
+  std::array<std::uint64_t, kCollectives> bytes_{};
 };
 
 /// The ranks of one job (or of one group of them) and their collectives. Every rank of the group
@@ -45,6 +56,15 @@ class Communicator {
   virtual void all_reduce_max(std::vector<double>& values) = 0;
   /// Host bytes of `root` to all; `bytes` is resized on the others.
   virtual void broadcast(std::string& bytes, int root) = 0;
+  /// Sends elements [send_offsets[i], send_offsets[i + 1]) of `send` to rank i, and receives rank
+  /// i's into the same place of `receive` by its offsets. Rank-1 dense tensors of one dtype, of any
+  /// length; offsets have one entry more than there are ranks. Messages may be empty; the rank's
+  /// own are copied.
+  virtual void all_to_all(const backend::Tensor& receive,
+                          const std::vector<backend::Index>& receive_offsets,
+                          const backend::Tensor& send,
+                          const std::vector<backend::Index>& send_offsets,
+                          backend::Backend& backend) = 0;
   /// Every rank's host bytes, in rank order.
   virtual std::vector<std::string> all_gather(const std::string& bytes) = 0;
   virtual void barrier() = 0;

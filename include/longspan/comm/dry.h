@@ -23,6 +23,11 @@ class DryCommunicator : public Communicator {
   void all_reduce_sum(std::vector<double>& values) override;
   void all_reduce_max(std::vector<double>& values) override;
   void broadcast(std::string& bytes, int root) override;
+  /// The other ranks are taken to send as much as this one.
+  void all_to_all(const backend::Tensor& receive,
+                  const std::vector<backend::Index>& receive_offsets, const backend::Tensor& send,
+                  const std::vector<backend::Index>& send_offsets,
+                  backend::Backend& backend) override;
   std::vector<std::string> all_gather(const std::string& bytes) override;
   void barrier() override;
 
@@ -30,7 +35,7 @@ class DryCommunicator : public Communicator {
   const Traffic& world_traffic() const { return world_traffic_; }
 
  private:
-  void send(double bytes, double messages);
+  void send_time(double bytes, double messages);
 
   Traffic world_traffic_;
   int rank_;

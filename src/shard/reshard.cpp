@@ -1,0 +1,256 @@
+#include "longspan/shard/reshard.h"
+
+#include <fmt/format.h>
+
+#include "longspan/base/error.h"
+
+namespace longspan::shard {
+
+using backend::Backend;
+using backend::MemoryTag;
+using backend::Shape;
+using backend::Tensor;
+
+namespace {
+
+Shape local_shape(const Shape& shape, const Layout& layout, int rank) {
+  const Index held = layout.cover.size(rank);
+  return layout.axis == 0 ? Shape{held, shape[1], shape[2]} : Shape{shape[0], held, shape[2]};
+}
+
+/// What a rank holds of an axis.
+std::vector<Range> held(const Shape& shape, const Layout& layout, int rank, int axis) {
+  if (layout.axis == axis) return layout.cover.ranges(rank);
+  return {{0, shape[axis]}};
+}
+
+Index local_index(const Layout& layout, int rank, int axis, Index index) {
+  return layout.axis == axis ? layout.cover.local(rank, index) : index;
+}
+
+void check_move(const Move& move, int ranks) {
+  const auto fits = [&](const Layout& layout) {
+    return (layout.axis == 0 || layout.axis == 1) && layout.cover.ranks() == ranks &&
+           layout.cover.extent() == move.shape[layout.axis];
+  };
+  if (move.shape.rank() != 3 || !fits(move.from) || !fits(move.to) ||
+      !move.from.cover.is_partition()) {
+    throw base::InternalError(
+        fmt::format("ReshardPlan: a tensor of {} over {} ranks does not fit its layouts, or is not "
+                    "held exactly once",
+                    move.shape.to_string(), ranks));
+  }
+}
+
+}  // namespace
+
+ReshardPlan::ReshardPlan(int rank, std::vector<Move> moves)
+    : rank_(rank),
+      ranks_(moves.empty() ? 0 : moves.front().from.cover.ranks()),
+      moves_(std::move(moves)) {
+  if (moves_.empty() || rank < 0 || rank >= ranks_) {
+    throw base::InternalError("ReshardPlan: nothing to move, or a rank outside of the group");
+  }
+  for (const Move& move : moves_) check_move(move, ranks_);
+  for (int peer = 0; peer < ranks_; ++peer) {
+    outgoing_.push_back(message(rank_, peer));
+    incoming_.push_back(message(peer, rank_));
+  }
+}
+
+Shape ReshardPlan::source_shape(std::size_t i) const {
+  return local_shape(moves_[i].shape, moves_[i].from, rank_);
+}
+
+Shape ReshardPlan::target_shape(std::size_t i) const {
+  return local_shape(moves_[i].shape, moves_[i].to, rank_);
+}
+
+ReshardPlan::Message ReshardPlan::message(int from, int to) const {
+  Message blocks;
+  for (std::size_t i = 0; i < moves_.size(); ++i) {
+    const Move& move = moves_[i];
+    const auto shared = [&](int axis) {
+      return intersect(held(move.shape, move.from, from, axis),
+                       held(move.shape, move.to, to, axis));
+    };
+    const std::vector<Range> columns = shared(1);
+    for (const Range& row : shared(0)) {
+      for (const Range& column : columns) {
+        if (row.size() == 0 || column.size() == 0) continue;
+        blocks.push_back({.tensor = i,
+                          .source_row = local_index(move.from, from, 0, row.begin),
+                          .target_row = local_index(move.to, to, 0, row.begin),
+                          .source_column = local_index(move.from, from, 1, column.begin),
+                          .target_column = local_index(move.to, to, 1, column.begin),
+                          .rows = row.size(),
+                          .columns = column.size()});
+      }
+    }
+  }
+  return blocks;
+}
+
+Index ReshardPlan::elements(const Message& message) const {
+  Index elements = 0;
+  for (const Block& block : message) {
+    elements += block.rows * block.columns * moves_[block.tensor].shape[2];
+  }
+  return elements;
+}
+
+/// Rows and columns of a rank-3 tensor as a matrix.
+Tensor ReshardPlan::view(const Tensor& tensor, Index row, Index column, const Block& block) {
+  const Index inner = tensor.size(2);
+  return tensor.reshape({tensor.size(0), tensor.size(1) * inner})
+      .rows(row, row + block.rows)
+      .columns(column * inner, (column + block.columns) * inner);
+}
+
+Tensor ReshardPlan::source_view(const Tensor& tensor, const Block& block) const {
+  return view(tensor, block.source_row, block.source_column, block);
+}
+
+Tensor ReshardPlan::target_view(const Tensor& tensor, const Block& block) const {
+  return view(tensor, block.target_row, block.target_column, block);
+}
+
+void ReshardPlan::check(const std::vector<Tensor>& sources,
+                        const std::vector<Tensor>& targets) const {
+  bool fits = sources.size() == moves_.size() && targets.size() == moves_.size();
+  for (std::size_t i = 0; fits && i < moves_.size(); ++i) {
+    fits = sources[i].shape() == source_shape(i) && targets[i].shape() == target_shape(i) &&
+           sources[i].dtype() == sources[0].dtype() && targets[i].dtype() == sources[0].dtype();
+  }
+  if (!fits) {
+    throw base::InternalError(
+        fmt::format("ReshardPlan: {} and {} tensors were given for {} moves, or one of another "
+                    "shape or dtype",
+                    sources.size(), targets.size(), moves_.size()));
+  }
+}
+
+/// The messages of one direction, to or from every peer, in one dense buffer. What stays on the
+/// rank takes no space: it is copied straight from tensor to tensor.
+class ReshardPlan::Parcel {
+ public:
+  Parcel(const ReshardPlan& plan, const std::vector<Message>& messages, base::DType dtype,
+         Backend& backend)
+      : plan_(&plan), messages_(&messages), offsets_(plan.offsets(messages)) {
+    data_ = backend.allocate({offsets_.back()}, dtype, MemoryTag::kCommunication);
+  }
+
+  const std::vector<Index>& offsets() const { return offsets_; }
+  const Tensor& data() const { return data_; }
+
+  /// Calls visit(block, its part of the buffer [rows, columns * inner]) for a peer's message.
+  template <typename Visit>
+  void for_each(int peer, const Visit& visit) const {
+    const auto at = static_cast<std::size_t>(peer);
+    Index begin = offsets_[at];
+    for (const Block& block : (*messages_)[at]) {
+      const Index width = block.columns * plan_->moves_[block.tensor].shape[2];
+      const Index end = begin + block.rows * width;
+      visit(block, data_.rows(begin, end).reshape({block.rows, width}));
+      begin = end;
+    }
+  }
+
+ private:
+  const ReshardPlan* plan_;
+  const std::vector<Message>* messages_;
+  std::vector<Index> offsets_;
+  Tensor data_;
+};
+
+/// Where each peer's message begins; none for this rank itself.
+std::vector<Index> ReshardPlan::offsets(const std::vector<Message>& messages) const {
+  std::vector<Index> offsets{0};
+  for (int peer = 0; peer < ranks_; ++peer) {
+    const Index size = peer == rank_ ? 0 : elements(messages[static_cast<std::size_t>(peer)]);
+    offsets.push_back(offsets.back() + size);
+  }
+  return offsets;
+}
+
+void ReshardPlan::run(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources,
+                      comm::Communicator& group, Backend& backend) const {
+  check(sources, targets);
+  const base::DType dtype = sources[0].dtype();
+  const Parcel receive(*this, incoming_, dtype, backend);
+  {
+    const Parcel send(*this, outgoing_, dtype, backend);
+    for (int peer = 0; peer < ranks_; ++peer) {
+      if (peer == rank_) continue;
+      send.for_each(peer, [&](const Block& block, const Tensor& part) {
+        backend.copy(part, source_view(sources[block.tensor], block));
+      });
+    }
+    group.all_to_all(receive.data(), receive.offsets(), send.data(), send.offsets(), backend);
+  }
+  for (const Block& block : outgoing_[static_cast<std::size_t>(rank_)]) {
+    backend.copy(target_view(targets[block.tensor], block),
+                 source_view(sources[block.tensor], block));
+  }
+  for (int peer = 0; peer < ranks_; ++peer) {
+    if (peer == rank_) continue;
+    receive.for_each(peer, [&](const Block& block, const Tensor& part) {
+      backend.copy(target_view(targets[block.tensor], block), part);
+    });
+  }
+}
+
+void ReshardPlan::adjoint(const std::vector<Tensor>& dsources, const std::vector<Tensor>& dtargets,
+                          comm::Communicator& group, Backend& backend) const {
+  check(dsources, dtargets);
+  const base::DType dtype = dsources[0].dtype();
+  const Parcel receive(*this, outgoing_, dtype, backend);
+  {
+    const Parcel send(*this, incoming_, dtype, backend);
+    for (int peer = 0; peer < ranks_; ++peer) {
+      if (peer == rank_) continue;
+      send.for_each(peer, [&](const Block& block, const Tensor& part) {
+        backend.copy(part, target_view(dtargets[block.tensor], block));
+      });
+    }
+    group.all_to_all(receive.data(), receive.offsets(), send.data(), send.offsets(), backend);
+  }
+  // Where each index has one holder its gradient is that holder's; else all holders' are added to
+  // zeros, in rank order, whichever of them is this rank.
+  for (std::size_t i = 0; i < moves_.size(); ++i) {
+    if (!moves_[i].to.cover.is_partition()) backend.zero(dsources[i]);
+  }
+  const auto settle = [&](const Block& block, const Tensor& part) {
+    const Tensor place = source_view(dsources[block.tensor], block);
+    if (moves_[block.tensor].to.cover.is_partition()) {
+      backend.copy(place, part);
+    } else {
+      backend.add(place, place, part);
+    }
+  };
+  for (int peer = 0; peer < ranks_; ++peer) {
+    if (peer != rank_) {
+      receive.for_each(peer, settle);
+      continue;
+    }
+    for (const Block& block : outgoing_[static_cast<std::size_t>(rank_)]) {
+      settle(block, target_view(dtargets[block.tensor], block));
+    }
+  }
+}
+
+ReshardCost ReshardPlan::cost(base::DType dtype) const {
+  const auto element = static_cast<std::uint64_t>(base::size_of(dtype));
+  const std::vector<Index> out = offsets(outgoing_);
+  ReshardCost cost;
+  for (std::size_t peer = 0; peer + 1 < out.size(); ++peer) {
+    cost.bytes_to.push_back(static_cast<std::uint64_t>(out[peer + 1] - out[peer]) * element);
+    cost.messages += cost.bytes_to.back() > 0 ? 1 : 0;
+  }
+  cost.bytes_sent = static_cast<std::uint64_t>(out.back()) * element;
+  cost.staging_bytes =
+      cost.bytes_sent + static_cast<std::uint64_t>(offsets(incoming_).back()) * element;
+  return cost;
+}
+
+}  // namespace longspan::shard
