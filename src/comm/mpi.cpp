@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "comm/all_reduce.h"
+#include "comm/group.h"
 #include "longspan/base/error.h"
 #include "longspan/comm/communicator.h"
 
@@ -49,16 +50,17 @@ void initialise_once() {
 
 class MpiCommunicator : public Communicator {
  public:
-  MpiCommunicator() {
+  /// Of every rank of the job.
+  MpiCommunicator() : comm_(MPI_COMM_WORLD) {
     initialise_once();
-    check(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "MPI_Comm_rank");
-    check(MPI_Comm_size(MPI_COMM_WORLD, &size_), "MPI_Comm_size");
-    MPI_Comm local = MPI_COMM_NULL;
-    check(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &local),
-          "MPI_Comm_split_type");
-    check(MPI_Comm_rank(local, &local_rank_), "MPI_Comm_rank");
-    check(MPI_Comm_size(local, &local_size_), "MPI_Comm_size");
-    check(MPI_Comm_free(&local), "MPI_Comm_free");
+    find_ranks();
+  }
+  /// Takes the communicator over.
+  explicit MpiCommunicator(MPI_Comm comm) : comm_(comm) { find_ranks(); }
+  ~MpiCommunicator() override {
+    int finalized = 0;
+    MPI_Finalized(&finalized);
+    if (comm_ != MPI_COMM_WORLD && finalized == 0) MPI_Comm_free(&comm_);
   }
 
   std::string name() const override { return "mpi"; }
@@ -75,17 +77,39 @@ class MpiCommunicator : public Communicator {
                   const Tensor& send, const std::vector<Index>& send_offsets,
                   backend::Backend& backend) override;
   std::vector<std::string> all_gather(const std::string& bytes) override;
-  void barrier() override { check(MPI_Barrier(MPI_COMM_WORLD), "barrier"); }
+  void barrier() override { check(MPI_Barrier(comm_), "barrier"); }
+  std::unique_ptr<Communicator> group(const std::vector<int>& members) override;
 
  private:
   void all_reduce_piece(const AllReduce& plan, const Tensor& piece, const Tensor& staging,
                         backend::Backend& backend);
 
+  void find_ranks();
+
+  MPI_Comm comm_;
   int rank_ = 0;
   int size_ = 1;
   int local_rank_ = 0;
   int local_size_ = 1;
 };
+
+void MpiCommunicator::find_ranks() {
+  check(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
+  check(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+  MPI_Comm local = MPI_COMM_NULL;
+  check(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &local),
+        "MPI_Comm_split_type");
+  check(MPI_Comm_rank(local, &local_rank_), "MPI_Comm_rank");
+  check(MPI_Comm_size(local, &local_size_), "MPI_Comm_size");
+  check(MPI_Comm_free(&local), "MPI_Comm_free");
+}
+
+std::unique_ptr<Communicator> MpiCommunicator::group(const std::vector<int>& members) {
+  const int position = position_in(members, rank_, size_);
+  MPI_Comm part = MPI_COMM_NULL;
+  check(MPI_Comm_split(comm_, members.front(), position, &part), "MPI_Comm_split");
+  return std::make_unique<MpiCommunicator>(part);
+}
 
 /// `staging` [ranks, share].
 void MpiCommunicator::all_reduce_piece(const AllReduce& plan, const Tensor& piece,
@@ -106,14 +130,14 @@ void MpiCommunicator::all_reduce_piece(const AllReduce& plan, const Tensor& piec
     staged[i] = static_cast<int>(rank * share * element);
   }
   check(MPI_Alltoallv(piece.raw(), counts.data(), places.data(), MPI_BYTE, staging.raw(),
-                      received.data(), staged.data(), MPI_BYTE, MPI_COMM_WORLD),
+                      received.data(), staged.data(), MPI_BYTE, comm_),
         "all-reduce (exchange)");
   const Tensor sum = piece.rows(begin_of(rank_), begin_of(rank_ + 1));
   const auto from = [&](int rank) { return staging.rows(rank * share, rank * share + mine); };
   backend.copy(sum, from(0));
   for (int rank = 1; rank < size_; ++rank) backend.accumulate(sum, from(rank));
   check(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, piece.raw(), counts.data(),
-                       places.data(), MPI_BYTE, MPI_COMM_WORLD),
+                       places.data(), MPI_BYTE, comm_),
         "all-reduce (gather)");
   traffic_[Collective::kAllReduce] += plan.bytes_sent(rank_, piece.elements());
 }
@@ -135,7 +159,7 @@ void MpiCommunicator::all_reduce_sum(const Tensor& tensor, backend::Backend& bac
 void MpiCommunicator::all_reduce_sum(std::vector<double>& values) {
   std::vector<double> all(values.size() * static_cast<std::size_t>(size_));
   check(MPI_Allgather(values.data(), static_cast<int>(values.size()), MPI_DOUBLE, all.data(),
-                      static_cast<int>(values.size()), MPI_DOUBLE, MPI_COMM_WORLD),
+                      static_cast<int>(values.size()), MPI_DOUBLE, comm_),
         "all-reduce of numbers");
   for (std::size_t i = 0; i < values.size(); ++i) {
     values[i] = 0;
@@ -147,18 +171,18 @@ void MpiCommunicator::all_reduce_sum(std::vector<double>& values) {
 
 void MpiCommunicator::all_reduce_max(std::vector<double>& values) {
   check(MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_DOUBLE,
-                      MPI_MAX, MPI_COMM_WORLD),
+                      MPI_MAX, comm_),
         "all-reduce of numbers");
 }
 
 void MpiCommunicator::broadcast(std::string& bytes, int root) {
   std::uint64_t count = bytes.size();
-  check(MPI_Bcast(&count, 1, MPI_UINT64_T, root, MPI_COMM_WORLD), "broadcast");
+  check(MPI_Bcast(&count, 1, MPI_UINT64_T, root, comm_), "broadcast");
   bytes.resize(count);
   constexpr std::uint64_t kMost = std::uint64_t{1} << 30U;  // MPI counts are ints
   for (std::uint64_t begin = 0; begin < count; begin += kMost) {
     const auto part = static_cast<int>(std::min(kMost, count - begin));
-    check(MPI_Bcast(bytes.data() + begin, part, MPI_BYTE, root, MPI_COMM_WORLD), "broadcast");
+    check(MPI_Bcast(bytes.data() + begin, part, MPI_BYTE, root, comm_), "broadcast");
   }
   if (rank_ == root)
     traffic_[Collective::kBroadcast] += count * static_cast<std::uint64_t>(size_ - 1);
@@ -186,14 +210,14 @@ void MpiCommunicator::all_to_all(const Tensor& receive, const std::vector<Index>
   };
   for (int step = 1; step < size_; ++step) {
     post(receive, receive_offsets, (rank_ + size_ - step) % size_,
-         [](void* data, int bytes, int peer, MPI_Request* request) {
-           return MPI_Irecv(data, bytes, MPI_BYTE, peer, 0, MPI_COMM_WORLD, request);
+         [this](void* data, int bytes, int peer, MPI_Request* request) {
+           return MPI_Irecv(data, bytes, MPI_BYTE, peer, 0, comm_, request);
          });
   }
   for (int step = 1; step < size_; ++step) {
     post(send, send_offsets, (rank_ + step) % size_,
-         [](const void* data, int bytes, int peer, MPI_Request* request) {
-           return MPI_Isend(data, bytes, MPI_BYTE, peer, 0, MPI_COMM_WORLD, request);
+         [this](const void* data, int bytes, int peer, MPI_Request* request) {
+           return MPI_Isend(data, bytes, MPI_BYTE, peer, 0, comm_, request);
          });
   }
   check(MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE),

@@ -1,3 +1,4 @@
+#include "comm/group.h"
 #include "longspan/comm/communicator.h"
 
 namespace longspan::comm {
@@ -23,6 +24,10 @@ class SingleCommunicator : public Communicator {
   }
   std::vector<std::string> all_gather(const std::string& bytes) override { return {bytes}; }
   void barrier() override {}
+  std::unique_ptr<Communicator> group(const std::vector<int>& members) override {
+    position_in(members, 0, 1);
+    return make_single_communicator();
+  }
 };
 
 }  // namespace

@@ -1,7 +1,11 @@
 #include "train/training_step.h"
 
-#include <cmath>
+#include <fmt/format.h>
 
+#include <cmath>
+#include <string>
+
+#include "longspan/base/error.h"
 #include "train/precision.h"
 
 namespace longspan::train {
@@ -32,6 +36,15 @@ optim::AdamWConfig adamw_config(const Job& job) {
   return config;
 }
 
+/// Throws InputError when the backend cannot compute in the job's precision.
+base::DType supported_dtype(const Job& job, const backend::Backend& backend) {
+  const base::DType dtype = dtype_of_precision(job.training.precision);
+  std::string why_not;
+  if (backend.supports(dtype, &why_not)) return dtype;
+  throw base::InputError(fmt::format("training.precision \"{}\" does not work here: {}",
+                                     job.training.precision, why_not));
+}
+
 /// The optimizer copies the first weights, so they are made before it.
 model::Llama& initialised(model::Llama& model, const Job& job, backend::Backend& backend) {
   model.parameters().initialise(backend, job.run.seed, job.model.initializer_range);
@@ -54,7 +67,7 @@ TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, comm::Comm
     : job_(&job),
       backend_(&backend),
       world_(&world),
-      model_(job.model, dtype_of_precision(job.training.precision), backend, memory_policy(job)),
+      model_(job.model, supported_dtype(job, backend), backend, memory_policy(job)),
       optimizer_(adamw_config(job), initialised(model_, job, backend).parameters(), backend),
       schedule_(schedule_of(job)) {}
 

@@ -34,7 +34,8 @@ class TrainingStep {
     bool skipped = false;
   };
 
-  /// Makes and initialises the model on the backend. Both must outlive this.
+  /// Makes and initialises the model on the backend. All must outlive this. Throws InputError when
+  /// the backend cannot compute in the job's precision.
   TrainingStep(const Job& job, backend::Backend& backend, comm::Communicator& world);
 
   /// Gradients of the global batch's mean loss, summed over ranks, into the parameters. `mine` are

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "longspan/backend/device_profile.h"
 #include "longspan/base/declarations.h"
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
@@ -300,6 +301,12 @@ TEST_CASE("help and schema of a job name every section") {
   }
   CHECK(schema.at("required") == json({"run", "model", "data", "optimizer", "training"}));
   CHECK_THAT(help, Contains("optimizer.learning_rate  number > 0; required"));
+}
+
+TEST_CASE("every built-in device profile is told to users") {
+  for (const std::string& name : backend::DeviceProfile::names()) {
+    CHECK_THAT(job_help(), Contains("\"" + name + "\":"));
+  }
 }
 
 }  // namespace longspan::train

@@ -69,6 +69,10 @@ class Communicator {
   virtual std::vector<std::string> all_gather(const std::string& bytes) = 0;
   virtual void barrier() = 0;
 
+  /// A communicator of some of the ranks, in the order listed, this one among them. Called by every
+  /// rank, each with the list that it belongs to; the lists are disjoint.
+  virtual std::unique_ptr<Communicator> group(const std::vector<int>& members) = 0;
+
   const Traffic& traffic() const { return traffic_; }
 
  protected:

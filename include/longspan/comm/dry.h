@@ -15,8 +15,8 @@ class DryCommunicator : public Communicator {
 
   std::string name() const override { return "dry"; }
   int rank() const override { return rank_; }
-  int size() const override { return size_; }
-  int local_rank() const override { return rank_ % local_size_; }
+  int size() const override { return static_cast<int>(world_ranks_.size()); }
+  int local_rank() const override { return local_rank_; }
   int local_size() const override { return local_size_; }
 
   void all_reduce_sum(const backend::Tensor& tensor, backend::Backend& backend) override;
@@ -30,17 +30,21 @@ class DryCommunicator : public Communicator {
                   backend::Backend& backend) override;
   std::vector<std::string> all_gather(const std::string& bytes) override;
   void barrier() override;
+  std::unique_ptr<Communicator> group(const std::vector<int>& members) override;
 
   /// Bytes that all ranks together send, by kind: what metrics.jsonl shows.
   const Traffic& world_traffic() const { return world_traffic_; }
 
  private:
+  /// Member `rank` of a group that has these ranks of the world.
+  DryCommunicator(int rank, std::vector<int> world_ranks, backend::DryBackend& backend);
   void send_time(double bytes, double messages);
 
   Traffic world_traffic_;
   int rank_;
-  int size_;
-  int local_size_;
+  std::vector<int> world_ranks_;
+  int local_rank_ = 0;
+  int local_size_ = 0;
   backend::DryBackend* backend_;
 };
 

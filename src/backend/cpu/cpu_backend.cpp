@@ -42,13 +42,7 @@ class CpuBackend : public Backend {
   }
 
   bool supports(DType dtype, std::string* why_not) const override {
-    if (dtype != DType::kBFloat16) return true;
-    // oneDNN computes bfloat16 products natively, or by widening, from AVX-512 on.
-    const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
-    const auto needed = static_cast<unsigned>(dnnl::cpu_isa::avx512_core);
-    if ((isa & needed) == needed) return true;
-    if (why_not != nullptr) *why_not = "this processor has no AVX-512, which oneDNN's bf16 needs";
-    return false;
+    return cpu::supports(dtype, why_not);
   }
 
   Tensor allocate(const Shape& shape, DType dtype, MemoryTag tag) override {

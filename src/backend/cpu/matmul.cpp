@@ -193,6 +193,16 @@ void Matmul::run(const Tensor& out, const Tensor& a, const Tensor& b,
   }
 }
 
+bool supports(DType dtype, std::string* why_not) {
+  if (dtype != DType::kBFloat16) return true;
+  // oneDNN computes bfloat16 products natively, or by widening, from AVX-512 on.
+  const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
+  const auto needed = static_cast<unsigned>(dnnl::cpu_isa::avx512_core);
+  if ((isa & needed) == needed) return true;
+  if (why_not != nullptr) *why_not = "this processor has no AVX-512, which oneDNN's bf16 needs";
+  return false;
+}
+
 class MatmulWorkspaces::Impl {
  public:
   std::size_t scratch(const MatmulKey& key) {

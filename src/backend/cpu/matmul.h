@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
 
 #include "backend/cpu/arena.h"
 #include "longspan/backend/backend.h"
@@ -44,6 +45,10 @@ class MatmulWorkspaces {
   class Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+/// Whether this processor computes products of this dtype; `why_not` (may be null) says what is
+/// missing.
+bool supports(base::DType dtype, std::string* why_not);
 
 /// The float64 product, for oracles: plain loops.
 void matmul_float64(const Tensor& out, const Tensor& a, const Tensor& b,

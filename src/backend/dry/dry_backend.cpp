@@ -81,7 +81,10 @@ std::vector<DryAllocation> DryBackend::watched() const {
 
 std::string DryBackend::name() const { return "dry"; }
 std::string DryBackend::description() const { return state_->profile.name; }
-bool DryBackend::supports(DType /*dtype*/, std::string* /*why_not*/) const { return true; }
+/// Of kind "cpu" it asks this machine's oneDNN for workspaces, which must know the dtype.
+bool DryBackend::supports(DType dtype, std::string* why_not) const {
+  return state_->profile.kind != "cpu" || cpu::supports(dtype, why_not);
+}
 
 Tensor DryBackend::allocate(const Shape& shape, DType dtype, MemoryTag tag) {
   const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * base::size_of(dtype);

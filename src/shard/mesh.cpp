@@ -1,0 +1,48 @@
+#include "longspan/shard/mesh.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "longspan/base/error.h"
+
+namespace longspan::shard {
+namespace {
+
+/// Ranks first, first + stride, ..., `count` of them.
+std::vector<int> ranks_from(int first, int stride, int count) {
+  std::vector<int> ranks;
+  for (int i = 0; i < count; ++i) ranks.push_back(first + i * stride);
+  return ranks;
+}
+
+}  // namespace
+
+Mesh::Mesh(comm::Communicator& world, int sequence_degree) : world_(&world) {
+  const int ranks = world.size();
+  if (sequence_degree < 1 || ranks % sequence_degree != 0) {
+    throw base::InputError(
+        fmt::format("a sequence degree of {} does not divide {} rank(s)", sequence_degree, ranks));
+  }
+  const int place = world.rank() % sequence_degree;
+  sequence_ = world.group(ranks_from(world.rank() - place, 1, sequence_degree));
+  data_ = world.group(ranks_from(place, sequence_degree, ranks / sequence_degree));
+}
+
+AlignedGroups::AlignedGroups(comm::Communicator& world) {
+  for (int size = 1; world.size() % size == 0; size *= 2) {
+    sizes_.push_back(size);
+    groups_.push_back(world.group(ranks_from(world.rank() / size * size, 1, size)));
+    if (size > world.size() / 2) break;
+  }
+}
+
+comm::Communicator& AlignedGroups::of_size(int size) const {
+  const auto found = std::find(sizes_.begin(), sizes_.end(), size);
+  if (found == sizes_.end()) {
+    throw base::InternalError(fmt::format("there is no aligned group of {} ranks", size));
+  }
+  return *groups_[static_cast<std::size_t>(found - sizes_.begin())];
+}
+
+}  // namespace longspan::shard

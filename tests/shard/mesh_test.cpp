@@ -1,0 +1,94 @@
+#include "longspan/shard/mesh.h"
+
+#include <catch2/catch.hpp>
+#include <string>
+
+#include "longspan/base/error.h"
+#include "longspan/comm/dry.h"
+
+namespace longspan::shard {
+namespace {
+
+comm::Communicator& world() {
+  static const std::unique_ptr<comm::Communicator> kWorld = comm::make_world_communicator();
+  return *kWorld;
+}
+
+/// The world's ranks of a group, in its order, gathered through the group itself.
+std::vector<int> members_of(comm::Communicator& group) {
+  std::vector<int> members;
+  for (const std::string& rank : group.all_gather(std::to_string(world().rank()))) {
+    members.push_back(std::stoi(rank));
+  }
+  return members;
+}
+
+TEST_CASE("mesh: sequence groups are neighbours, data groups have one of each") {
+  for (int degree = 1; degree <= world().size(); ++degree) {
+    INFO("degree " << degree);
+    if (world().size() % degree != 0) {
+      CHECK_THROWS_AS(Mesh(world(), degree), base::InputError);
+      continue;
+    }
+    const Mesh mesh(world(), degree);
+    const int me = world().rank();
+    const auto sequence = members_of(mesh.sequence());
+    REQUIRE(static_cast<int>(sequence.size()) == degree);
+    for (int i = 0; i < degree; ++i) {
+      CHECK(sequence[static_cast<std::size_t>(i)] == me / degree * degree + i);
+    }
+    CHECK(mesh.sequence().rank() == me % degree);
+    const auto data = members_of(mesh.data());
+    REQUIRE(static_cast<int>(data.size()) == world().size() / degree);
+    for (std::size_t i = 0; i < data.size(); ++i) {
+      CHECK(data[i] == me % degree + static_cast<int>(i) * degree);
+    }
+    // Sums stay within a group.
+    std::vector<double> sum{1.0 + me};
+    mesh.data().all_reduce_sum(sum);
+    double expected = 0;
+    for (const int rank : data) expected += 1.0 + rank;
+    CHECK(sum[0] == expected);
+  }
+  CHECK_THROWS_AS(Mesh(world(), 0), base::InputError);
+}
+
+TEST_CASE("mesh: aligned groups of every power of two that divides") {
+  const AlignedGroups groups(world());
+  for (const int size : groups.sizes()) {
+    const auto members = members_of(groups.of_size(size));
+    REQUIRE(static_cast<int>(members.size()) == size);
+    CHECK(members.front() == world().rank() / size * size);
+    CHECK(members.back() == members.front() + size - 1);
+  }
+  CHECK(groups.sizes().front() == 1);
+  if (world().size() == 4) CHECK(groups.sizes() == std::vector<int>{1, 2, 4});
+  if (world().size() == 3) CHECK(groups.sizes() == std::vector<int>{1});
+  CHECK_THROWS_AS(groups.of_size(3), base::InternalError);
+}
+
+TEST_CASE("mesh: a dry world of any size has the same groups, on their machines") {
+  backend::DryBackend dry(backend::DeviceProfile::load("h200"), 1);  // eight to a machine
+  comm::DryCommunicator ranks(37, 64, dry);
+  CHECK(ranks.local_rank() == 5);
+  CHECK(ranks.local_size() == 8);
+  const Mesh mesh(ranks, 16);
+  CHECK(mesh.sequence().size() == 16);
+  CHECK(mesh.sequence().rank() == 5);
+  CHECK(mesh.sequence().local_size() == 8);
+  CHECK(mesh.data().size() == 4);
+  CHECK(mesh.data().rank() == 2);
+  CHECK(mesh.data().local_size() == 1);
+  const AlignedGroups groups(ranks);
+  CHECK(groups.sizes() == std::vector<int>{1, 2, 4, 8, 16, 32, 64});
+  CHECK(groups.of_size(8).local_size() == 8);
+}
+
+TEST_CASE("mesh: a group that its caller is not in is refused") {
+  CHECK_THROWS_AS(world().group({}), base::InternalError);
+  CHECK_THROWS_AS(world().group({world().rank(), world().rank()}), base::InternalError);
+  CHECK_THROWS_AS(world().group({world().rank(), world().size()}), base::InternalError);
+}
+
+}  // namespace
+}  // namespace longspan::shard
