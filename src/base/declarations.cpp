@@ -69,11 +69,12 @@ void Declarations::section(std::string path, std::string help) {
 }
 
 Key& Declarations::add(std::string path, KeyKind kind, Key::Target target, std::string help,
-                       std::vector<Key::Word> words) {
+                       std::vector<Key::Word> words, std::string other_texts) {
   if (find_section(split(path).first) == nullptr || find_key(path) != nullptr) {
     throw InternalError(fmt::format("key {} is declared twice or outside of any section", path));
   }
-  return keys_.emplace_back(std::move(path), kind, target, std::move(help), std::move(words));
+  return keys_.emplace_back(std::move(path), kind, target, std::move(help), std::move(words),
+                            std::move(other_texts));
 }
 
 Key& Declarations::boolean(std::string path, bool& target, std::string help) {
@@ -108,9 +109,8 @@ Key& Declarations::choice(std::string path, std::string& target, std::vector<Key
 
 Key& Declarations::phrase(std::string path, std::string& target, std::vector<Key::Word> words,
                           std::string other, std::string help) {
-  keys_.emplace_back(std::move(path), KeyKind::kPhrase, &target, std::move(help), std::move(words),
-                     std::move(other));
-  return keys_.back();
+  return add(std::move(path), KeyKind::kPhrase, &target, std::move(help), std::move(words),
+             std::move(other));
 }
 
 Key& Declarations::paths(std::string path, std::vector<std::string>& target, std::string help) {

@@ -27,7 +27,8 @@ struct Arguments {
 
 void run(const Arguments& arguments) {
   train::Job job = train::read_job(arguments.job, arguments.overrides);
-  auto setting = train::Setting::of(arguments.world_size, train::device_of(job, arguments.device));
+  const std::string& device = arguments.device.empty() ? job.run.device_profile : arguments.device;
+  auto setting = train::PlanSetting::of(arguments.world_size, backend::DeviceProfile::load(device));
   setting.state_bytes_per_parameter = arguments.state_bytes;
   if (arguments.max_sequence) {
     job = train::with_longest_sequence(job, setting);

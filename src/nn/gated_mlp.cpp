@@ -16,9 +16,17 @@ GatedMlp::GatedMlp(ParameterSet& parameters, const std::string& prefix, Index hi
       down_(parameters, {{prefix + "down_proj.weight", hidden}}, intermediate),
       mini_sequence_(mini_sequence) {}
 
-Ranges GatedMlp::ranges(Index tokens, const Pass& pass) const {
+template <typename Visit>
+void GatedMlp::in_ranges(Index tokens, const Pass& pass, const Visit& visit) const {
   const auto width = static_cast<std::size_t>(gate_up_.outputs() + down_.inputs());
-  return mini_sequence_->split(tokens, width * base::size_of(pass.dtype()));
+  const Ranges ranges = mini_sequence_->split(tokens, width * base::size_of(pass.dtype()));
+  const Tensor gate_up = pass.workspace({ranges.longest(), gate_up_.outputs()});
+  const Tensor product = pass.workspace({ranges.longest(), down_.inputs()});
+  for (Index range = 0; range < ranges.count; ++range) {
+    const Index begin = ranges.begin(range);
+    const Index end = ranges.end(range);
+    visit(begin, end, gate_up.rows(0, end - begin), product.rows(0, end - begin));
+  }
 }
 
 void GatedMlp::forward(const Tensor& out, const Tensor& x, Pass& pass) const {
@@ -29,15 +37,10 @@ void GatedMlp::forward(const Tensor& out, const Tensor& x, Pass& pass) const {
     pass.push(std::move(gate_up));
     return;
   }
-  const Ranges parts = ranges(tokens, pass);
-  const Tensor gate_up = pass.workspace({parts.longest(), gate_up_.outputs()});
-  const Tensor product = pass.workspace({parts.longest(), down_.inputs()});
-  for (Index range = 0; range < parts.count; ++range) {
-    const Index begin = parts.begin(range);
-    const Index end = parts.end(range);
-    forward_range(out.rows(begin, end), x.rows(begin, end), gate_up.rows(0, end - begin),
-                  product.rows(0, end - begin), pass);
-  }
+  in_ranges(tokens, pass,
+            [&](Index begin, Index end, const Tensor& gate_up, const Tensor& product) {
+              forward_range(out.rows(begin, end), x.rows(begin, end), gate_up, product, pass);
+            });
 }
 
 void GatedMlp::backward(const Tensor& dx, const Tensor& dy, const Tensor& x, Pass& pass) const {
@@ -47,17 +50,12 @@ void GatedMlp::backward(const Tensor& dx, const Tensor& dy, const Tensor& x, Pas
     backward_range(dx, dy, x, gate_up, pass.workspace({tokens, down_.inputs()}), pass);
     return;
   }
-  const Ranges parts = ranges(tokens, pass);
-  const Tensor gate_up = pass.workspace({parts.longest(), gate_up_.outputs()});
-  const Tensor product = pass.workspace({parts.longest(), down_.inputs()});
-  for (Index range = 0; range < parts.count; ++range) {
-    const Index begin = parts.begin(range);
-    const Index end = parts.end(range);
-    const Tensor rows = x.rows(begin, end);
-    gate_up_.forward(gate_up.rows(0, end - begin), rows, pass);
-    backward_range(dx.rows(begin, end), dy.rows(begin, end), rows, gate_up.rows(0, end - begin),
-                   product.rows(0, end - begin), pass);
-  }
+  in_ranges(
+      tokens, pass, [&](Index begin, Index end, const Tensor& gate_up, const Tensor& product) {
+        const Tensor rows = x.rows(begin, end);
+        gate_up_.forward(gate_up, rows, pass);
+        backward_range(dx.rows(begin, end), dy.rows(begin, end), rows, gate_up, product, pass);
+      });
 }
 
 void GatedMlp::forward_range(const Tensor& out, const Tensor& x, const Tensor& gate_up,

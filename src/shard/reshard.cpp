@@ -53,9 +53,11 @@ ReshardPlan::ReshardPlan(int rank, std::vector<Move> moves)
   }
   for (const Move& move : moves_) check_move(move, ranks_);
   for (int peer = 0; peer < ranks_; ++peer) {
-    outgoing_.push_back(message(rank_, peer));
-    incoming_.push_back(message(peer, rank_));
+    const bool is_other = peer != rank_;
+    outgoing_.push_back(is_other ? message(rank_, peer) : Message());
+    incoming_.push_back(is_other ? message(peer, rank_) : Message());
   }
+  staying_ = message(rank_, rank_);
 }
 
 Shape ReshardPlan::source_shape(std::size_t i) const {
@@ -107,11 +109,11 @@ Tensor ReshardPlan::view(const Tensor& tensor, Index row, Index column, const Bl
       .columns(column * inner, (column + block.columns) * inner);
 }
 
-Tensor ReshardPlan::source_view(const Tensor& tensor, const Block& block) const {
+Tensor ReshardPlan::source_view(const Tensor& tensor, const Block& block) {
   return view(tensor, block.source_row, block.source_column, block);
 }
 
-Tensor ReshardPlan::target_view(const Tensor& tensor, const Block& block) const {
+Tensor ReshardPlan::target_view(const Tensor& tensor, const Block& block) {
   return view(tensor, block.target_row, block.target_column, block);
 }
 
@@ -163,58 +165,45 @@ class ReshardPlan::Parcel {
   Tensor data_;
 };
 
-/// Where each peer's message begins; none for this rank itself.
+/// Where each peer's message begins in a buffer of all.
 std::vector<Index> ReshardPlan::offsets(const std::vector<Message>& messages) const {
   std::vector<Index> offsets{0};
-  for (int peer = 0; peer < ranks_; ++peer) {
-    const Index size = peer == rank_ ? 0 : elements(messages[static_cast<std::size_t>(peer)]);
-    offsets.push_back(offsets.back() + size);
-  }
+  for (const Message& message : messages) offsets.push_back(offsets.back() + elements(message));
   return offsets;
+}
+
+/// Packs `outgoing` from the tensors as `place` finds their blocks, sends it, and returns what
+/// came.
+ReshardPlan::Parcel ReshardPlan::exchange(const std::vector<Message>& outgoing,
+                                          const std::vector<Message>& incoming,
+                                          const std::vector<Tensor>& tensors, Place place,
+                                          comm::Communicator& group, Backend& backend) const {
+  Parcel receive(*this, incoming, tensors[0].dtype(), backend);
+  const Parcel send(*this, outgoing, tensors[0].dtype(), backend);
+  for (int peer = 0; peer < ranks_; ++peer) {
+    send.for_each(peer, [&](const Block& block, const Tensor& part) {
+      backend.copy(part, place(tensors[block.tensor], block));
+    });
+  }
+  group.all_to_all(receive.data(), receive.offsets(), send.data(), send.offsets(), backend);
+  return receive;
 }
 
 void ReshardPlan::run(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources,
                       comm::Communicator& group, Backend& backend) const {
   check(sources, targets);
-  const base::DType dtype = sources[0].dtype();
-  const Parcel receive(*this, incoming_, dtype, backend);
-  {
-    const Parcel send(*this, outgoing_, dtype, backend);
-    for (int peer = 0; peer < ranks_; ++peer) {
-      if (peer == rank_) continue;
-      send.for_each(peer, [&](const Block& block, const Tensor& part) {
-        backend.copy(part, source_view(sources[block.tensor], block));
-      });
-    }
-    group.all_to_all(receive.data(), receive.offsets(), send.data(), send.offsets(), backend);
-  }
-  for (const Block& block : outgoing_[static_cast<std::size_t>(rank_)]) {
-    backend.copy(target_view(targets[block.tensor], block),
-                 source_view(sources[block.tensor], block));
-  }
-  for (int peer = 0; peer < ranks_; ++peer) {
-    if (peer == rank_) continue;
-    receive.for_each(peer, [&](const Block& block, const Tensor& part) {
-      backend.copy(target_view(targets[block.tensor], block), part);
-    });
-  }
+  const Parcel received = exchange(outgoing_, incoming_, sources, source_view, group, backend);
+  const auto settle = [&](const Block& block, const Tensor& part) {
+    backend.copy(target_view(targets[block.tensor], block), part);
+  };
+  for (int peer = 0; peer < ranks_; ++peer) received.for_each(peer, settle);
+  for (const Block& block : staying_) settle(block, source_view(sources[block.tensor], block));
 }
 
 void ReshardPlan::adjoint(const std::vector<Tensor>& dsources, const std::vector<Tensor>& dtargets,
                           comm::Communicator& group, Backend& backend) const {
   check(dsources, dtargets);
-  const base::DType dtype = dsources[0].dtype();
-  const Parcel receive(*this, outgoing_, dtype, backend);
-  {
-    const Parcel send(*this, incoming_, dtype, backend);
-    for (int peer = 0; peer < ranks_; ++peer) {
-      if (peer == rank_) continue;
-      send.for_each(peer, [&](const Block& block, const Tensor& part) {
-        backend.copy(part, target_view(dtargets[block.tensor], block));
-      });
-    }
-    group.all_to_all(receive.data(), receive.offsets(), send.data(), send.offsets(), backend);
-  }
+  const Parcel received = exchange(incoming_, outgoing_, dtargets, target_view, group, backend);
   // Where each index has one holder its gradient is that holder's; else all holders' are added to
   // zeros, in rank order, whichever of them is this rank.
   for (std::size_t i = 0; i < moves_.size(); ++i) {
@@ -229,13 +218,9 @@ void ReshardPlan::adjoint(const std::vector<Tensor>& dsources, const std::vector
     }
   };
   for (int peer = 0; peer < ranks_; ++peer) {
-    if (peer != rank_) {
-      receive.for_each(peer, settle);
-      continue;
-    }
-    for (const Block& block : outgoing_[static_cast<std::size_t>(rank_)]) {
-      settle(block, target_view(dtargets[block.tensor], block));
-    }
+    received.for_each(peer, settle);
+    if (peer != rank_) continue;
+    for (const Block& block : staying_) settle(block, target_view(dtargets[block.tensor], block));
   }
 }
 

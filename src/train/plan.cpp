@@ -32,7 +32,7 @@ class WithThreads {
   int before_;
 };
 
-std::uint64_t limit_of(const Job& job, const Setting& setting) {
+std::uint64_t limit_of(const Job& job, const PlanSetting& setting) {
   const DeviceProfile& device = setting.device;
   if (device.kind == "cpu" && device.memory == 0) return memory_limit(job, setting.local_ranks);
   const std::uint64_t usable = device.memory - std::min(device.memory, device.reserved);
@@ -52,20 +52,15 @@ std::shared_ptr<const data::MicroBatch> full_micro_batch(std::int64_t tokens) {
   return batch;
 }
 
-std::int64_t rows_of_rank_0(const Job& job, int world_size) {
+std::int64_t rows_of_rank_0(const Job& job, int ranks) {
+  check_ranks(job, ranks);
   const std::int64_t rows = job.training.tokens_per_step / job.training.micro_batch_tokens;
-  if (rows < world_size) {
-    throw InputError(fmt::format(
-        "training.tokens_per_step / training.micro_batch_tokens gives {} row(s) a step for {} "
-        "ranks; raise the first, lower the second, or launch fewer ranks",
-        rows, world_size));
-  }
-  return (rows + world_size - 1) / world_size;
+  return (rows + ranks - 1) / ranks;
 }
 
 /// One dry step of rank 0.
 struct DryStep {
-  DryStep(const Job& job, const Setting& setting, std::int64_t watched = -1)
+  DryStep(const Job& job, const PlanSetting& setting, std::int64_t watched = -1)
       : threads(thread_count(job, setting.local_ranks)),
         limited(threads),
         backend(setting.device, threads),
@@ -98,13 +93,13 @@ std::uint64_t bytes_of_states(const backend::Ledger& ledger) {
 }
 
 /// 0 when the setting assumes nothing.
-std::uint64_t assumed_states(const Job& job, const Setting& setting) {
+std::uint64_t assumed_states(const Job& job, const PlanSetting& setting) {
   return static_cast<std::uint64_t>(setting.state_bytes_per_parameter *
                                     static_cast<double>(job.model.parameters()));
 }
 
 /// Bytes that a rank needs at once, with the states that the setting assumes.
-std::uint64_t needed_by(const Job& job, const Setting& setting) {
+std::uint64_t needed_by(const Job& job, const PlanSetting& setting) {
   const DryStep dry(job, setting);
   const backend::Ledger& ledger = dry.backend.ledger();
   const std::uint64_t assumed = assumed_states(job, setting);
@@ -113,7 +108,7 @@ std::uint64_t needed_by(const Job& job, const Setting& setting) {
 }
 
 /// The job with one row of so many tokens a rank.
-Job with_tokens(const Job& job, const Setting& setting, std::int64_t tokens) {
+Job with_tokens(const Job& job, const PlanSetting& setting, std::int64_t tokens) {
   Job changed = job;
   changed.training.micro_batch_tokens = tokens;
   changed.training.tokens_per_step = tokens * setting.ranks;
@@ -157,20 +152,15 @@ std::vector<std::string> describe_recomputation(const Job& job) {
 
 }  // namespace
 
-DeviceProfile device_of(const Job& job, const std::string& asked) {
-  const std::string& name = asked.empty() ? job.run.device_profile : asked;
-  return DeviceProfile::load(name);
-}
-
-Setting Setting::of(int ranks, const DeviceProfile& device) {
-  Setting setting;
+PlanSetting PlanSetting::of(int ranks, const DeviceProfile& device) {
+  PlanSetting setting;
   setting.ranks = ranks;
   setting.local_ranks = static_cast<int>(std::min<std::int64_t>(ranks, device.devices_per_node));
   setting.device = device;
   return setting;
 }
 
-Fit check_fit(const Job& job, const Setting& setting) {
+Fit check_fit(const Job& job, const PlanSetting& setting) {
   return {needed_by(job, setting), limit_of(job, setting)};
 }
 
@@ -183,7 +173,7 @@ comm::Traffic Plan::sent_per_peer() const {
   return result;
 }
 
-Plan make_plan(const Job& job, const Setting& setting) {
+Plan make_plan(const Job& job, const PlanSetting& setting) {
   const DryStep dry(job, setting);
   Plan plan;
   plan.name = job.run.name;
@@ -217,7 +207,7 @@ Plan make_plan(const Job& job, const Setting& setting) {
   return plan;
 }
 
-std::vector<Remedy> find_remedies(const Job& job, const Setting& setting) {
+std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
   const std::uint64_t limit = limit_of(job, setting);
   std::vector<Remedy> remedies;
   Job changed = job;
@@ -261,7 +251,7 @@ std::vector<Remedy> find_remedies(const Job& job, const Setting& setting) {
   return remedies;
 }
 
-SequenceCost sequence_cost(const Job& job, const Setting& setting) {
+SequenceCost sequence_cost(const Job& job, const PlanSetting& setting) {
   const std::int64_t tokens = job.training.micro_batch_tokens;
   const std::int64_t fewer = (tokens + 1) / 2;
   const auto all = static_cast<double>(needed_by(with_tokens(job, setting, tokens), setting));
@@ -272,7 +262,7 @@ SequenceCost sequence_cost(const Job& job, const Setting& setting) {
   return cost;
 }
 
-Job with_longest_sequence(const Job& job, const Setting& setting) {
+Job with_longest_sequence(const Job& job, const PlanSetting& setting) {
   const std::uint64_t limit = limit_of(job, setting);
   const auto fits = [&](std::int64_t tokens) {
     return needed_by(with_tokens(job, setting, tokens), setting) <= limit;

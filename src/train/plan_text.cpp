@@ -109,7 +109,7 @@ std::string plan_text(const Plan& plan) {
   return text;
 }
 
-std::string remedies_text(const Job& job, const Setting& setting) {
+std::string remedies_text(const Job& job, const PlanSetting& setting) {
   std::string text = "What would take less:\n";
   for (const Remedy& remedy : find_remedies(job, setting)) {
     text += fmt::format("  {:>10}  {}  {}\n", format_bytes(remedy.peak_total), remedy.change,

@@ -77,17 +77,7 @@ Trainer::Trainer(Job job, comm::Communicator& world, const TrainOptions& options
       report_(world.rank() == 0) {
   omp_set_num_threads(thread_count(job_, world.local_size()));
   comm::run_agreed(world, [&] {
-    const std::int64_t rows = job_.training.tokens_per_step / job_.training.micro_batch_tokens;
-    if (job_.parallel.data > 0 && job_.parallel.data != world.size()) {
-      throw InputError(fmt::format("parallel.data is {}, but {} rank(s) were launched",
-                                   job_.parallel.data, world.size()));
-    }
-    if (rows < world.size()) {
-      throw InputError(fmt::format(
-          "training.tokens_per_step / training.micro_batch_tokens gives {} row(s) a step for {} "
-          "ranks; raise the first, lower the second, or launch fewer ranks",
-          rows, world.size()));
-    }
+    check_ranks(job_, world.size());
     if (leads()) directory_.emplace(job_.run.output_dir);
   });
   open_data();
@@ -112,16 +102,16 @@ void Trainer::open_data() {
 /// a dry run shows the plan in any case.
 void Trainer::check_plan() {
   comm::run_agreed(*world_, [&] {
-    if (!leads() || (options_.force && !options_.dry_run)) return;
-    const auto device = device_of(job_, "");
+    if (!leads()) return;
+    const auto device = backend::DeviceProfile::load(job_.run.device_profile);
     if (device.kind != job_.run.device) {
       throw InputError(
           fmt::format("run.device_profile \"{}\" is a {} device, but run.device is \"{}\"; set "
-                      "run.device_profile "
-                      "to \"{}\" to train there",
+                      "run.device_profile to \"{}\" to train there",
                       job_.run.device_profile, device.kind, job_.run.device, job_.run.device));
     }
-    Setting setting = Setting::of(world_->size(), device);
+    if (options_.force && !options_.dry_run) return;
+    PlanSetting setting = PlanSetting::of(world_->size(), device);
     setting.local_ranks = world_->local_size();
     const bool fits = check_fit(job_, setting).fits();
     if (fits && !options_.dry_run) return;
@@ -206,11 +196,10 @@ void Trainer::open_record() {
 void Trainer::check_disk() {
   comm::run_agreed(*world_, [&] {
     if (!leads()) return;
-    // Weights in the precision of training, two moments and, for bf16, the master weights.
-    const auto parameters = static_cast<std::uint64_t>(job_.model.parameters());
-    const std::uint64_t state = job_.training.precision == "fp64" ? 16 : 8;
-    const std::uint64_t weights = job_.training.precision == "bf16" ? 2 + 4 : state / 2;
-    directory_->check_free_space(2 * parameters * (state + weights));
+    // Weights, two moments and, for bf16, the master weights; two checkpoints of them.
+    const std::string& precision = job_.training.precision;
+    const std::uint64_t bytes = precision == "bf16" ? 2 + 8 + 4 : precision == "fp32" ? 12 : 24;
+    directory_->check_free_space(2 * bytes * static_cast<std::uint64_t>(job_.model.parameters()));
   });
   report_.note("dry run: job, files, disk and memory are in order; nothing was trained");
 }

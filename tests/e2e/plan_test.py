@@ -231,7 +231,11 @@ class PlanEqualsRun(harness.Workspace):
         profile = self.root / "profile.json"
         profile.write_text('{"name": "x", "kind": "tpu"}', encoding="utf-8")
         self.assertIn("kind", run("plan", job, "--device", profile, expect=2).stderr)
-        run("train", job, "--set", "run.device_profile=h200", expect=2)
+        self.assertIn("parallel.data is 2", run("plan", job, "--world-size", "4", "--set",
+                                                "parallel.data=2", expect=2).stderr)
+        for more in ([], ["--force"], ["--dry-run"]):
+            refused = run("train", job, *more, "--set", "run.device_profile=h200", expect=2)
+            self.assertIn("run.device is \"cpu\"", refused.stderr)
 
 
 if __name__ == "__main__":

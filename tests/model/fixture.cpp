@@ -100,17 +100,6 @@ std::map<std::string, std::vector<double>> gradients(backend::Backend& backend, 
   return by_name;
 }
 
-double relative_distance(const std::vector<double>& a, const std::vector<double>& b) {
-  REQUIRE(a.size() == b.size());
-  double difference = 0.0;
-  double norm = 0.0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    difference += (a[i] - b[i]) * (a[i] - b[i]);
-    norm += b[i] * b[i];
-  }
-  return std::sqrt(difference / norm);
-}
-
 LlamaConfig small_config(bool tied) {
   LlamaConfig config;
   config.vocab_size = 50;

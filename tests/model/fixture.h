@@ -8,6 +8,7 @@
 
 #include "longspan/backend/backend.h"
 #include "longspan/model/llama.h"
+#include "tests/support/relative_distance.h"
 
 namespace longspan::model::test {
 
@@ -45,8 +46,7 @@ void load_weights(backend::Backend& backend, Llama& model,
 /// Gradients of all parameters by name.
 std::map<std::string, std::vector<double>> gradients(backend::Backend& backend, Llama& model);
 
-/// ||a - b|| / ||b||.
-double relative_distance(const std::vector<double>& a, const std::vector<double>& b);
+using longspan::test::relative_distance;
 
 /// A small configuration and a random batch of documents of these lengths.
 LlamaConfig small_config(bool tied);

@@ -1,9 +1,9 @@
 #include "longspan/nn/gated_mlp.h"
 
 #include <catch2/catch.hpp>
-#include <cmath>
 
 #include "tests/nn/layer_bench.h"
+#include "tests/support/relative_distance.h"
 
 namespace longspan::nn {
 namespace {
@@ -83,15 +83,8 @@ double bfloat16_error(Index ranges) {
   Pass pass(backend, base::DType::kBFloat16, {0, kTokens}, bench.ids({0}));
   ranged.forward(out, x, pass);
   ranged.backward(out, dy, x, pass);
-  const std::vector<double> expected = LayerBench::values(wide.gradients());
-  const std::vector<double> found = LayerBench::values(widen(narrow.gradients()));
-  double error = 0.0;
-  double norm = 0.0;
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    error += (found[i] - expected[i]) * (found[i] - expected[i]);
-    norm += expected[i] * expected[i];
-  }
-  return std::sqrt(error / norm);
+  return longspan::test::relative_distance(LayerBench::values(widen(narrow.gradients())),
+                                           LayerBench::values(wide.gradients()));
 }
 
 TEST_CASE("gated_mlp: the error of bfloat16 weight gradients does not grow with the ranges") {

@@ -6,6 +6,7 @@
 
 #include "longspan/base/error.h"
 #include "tests/nn/layer_bench.h"
+#include "tests/support/relative_distance.h"
 
 namespace longspan::nn {
 namespace {
@@ -188,14 +189,7 @@ double bfloat16_error(Index ranges) {
   LmHeadLoss(narrow, 0, MiniSequence::count(ranges)).forward_backward(x, x, labels, 0.1, pass);
   const Tensor wide = c.bench.empty({kVocab * kHidden});
   backend.copy(wide, narrow.gradients());
-  double error = 0.0;
-  double norm = 0.0;
-  for (std::size_t i = 0; i < exact.dw.size(); ++i) {
-    const double difference = LayerBench::values(wide)[i] - exact.dw[i];
-    error += difference * difference;
-    norm += exact.dw[i] * exact.dw[i];
-  }
-  return std::sqrt(error / norm);
+  return longspan::test::relative_distance(LayerBench::values(wide), exact.dw);
 }
 
 TEST_CASE("lm_head_loss: the error of a bfloat16 weight gradient does not grow with the ranges") {

@@ -158,7 +158,7 @@ class Declarations {
 
  private:
   Key& add(std::string path, KeyKind kind, Key::Target target, std::string help,
-           std::vector<Key::Word> words = {});
+           std::vector<Key::Word> words = {}, std::string other_texts = "");
   void read_section(const nlohmann::json& found, const std::string& section,
                     const std::string& file);
   void read_key(Key& key, const nlohmann::json& found, const std::string& file);

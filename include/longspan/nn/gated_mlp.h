@@ -28,7 +28,9 @@ class GatedMlp {
                 Pass& pass) const;
 
  private:
-  Ranges ranges(backend::Index tokens, const Pass& pass) const;
+  /// Calls visit(begin, end, gate_up, product) for every range, with buffers of its rows.
+  template <typename Visit>
+  void in_ranges(backend::Index tokens, const Pass& pass, const Visit& visit) const;
   void forward_range(const backend::Tensor& out, const backend::Tensor& x,
                      const backend::Tensor& gate_up, const backend::Tensor& product,
                      Pass& pass) const;

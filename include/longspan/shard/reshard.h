@@ -71,12 +71,16 @@ class ReshardPlan {
   };
   using Message = std::vector<Block>;
   class Parcel;
+  using Place = backend::Tensor (*)(const backend::Tensor& tensor, const Block& block);
 
   Message message(int from, int to) const;
   static backend::Tensor view(const backend::Tensor& tensor, Index row, Index column,
                               const Block& block);
-  backend::Tensor source_view(const backend::Tensor& tensor, const Block& block) const;
-  backend::Tensor target_view(const backend::Tensor& tensor, const Block& block) const;
+  static backend::Tensor source_view(const backend::Tensor& tensor, const Block& block);
+  static backend::Tensor target_view(const backend::Tensor& tensor, const Block& block);
+  Parcel exchange(const std::vector<Message>& outgoing, const std::vector<Message>& incoming,
+                  const std::vector<backend::Tensor>& tensors, Place place,
+                  comm::Communicator& group, backend::Backend& backend) const;
   Index elements(const Message& message) const;
   std::vector<Index> offsets(const std::vector<Message>& messages) const;
   void check(const std::vector<backend::Tensor>& sources,
@@ -86,8 +90,9 @@ class ReshardPlan {
   int ranks_;
   std::vector<Move> moves_;
   // By peer, in the order in which both ends walk them.
-  std::vector<Message> outgoing_;
+  std::vector<Message> outgoing_;  // none to the rank itself
   std::vector<Message> incoming_;
+  Message staying_;
 };
 
 }  // namespace longspan::shard

@@ -13,7 +13,7 @@
 namespace longspan::train {
 
 /// On what a job is planned: how many ranks, in all and on each machine, and what each of them is.
-struct Setting {
+struct PlanSetting {
   int ranks = 1;
   int local_ranks = 1;
   backend::DeviceProfile device;
@@ -22,7 +22,7 @@ struct Setting {
   double state_bytes_per_parameter = 0;
 
   /// Ranks that fill machines of this device one after another.
-  static Setting of(int ranks, const backend::DeviceProfile& device);
+  static PlanSetting of(int ranks, const backend::DeviceProfile& device);
 };
 
 /// What one step of a job takes of one rank: rank 0, which has most rows. Found by running the
@@ -65,9 +65,6 @@ struct Plan {
   double seconds() const { return counts.seconds(); }
 };
 
-/// The device that the job names, or the one asked for (if not empty). Throws InputError.
-backend::DeviceProfile device_of(const Job& job, const std::string& asked);
-
 /// Peak bytes of a step on a rank, and the most it may take: all that is needed to tell whether a
 /// job fits.
 struct Fit {
@@ -75,10 +72,10 @@ struct Fit {
   std::uint64_t limit = 0;
   bool fits() const { return peak_total <= limit; }
 };
-Fit check_fit(const Job& job, const Setting& setting);
+Fit check_fit(const Job& job, const PlanSetting& setting);
 
-/// These throw InputError when the job's batch does not divide among the ranks.
-Plan make_plan(const Job& job, const Setting& setting);
+/// These throw InputError when the job cannot be trained by so many ranks.
+Plan make_plan(const Job& job, const PlanSetting& setting);
 
 /// What would make a job that does not fit take less: changes tried one after another, the last of
 /// which is the first that fits (if any does).
@@ -87,15 +84,15 @@ struct Remedy {
   std::uint64_t peak_total = 0;
   bool fits = false;
 };
-std::vector<Remedy> find_remedies(const Job& job, const Setting& setting);
+std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting);
 
 /// The same for a terminal.
-std::string remedies_text(const Job& job, const Setting& setting);
+std::string remedies_text(const Job& job, const PlanSetting& setting);
 
 /// The job with the longest micro-batch that fits: `tokens_per_step` becomes one such row a rank,
 /// and max_position_embeddings at least as long. At most 2^27 tokens. Throws InputError when not
 /// even one token fits.
-Job with_longest_sequence(const Job& job, const Setting& setting);
+Job with_longest_sequence(const Job& job, const PlanSetting& setting);
 
 /// How a rank's memory grows with its sequence: between half of the job's micro-batch and all of
 /// it.
@@ -103,7 +100,7 @@ struct SequenceCost {
   double fixed_bytes = 0;
   double bytes_per_token = 0;
 };
-SequenceCost sequence_cost(const Job& job, const Setting& setting);
+SequenceCost sequence_cost(const Job& job, const PlanSetting& setting);
 
 /// The plan for a terminal; as one line of JSON; and the memory of its step as an SVG picture.
 std::string plan_text(const Plan& plan);

@@ -171,10 +171,11 @@ void DryBackend::attention_forward(const Tensor& out, const Tensor& lse, const T
   state_->work(0, flops, state_->rate_of(q.dtype()) * state_->profile.attention_efficiency, bytes);
 }
 
-void DryBackend::attention_backward(const Tensor& dq, const Tensor& /*dk*/, const Tensor& /*dv*/,
-                                    const Tensor& dout, const Tensor& out, const Tensor& lse,
-                                    const Tensor& q, const Tensor& k, const Tensor& v,
-                                    const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k,
+void DryBackend::attention_backward(const Tensor& /*dq*/, const Tensor& /*dk*/,
+                                    const Tensor& /*dv*/, const Tensor& dout, const Tensor& out,
+                                    const Tensor& lse, const Tensor& q, const Tensor& k,
+                                    const Tensor& v, const CuSeqlens& cu_seqlens_q,
+                                    const CuSeqlens& cu_seqlens_k,
                                     const AttentionOptions& options) {
   if (state_->profile.kind == "cpu") {
     state_->transient({cpu::attention_backward_bytes(q.dtype(), q.size(2), cu_seqlens_q,
@@ -189,7 +190,6 @@ void DryBackend::attention_backward(const Tensor& dq, const Tensor& /*dk*/, cons
                        pairs_of(cu_seqlens_q, cu_seqlens_k, options.causal);
   const double bytes = static_cast<double>(2 * (q.bytes() + k.bytes() + v.bytes()) + dout.bytes() +
                                            out.bytes() + lse.bytes());
-  static_cast<void>(dq);
   state_->work(0, flops, state_->rate_of(q.dtype()) * state_->profile.attention_efficiency, bytes);
 }
 
