@@ -4,12 +4,11 @@
 #include <numeric>
 #include <utility>
 
-#include "comm/all_reduce.h"
 #include "comm/group.h"
+#include "comm/reduce_scatter.h"
 
 namespace longspan::comm {
 
-using backend::Index;
 using backend::Tensor;
 
 namespace {
@@ -38,14 +37,17 @@ DryCommunicator::DryCommunicator(int rank, std::vector<int> world_ranks,
   }
 }
 
-std::unique_ptr<Communicator> DryCommunicator::group(const std::vector<int>& members) {
+std::unique_ptr<Communicator> DryCommunicator::group(const std::string& /*name*/,
+                                                     const std::vector<int>& members) {
   const int position = position_in(members, rank_, size());
   std::vector<int> world_ranks;
   for (const int member : members) {
     world_ranks.push_back(world_ranks_[static_cast<std::size_t>(member)]);
   }
-  return std::unique_ptr<Communicator>(
+  auto group = std::unique_ptr<DryCommunicator>(
       new DryCommunicator(position, std::move(world_ranks), *backend_));
+  group->traffic_ = traffic_;
+  return group;
 }
 
 /// A group that spans machines goes at the pace of the network between them.
@@ -55,24 +57,27 @@ void DryCommunicator::send_time(double bytes, double messages) {
   backend_->communicate(bytes / bandwidth + messages * device.link_latency);
 }
 
-void DryCommunicator::all_reduce_sum(const Tensor& tensor, backend::Backend& backend) {
+void DryCommunicator::send(Collective kind, std::uint64_t bytes, double messages) {
   if (size() == 1) return;
-  const AllReduce plan(tensor.elements(), tensor.dtype(), size());
-  // MPI needs a staging buffer; NCCL sums in place.
-  Tensor staging;
-  if (backend_->profile().kind == "cpu") {
-    staging = backend.allocate({plan.piece}, tensor.dtype(), backend::MemoryTag::kCommunication);
-  }
-  for (Index begin = 0; begin < plan.elements; begin += plan.piece) {
-    const Index elements = std::min(plan.piece, plan.elements - begin);
-    const std::uint64_t bytes = plan.bytes_sent(rank_, elements);
-    traffic_[Collective::kAllReduce] += bytes;
-    // Every element but a rank's own share goes out, and every sum comes back to all others.
-    world_traffic_[Collective::kAllReduce] +=
-        static_cast<std::uint64_t>(2 * elements * plan.element_bytes) *
-        static_cast<std::uint64_t>(size() - 1);
-    send_time(static_cast<double>(bytes), 2);
-  }
+  (*traffic_)[kind] += bytes;
+  send_time(static_cast<double>(bytes), messages);
+}
+
+/// MPI sums in a staging buffer; NCCL needs none.
+Tensor DryCommunicator::staging(const Offsets& offsets, base::DType dtype) {
+  if (backend_->profile().kind != "cpu") return {};
+  return backend_->allocate({ReduceScatter(offsets, dtype).staging()}, dtype,
+                            backend::MemoryTag::kCommunication);
+}
+
+void DryCommunicator::all_reduce_sum(const Tensor& tensor, backend::Backend& /*backend*/) {
+  if (size() == 1) return;
+  const Offsets offsets = even_offsets(tensor.elements(), size());
+  const Tensor held = staging(offsets, tensor.dtype());
+  send(Collective::kAllReduce,
+       bytes_to_share(offsets, rank_, tensor.dtype()) +
+           bytes_to_gather(offsets, rank_, tensor.dtype()),
+       2);
 }
 
 void DryCommunicator::all_reduce_sum(std::vector<double>& values) {
@@ -82,24 +87,44 @@ void DryCommunicator::all_reduce_sum(std::vector<double>& values) {
 void DryCommunicator::all_reduce_max(std::vector<double>& values) { all_reduce_sum(values); }
 
 void DryCommunicator::broadcast(std::string& bytes, int root) {
-  if (size() == 1) return;
   const std::uint64_t sent = bytes.size() * static_cast<std::uint64_t>(size() - 1);
-  if (rank_ == root) traffic_[Collective::kBroadcast] += sent;
-  world_traffic_[Collective::kBroadcast] += sent;
-  send_time(static_cast<double>(bytes.size()), 1);
+  send(Collective::kBroadcast, rank_ == root ? sent : 0, 1);
 }
 
-void DryCommunicator::all_to_all(const Tensor& /*receive*/,
-                                 const std::vector<Index>& /*receive_offsets*/, const Tensor& send,
-                                 const std::vector<Index>& send_offsets,
+void DryCommunicator::reduce_scatter_sum(const Tensor& /*part*/, const Tensor& whole,
+                                         const Offsets& offsets, backend::Backend& /*backend*/) {
+  const Tensor held = staging(offsets, whole.dtype());
+  send(Collective::kReduceScatter, bytes_to_share(offsets, rank_, whole.dtype()), 1);
+}
+
+namespace {
+
+class Done : public Pending {
+ public:
+  void wait() override {}
+};
+
+}  // namespace
+
+std::unique_ptr<Pending> DryCommunicator::start_all_gather(const Tensor& whole,
+                                                           const Offsets& offsets,
+                                                           backend::Backend& /*backend*/) {
+  send(Collective::kAllGather, bytes_to_gather(offsets, rank_, whole.dtype()), 1);
+  return std::make_unique<Done>();
+}
+
+void DryCommunicator::all_to_all(const Tensor& /*receive*/, const Offsets& /*receive_offsets*/,
+                                 const Tensor& tensor, const Offsets& send_offsets,
                                  backend::Backend& /*backend*/) {
-  const auto me = static_cast<std::size_t>(rank_);
-  const Index mine = send_offsets[me + 1] - send_offsets[me];
-  const std::uint64_t bytes =
-      static_cast<std::uint64_t>(send_offsets.back() - mine) * base::size_of(send.dtype());
-  traffic_[Collective::kAllToAll] += bytes;
-  world_traffic_[Collective::kAllToAll] += bytes * static_cast<std::uint64_t>(size());
-  if (size() > 1) send_time(static_cast<double>(bytes), size() - 1);
+  send(Collective::kAllToAll, bytes_to_share(send_offsets, rank_, tensor.dtype()), size() - 1);
+}
+
+std::unique_ptr<Pending> DryCommunicator::start_send_receive(const Tensor& /*receive*/,
+                                                             int /*from*/, const Tensor& tensor,
+                                                             int to,
+                                                             backend::Backend& /*backend*/) {
+  send(Collective::kSendReceive, to == rank_ ? 0 : tensor.bytes(), 1);
+  return std::make_unique<Done>();
 }
 
 std::vector<std::string> DryCommunicator::all_gather(const std::string& bytes) {

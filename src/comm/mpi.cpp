@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <mpi.h>
 
 #include <algorithm>
@@ -6,8 +7,9 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "comm/all_reduce.h"
 #include "comm/group.h"
+#include "comm/mpi_watch.h"
+#include "comm/reduce_scatter.h"
 #include "longspan/base/error.h"
 #include "longspan/comm/communicator.h"
 
@@ -17,25 +19,28 @@ namespace {
 using backend::Index;
 using backend::Tensor;
 
-/// Errors come back as codes (MPI_ERRORS_RETURN) and leave as exceptions that name the operation.
-void check(int code, const char* operation) {
-  if (code == MPI_SUCCESS) return;
-  std::array<char, MPI_MAX_ERROR_STRING> text{};
-  int length = 0;
-  MPI_Error_string(code, text.data(), &length);
-  throw base::PeerError(fmt::format("communication failed in {}: {}", operation, text.data()));
-}
-
 bool launched_by_mpi() {
   // What OpenMPI's mpirun, PMIx and PMI-2 launchers (srun) set for every rank.
   return std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr || std::getenv("PMIX_RANK") != nullptr ||
          std::getenv("PMI_RANK") != nullptr;
 }
 
+/// A rank that has stopped would let the others hang in MPI_Finalize: they wait for it here first.
 void finalize_at_exit() {
   int finalized = 0;
   MPI_Finalized(&finalized);
-  if (finalized == 0) MPI_Finalize();
+  if (finalized != 0) return;
+  try {
+    Requests requests("the end", "the world", launched_rank());
+    check(MPI_Ibarrier(MPI_COMM_WORLD, requests.add()), "the end");
+    requests.wait();
+  } catch (const base::PeerError& error) {
+    wait_to_report();
+    std::fprintf(stderr, "longspan: error: %s\n", error.what());
+    std::fflush(nullptr);
+    abort_world(static_cast<int>(error.code()));
+  }
+  MPI_Finalize();
 }
 
 void initialise_once() {
@@ -48,15 +53,32 @@ void initialise_once() {
   std::atexit(finalize_at_exit);
 }
 
+/// Requests that keep the buffers of their operation.
+class PendingRequests : public Pending {
+ public:
+  PendingRequests(Requests requests, std::vector<Tensor> tensors)
+      : requests_(std::move(requests)), tensors_(std::move(tensors)) {}
+  void wait() override { requests_.wait(); }
+
+ private:
+  Requests requests_;
+  std::vector<Tensor> tensors_;
+};
+
 class MpiCommunicator : public Communicator {
  public:
   /// Of every rank of the job.
-  MpiCommunicator() : comm_(MPI_COMM_WORLD) {
+  MpiCommunicator() : comm_(MPI_COMM_WORLD), description_("the world") {
     initialise_once();
     find_ranks();
+    world_rank_ = rank_;
   }
-  /// Takes the communicator over.
-  explicit MpiCommunicator(MPI_Comm comm) : comm_(comm) { find_ranks(); }
+  /// A part of `parent`; takes `comm` over.
+  MpiCommunicator(MPI_Comm comm, std::string description, const MpiCommunicator& parent)
+      : comm_(comm), description_(std::move(description)), world_rank_(parent.world_rank_) {
+    traffic_ = parent.traffic_;
+    find_ranks();
+  }
   ~MpiCommunicator() override {
     int finalized = 0;
     MPI_Finalized(&finalized);
@@ -73,25 +95,57 @@ class MpiCommunicator : public Communicator {
   void all_reduce_sum(std::vector<double>& values) override;
   void all_reduce_max(std::vector<double>& values) override;
   void broadcast(std::string& bytes, int root) override;
-  void all_to_all(const Tensor& receive, const std::vector<Index>& receive_offsets,
-                  const Tensor& send, const std::vector<Index>& send_offsets,
-                  backend::Backend& backend) override;
+  void reduce_scatter_sum(const Tensor& part, const Tensor& whole, const Offsets& offsets,
+                          backend::Backend& backend) override;
+  std::unique_ptr<Pending> start_all_gather(const Tensor& whole, const Offsets& offsets,
+                                            backend::Backend& backend) override;
+  void all_to_all(const Tensor& receive, const Offsets& receive_offsets, const Tensor& send,
+                  const Offsets& send_offsets, backend::Backend& backend) override;
+  std::unique_ptr<Pending> start_send_receive(const Tensor& receive, int from, const Tensor& send,
+                                              int to, backend::Backend& backend) override;
   std::vector<std::string> all_gather(const std::string& bytes) override;
-  void barrier() override { check(MPI_Barrier(comm_), "barrier"); }
-  std::unique_ptr<Communicator> group(const std::vector<int>& members) override;
+  void barrier() override;
+  std::unique_ptr<Communicator> group(const std::string& name,
+                                      const std::vector<int>& members) override;
 
  private:
-  void all_reduce_piece(const AllReduce& plan, const Tensor& piece, const Tensor& staging,
-                        backend::Backend& backend);
-
   void find_ranks();
+  Requests start(const char* operation) const { return {operation, description_, world_rank_}; }
+  /// Called in the same order at both ends. Nothing is sent for no elements.
+  void post_receive(Requests& requests, const Tensor& tensor, int from) const;
+  void post_send(Requests& requests, const Tensor& tensor, int to) const;
+  /// Calls visit(peer) for every other rank, each rank beginning with another one.
+  template <typename Visit>
+  void for_each_source(const Visit& visit) const {
+    for (int step = 1; step < size_; ++step) visit((rank_ + size_ - step) % size_);
+  }
+  template <typename Visit>
+  void for_each_target(const Visit& visit) const {
+    for (int step = 1; step < size_; ++step) visit((rank_ + step) % size_);
+  }
+  void share_sum(const Tensor& part, const Tensor& whole, const Offsets& offsets,
+                 const char* operation, backend::Backend& backend);
+  Requests gather_shares(const Tensor& whole, const Offsets& offsets, const char* operation) const;
 
   MPI_Comm comm_;
+  std::string description_;
+  int world_rank_ = 0;
   int rank_ = 0;
   int size_ = 1;
   int local_rank_ = 0;
   int local_size_ = 1;
 };
+
+Tensor share(const Tensor& whole, const Offsets& offsets, int rank) {
+  const auto at = static_cast<std::size_t>(rank);
+  return whole.rows(offsets[at], offsets[at + 1]);
+}
+
+void check_vector(const Tensor& tensor, const Offsets& offsets, const char* operation) {
+  if (tensor.rank() == 1 && tensor.is_dense() && offsets.back() == tensor.elements()) return;
+  throw base::InternalError(fmt::format("{}: a tensor of {} is no dense vector of {} elements",
+                                        operation, tensor.shape().to_string(), offsets.back()));
+}
 
 void MpiCommunicator::find_ranks() {
   check(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
@@ -104,63 +158,108 @@ void MpiCommunicator::find_ranks() {
   check(MPI_Comm_free(&local), "MPI_Comm_free");
 }
 
-std::unique_ptr<Communicator> MpiCommunicator::group(const std::vector<int>& members) {
+std::unique_ptr<Communicator> MpiCommunicator::group(const std::string& name,
+                                                     const std::vector<int>& members) {
   const int position = position_in(members, rank_, size_);
+  barrier();  // splitting knows no timeout
   MPI_Comm part = MPI_COMM_NULL;
   check(MPI_Comm_split(comm_, members.front(), position, &part), "MPI_Comm_split");
-  return std::make_unique<MpiCommunicator>(part);
+  std::string description = fmt::format("the {} group of rank(s) {}", name,
+                                        fmt::join(members.begin(), members.end(), ", "));
+  return std::make_unique<MpiCommunicator>(part, std::move(description), *this);
 }
 
-/// `staging` [ranks, share].
-void MpiCommunicator::all_reduce_piece(const AllReduce& plan, const Tensor& piece,
-                                       const Tensor& staging, backend::Backend& backend) {
-  const Index share = plan.share_begin(1, piece.elements());
-  const Index element = plan.element_bytes;
-  const auto begin_of = [&](int rank) { return plan.share_begin(rank, piece.elements()); };
-  std::vector<int> counts(static_cast<std::size_t>(size_));
-  std::vector<int> places(counts.size());
-  std::vector<int> received(counts.size());
-  std::vector<int> staged(counts.size());
-  const Index mine = begin_of(rank_ + 1) - begin_of(rank_);
-  for (int rank = 0; rank < size_; ++rank) {
-    const auto i = static_cast<std::size_t>(rank);
-    counts[i] = static_cast<int>((begin_of(rank + 1) - begin_of(rank)) * element);
-    places[i] = static_cast<int>(begin_of(rank) * element);
-    received[i] = static_cast<int>(mine * element);
-    staged[i] = static_cast<int>(rank * share * element);
+namespace {
+
+/// Calls visit(first byte, count) for parts of at most 1 GiB: MPI counts are ints.
+template <typename Visit>
+void for_each_part(std::byte* data, std::size_t bytes, const Visit& visit) {
+  constexpr std::size_t kMost = std::size_t{1} << 30U;
+  for (std::size_t begin = 0; begin < bytes; begin += kMost) {
+    visit(data + begin, static_cast<int>(std::min(kMost, bytes - begin)));
   }
-  check(MPI_Alltoallv(piece.raw(), counts.data(), places.data(), MPI_BYTE, staging.raw(),
-                      received.data(), staged.data(), MPI_BYTE, comm_),
-        "all-reduce (exchange)");
-  const Tensor sum = piece.rows(begin_of(rank_), begin_of(rank_ + 1));
-  const auto from = [&](int rank) { return staging.rows(rank * share, rank * share + mine); };
-  backend.copy(sum, from(0));
-  for (int rank = 1; rank < size_; ++rank) backend.accumulate(sum, from(rank));
-  check(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, piece.raw(), counts.data(),
-                       places.data(), MPI_BYTE, comm_),
-        "all-reduce (gather)");
-  traffic_[Collective::kAllReduce] += plan.bytes_sent(rank_, piece.elements());
+}
+
+}  // namespace
+
+void MpiCommunicator::post_receive(Requests& requests, const Tensor& tensor, int from) const {
+  for_each_part(static_cast<std::byte*>(tensor.raw()), tensor.bytes(), [&](auto* data, int count) {
+    check(MPI_Irecv(data, count, MPI_BYTE, from, 0, comm_, requests.add()), requests.operation());
+  });
+}
+
+void MpiCommunicator::post_send(Requests& requests, const Tensor& tensor, int to) const {
+  for_each_part(static_cast<std::byte*>(tensor.raw()), tensor.bytes(), [&](auto* data, int count) {
+    check(MPI_Isend(data, count, MPI_BYTE, to, 0, comm_, requests.add()), requests.operation());
+  });
+}
+
+void MpiCommunicator::share_sum(const Tensor& part, const Tensor& whole, const Offsets& offsets,
+                                const char* operation, backend::Backend& backend) {
+  const ReduceScatter plan(offsets, whole.dtype());
+  const Tensor staging =
+      backend.allocate({plan.staging()}, whole.dtype(), backend::MemoryTag::kCommunication);
+  for (Index begin = 0; begin < plan.longest_share; begin += plan.slice) {
+    const auto slice_of = [&](const Tensor& any_share) {
+      const Index end = std::min(begin + plan.slice, any_share.elements());
+      return any_share.rows(std::min(begin, end), end);
+    };
+    const Tensor sum = slice_of(part);
+    const auto staged = [&](int rank) {
+      return staging.rows(rank * plan.slice, rank * plan.slice + sum.elements());
+    };
+    Requests requests = start(operation);
+    for_each_source([&](int peer) { post_receive(requests, staged(peer), peer); });
+    for_each_target(
+        [&](int peer) { post_send(requests, slice_of(share(whole, offsets, peer)), peer); });
+    backend.copy(staged(rank_), slice_of(share(whole, offsets, rank_)));
+    requests.wait();
+    backend.copy(sum, staged(0));
+    for (int rank = 1; rank < size_; ++rank) backend.accumulate(sum, staged(rank));
+  }
+}
+
+Requests MpiCommunicator::gather_shares(const Tensor& whole, const Offsets& offsets,
+                                        const char* operation) const {
+  Requests requests = start(operation);
+  for_each_source([&](int peer) { post_receive(requests, share(whole, offsets, peer), peer); });
+  for_each_target([&](int peer) { post_send(requests, share(whole, offsets, rank_), peer); });
+  return requests;
 }
 
 void MpiCommunicator::all_reduce_sum(const Tensor& tensor, backend::Backend& backend) {
-  if (tensor.rank() != 1 || !tensor.is_dense()) {
-    throw base::InternalError("all_reduce_sum: the tensor is not a dense vector");
-  }
+  const Offsets offsets = even_offsets(tensor.elements(), size_);
+  check_vector(tensor, offsets, "all-reduce");
   if (size_ == 1) return;
-  const AllReduce plan(tensor.elements(), tensor.dtype(), size_);
-  const Tensor staging =
-      backend.allocate({plan.piece}, tensor.dtype(), backend::MemoryTag::kCommunication);
-  for (Index begin = 0; begin < plan.elements; begin += plan.piece) {
-    const Index end = std::min(begin + plan.piece, plan.elements);
-    all_reduce_piece(plan, tensor.rows(begin, end), staging, backend);
-  }
+  share_sum(share(tensor, offsets, rank_), tensor, offsets, "the all-reduce", backend);
+  gather_shares(tensor, offsets, "the all-reduce").wait();
+  (*traffic_)[Collective::kAllReduce] += bytes_to_share(offsets, rank_, tensor.dtype()) +
+                                         bytes_to_gather(offsets, rank_, tensor.dtype());
+}
+
+void MpiCommunicator::reduce_scatter_sum(const Tensor& part, const Tensor& whole,
+                                         const Offsets& offsets, backend::Backend& backend) {
+  check_vector(whole, offsets, "reduce-scatter");
+  share_sum(part, whole, offsets, "the reduce-scatter", backend);
+  (*traffic_)[Collective::kReduceScatter] += bytes_to_share(offsets, rank_, whole.dtype());
+}
+
+std::unique_ptr<Pending> MpiCommunicator::start_all_gather(const Tensor& whole,
+                                                           const Offsets& offsets,
+                                                           backend::Backend& /*backend*/) {
+  check_vector(whole, offsets, "all-gather");
+  (*traffic_)[Collective::kAllGather] += bytes_to_gather(offsets, rank_, whole.dtype());
+  return std::make_unique<PendingRequests>(gather_shares(whole, offsets, "the all-gather"),
+                                           std::vector<Tensor>{whole});
 }
 
 void MpiCommunicator::all_reduce_sum(std::vector<double>& values) {
   std::vector<double> all(values.size() * static_cast<std::size_t>(size_));
-  check(MPI_Allgather(values.data(), static_cast<int>(values.size()), MPI_DOUBLE, all.data(),
-                      static_cast<int>(values.size()), MPI_DOUBLE, comm_),
-        "all-reduce of numbers");
+  Requests requests = start("the sum of numbers");
+  check(MPI_Iallgather(values.data(), static_cast<int>(values.size()), MPI_DOUBLE, all.data(),
+                       static_cast<int>(values.size()), MPI_DOUBLE, comm_, requests.add()),
+        requests.operation());
+  requests.wait();
   for (std::size_t i = 0; i < values.size(); ++i) {
     values[i] = 0;
     for (int rank = 0; rank < size_; ++rank) {
@@ -170,61 +269,50 @@ void MpiCommunicator::all_reduce_sum(std::vector<double>& values) {
 }
 
 void MpiCommunicator::all_reduce_max(std::vector<double>& values) {
-  check(MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_DOUBLE,
-                      MPI_MAX, comm_),
-        "all-reduce of numbers");
+  Requests requests = start("the maximum of numbers");
+  check(MPI_Iallreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_DOUBLE,
+                       MPI_MAX, comm_, requests.add()),
+        requests.operation());
+  requests.wait();
 }
 
 void MpiCommunicator::broadcast(std::string& bytes, int root) {
   std::uint64_t count = bytes.size();
-  check(MPI_Bcast(&count, 1, MPI_UINT64_T, root, comm_), "broadcast");
+  Requests requests = start("the broadcast");
+  check(MPI_Ibcast(&count, 1, MPI_UINT64_T, root, comm_, requests.add()), requests.operation());
+  requests.wait();
   bytes.resize(count);
-  constexpr std::uint64_t kMost = std::uint64_t{1} << 30U;  // MPI counts are ints
-  for (std::uint64_t begin = 0; begin < count; begin += kMost) {
-    const auto part = static_cast<int>(std::min(kMost, count - begin));
-    check(MPI_Bcast(bytes.data() + begin, part, MPI_BYTE, root, comm_), "broadcast");
+  for_each_part(reinterpret_cast<std::byte*>(bytes.data()), count, [&](auto* data, int part) {
+    check(MPI_Ibcast(data, part, MPI_BYTE, root, comm_, requests.add()), requests.operation());
+    requests.wait();
+  });
+  if (rank_ == root) {
+    (*traffic_)[Collective::kBroadcast] += count * static_cast<std::uint64_t>(size_ - 1);
   }
-  if (rank_ == root)
-    traffic_[Collective::kBroadcast] += count * static_cast<std::uint64_t>(size_ - 1);
 }
 
-void MpiCommunicator::all_to_all(const Tensor& receive, const std::vector<Index>& receive_offsets,
-                                 const Tensor& send, const std::vector<Index>& send_offsets,
+void MpiCommunicator::all_to_all(const Tensor& receive, const Offsets& receive_offsets,
+                                 const Tensor& send, const Offsets& send_offsets,
                                  backend::Backend& backend) {
-  const auto me = static_cast<std::size_t>(rank_);
-  backend.copy(receive.rows(receive_offsets[me], receive_offsets[me + 1]),
-               send.rows(send_offsets[me], send_offsets[me + 1]));
-  std::vector<MPI_Request> requests;
-  // MPI counts are ints: a longer message goes in pieces, which arrive in the order sent.
-  const auto post = [&](const Tensor& tensor, const std::vector<Index>& offsets, int peer,
-                        const auto& start) {
-    const auto at = static_cast<std::size_t>(peer);
-    const auto element = static_cast<Index>(base::size_of(tensor.dtype()));
-    constexpr Index kMost = Index{1} << 30;
-    for (Index begin = offsets[at] * element; begin < offsets[at + 1] * element; begin += kMost) {
-      const auto bytes = static_cast<int>(std::min(kMost, offsets[at + 1] * element - begin));
-      requests.emplace_back();
-      check(start(static_cast<std::byte*>(tensor.raw()) + begin, bytes, peer, &requests.back()),
-            "all-to-all");
-    }
-  };
-  for (int step = 1; step < size_; ++step) {
-    post(receive, receive_offsets, (rank_ + size_ - step) % size_,
-         [this](void* data, int bytes, int peer, MPI_Request* request) {
-           return MPI_Irecv(data, bytes, MPI_BYTE, peer, 0, comm_, request);
-         });
-  }
-  for (int step = 1; step < size_; ++step) {
-    post(send, send_offsets, (rank_ + step) % size_,
-         [this](const void* data, int bytes, int peer, MPI_Request* request) {
-           return MPI_Isend(data, bytes, MPI_BYTE, peer, 0, comm_, request);
-         });
-  }
-  check(MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE),
-        "all-to-all");
-  const Index mine = send_offsets[me + 1] - send_offsets[me];
-  traffic_[Collective::kAllToAll] +=
-      static_cast<std::uint64_t>(send_offsets.back() - mine) * base::size_of(send.dtype());
+  check_vector(receive, receive_offsets, "all-to-all");
+  check_vector(send, send_offsets, "all-to-all");
+  Requests requests = start("the all-to-all");
+  for_each_source(
+      [&](int peer) { post_receive(requests, share(receive, receive_offsets, peer), peer); });
+  for_each_target([&](int peer) { post_send(requests, share(send, send_offsets, peer), peer); });
+  backend.copy(share(receive, receive_offsets, rank_), share(send, send_offsets, rank_));
+  requests.wait();
+  (*traffic_)[Collective::kAllToAll] += bytes_to_share(send_offsets, rank_, send.dtype());
+}
+
+std::unique_ptr<Pending> MpiCommunicator::start_send_receive(const Tensor& receive, int from,
+                                                             const Tensor& send, int to,
+                                                             backend::Backend& /*backend*/) {
+  Requests requests = start("an exchange with the neighbours");
+  post_receive(requests, receive, from);
+  post_send(requests, send, to);
+  if (to != rank_) (*traffic_)[Collective::kSendReceive] += send.bytes();
+  return std::make_unique<PendingRequests>(std::move(requests), std::vector<Tensor>{receive, send});
 }
 
 std::vector<std::string> MpiCommunicator::all_gather(const std::string& bytes) {
@@ -234,37 +322,17 @@ std::vector<std::string> MpiCommunicator::all_gather(const std::string& bytes) {
   return all;
 }
 
+void MpiCommunicator::barrier() {
+  Requests requests = start("the barrier");
+  check(MPI_Ibarrier(comm_, requests.add()), requests.operation());
+  requests.wait();
+}
+
 }  // namespace
 
 std::unique_ptr<Communicator> make_world_communicator() {
   if (!launched_by_mpi()) return make_single_communicator();
   return std::make_unique<MpiCommunicator>();
-}
-
-std::string library_version() {
-  std::array<char, MPI_MAX_LIBRARY_VERSION_STRING> text{};
-  int length = 0;
-  MPI_Get_library_version(text.data(), &length);
-  const std::string whole(text.data(), static_cast<std::size_t>(length));
-  return whole.substr(0, whole.find(','));  // the build's host and date follow
-}
-
-int launched_rank() noexcept {
-  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"}) {
-    if (const char* value = std::getenv(name)) return std::atoi(value);
-  }
-  return 0;
-}
-
-void abort_world(int exit_code) noexcept {
-  int initialised = 0;
-  MPI_Initialized(&initialised);
-  if (initialised == 0) return;
-  int finalized = 0;
-  MPI_Finalized(&finalized);
-  int size = 1;
-  if (finalized == 0) MPI_Comm_size(MPI_COMM_WORLD, &size);
-  if (size > 1) MPI_Abort(MPI_COMM_WORLD, exit_code);
 }
 
 }  // namespace longspan::comm

@@ -4,6 +4,11 @@
 namespace longspan::comm {
 namespace {
 
+class Done : public Pending {
+ public:
+  void wait() override {}
+};
+
 class SingleCommunicator : public Communicator {
  public:
   std::string name() const override { return "single"; }
@@ -16,15 +21,30 @@ class SingleCommunicator : public Communicator {
   void all_reduce_sum(std::vector<double>& /*values*/) override {}
   void all_reduce_max(std::vector<double>& /*values*/) override {}
   void broadcast(std::string& /*bytes*/, int /*root*/) override {}
-  void all_to_all(const backend::Tensor& receive,
-                  const std::vector<backend::Index>& /*receive_offsets*/,
-                  const backend::Tensor& send, const std::vector<backend::Index>& /*send_offsets*/,
+  void reduce_scatter_sum(const backend::Tensor& part, const backend::Tensor& whole,
+                          const Offsets& /*offsets*/, backend::Backend& backend) override {
+    if (part.raw() != whole.raw()) backend.copy(part, whole);
+  }
+  std::unique_ptr<Pending> start_all_gather(const backend::Tensor& /*whole*/,
+                                            const Offsets& /*offsets*/,
+                                            backend::Backend& /*backend*/) override {
+    return std::make_unique<Done>();
+  }
+  void all_to_all(const backend::Tensor& receive, const Offsets& /*receive_offsets*/,
+                  const backend::Tensor& send, const Offsets& /*send_offsets*/,
                   backend::Backend& backend) override {
     backend.copy(receive, send);
   }
+  std::unique_ptr<Pending> start_send_receive(const backend::Tensor& receive, int /*from*/,
+                                              const backend::Tensor& send, int /*to*/,
+                                              backend::Backend& backend) override {
+    backend.copy(receive, send);
+    return std::make_unique<Done>();
+  }
   std::vector<std::string> all_gather(const std::string& bytes) override { return {bytes}; }
   void barrier() override {}
-  std::unique_ptr<Communicator> group(const std::vector<int>& members) override {
+  std::unique_ptr<Communicator> group(const std::string& /*name*/,
+                                      const std::vector<int>& members) override {
     position_in(members, 0, 1);
     return make_single_communicator();
   }

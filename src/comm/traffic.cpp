@@ -9,10 +9,14 @@ const char* name_of(Collective kind) {
   switch (kind) {
     case Collective::kAllReduce:
       return "all_reduce";
+    case Collective::kReduceScatter:
+      return "reduce_scatter";
     case Collective::kAllGather:
       return "all_gather";
     case Collective::kAllToAll:
       return "all_to_all";
+    case Collective::kSendReceive:
+      return "send_receive";
     case Collective::kBroadcast:
       return "broadcast";
   }

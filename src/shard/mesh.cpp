@@ -25,14 +25,14 @@ Mesh::Mesh(comm::Communicator& world, int sequence_degree) : world_(&world) {
         fmt::format("a sequence degree of {} does not divide {} rank(s)", sequence_degree, ranks));
   }
   const int place = world.rank() % sequence_degree;
-  sequence_ = world.group(ranks_from(world.rank() - place, 1, sequence_degree));
-  data_ = world.group(ranks_from(place, sequence_degree, ranks / sequence_degree));
+  sequence_ = world.group("sequence", ranks_from(world.rank() - place, 1, sequence_degree));
+  data_ = world.group("data", ranks_from(place, sequence_degree, ranks / sequence_degree));
 }
 
 AlignedGroups::AlignedGroups(comm::Communicator& world) {
   for (int size = 1; world.size() % size == 0; size *= 2) {
     sizes_.push_back(size);
-    groups_.push_back(world.group(ranks_from(world.rank() / size * size, 1, size)));
+    groups_.push_back(world.group("aligned", ranks_from(world.rank() / size * size, 1, size)));
     if (size > world.size() / 2) break;
   }
 }

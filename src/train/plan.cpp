@@ -52,23 +52,23 @@ std::shared_ptr<const data::MicroBatch> full_micro_batch(std::int64_t tokens) {
   return batch;
 }
 
-std::int64_t rows_of_rank_0(const Job& job, int ranks) {
+std::int64_t rows_of(int rank, const Job& job, int ranks) {
   check_ranks(job, ranks);
   const std::int64_t rows = job.training.tokens_per_step / job.training.micro_batch_tokens;
-  return (rows + ranks - 1) / ranks;
+  return (rows - rank + ranks - 1) / ranks;
 }
 
-/// One dry step of rank 0.
+/// One dry step of a rank.
 struct DryStep {
-  DryStep(const Job& job, const PlanSetting& setting, std::int64_t watched = -1)
+  DryStep(const Job& job, const PlanSetting& setting, int rank = 0, std::int64_t watched = -1)
       : threads(thread_count(job, setting.local_ranks)),
         limited(threads),
         backend(setting.device, threads),
-        world(0, setting.ranks, backend),
+        world(rank, setting.ranks, backend),
         step(job, watch(watched), world) {
     backend.start_step();
     const std::vector<std::shared_ptr<const data::MicroBatch>> batches(
-        static_cast<std::size_t>(rows_of_rank_0(job, setting.ranks)),
+        static_cast<std::size_t>(rows_of(rank, job, setting.ranks)),
         full_micro_batch(job.training.micro_batch_tokens));
     sums = step.forward_backward(batches);
     step.update(0, 0.0);
@@ -86,6 +86,19 @@ struct DryStep {
   TrainingStep step;
   TrainingStep::Sums sums;
 };
+
+/// What all ranks send together in one step: each of them is run.
+comm::Traffic world_traffic(const Job& job, const PlanSetting& setting) {
+  comm::Traffic all;
+  for (int rank = 0; rank < setting.ranks; ++rank) {
+    const DryStep dry(job, setting, rank);
+    for (std::size_t kind = 0; kind < comm::kCollectives; ++kind) {
+      const auto collective = static_cast<comm::Collective>(kind);
+      all[collective] += dry.world.traffic()[collective];
+    }
+  }
+  return all;
+}
 
 std::uint64_t bytes_of_states(const backend::Ledger& ledger) {
   return ledger.peak(backend::MemoryTag::kWeights) + ledger.peak(backend::MemoryTag::kGradients) +
@@ -182,7 +195,7 @@ Plan make_plan(const Job& job, const PlanSetting& setting) {
   plan.device = dry.backend.profile();
   plan.parameters = job.model.parameters();
   plan.micro_batch_tokens = job.training.micro_batch_tokens;
-  plan.micro_batches = rows_of_rank_0(job, setting.ranks);
+  plan.micro_batches = rows_of(0, job, setting.ranks);
   plan.tokens_per_step = job.training.tokens_per_step;
   const backend::Ledger& ledger = dry.backend.ledger();
   for (std::size_t tag = 0; tag < backend::kMemoryTags; ++tag) {
@@ -199,8 +212,8 @@ Plan make_plan(const Job& job, const PlanSetting& setting) {
   plan.model_flops = dry.sums.flops;
   plan.recomputed = describe_recomputation(job);
   plan.sent = dry.world.traffic();
-  plan.world_sent = dry.world.world_traffic();
-  plan.live_at_peak = DryStep(job, setting, dry.backend.peak_change()).backend.watched();
+  plan.world_sent = world_traffic(job, setting);
+  plan.live_at_peak = DryStep(job, setting, 0, dry.backend.peak_change()).backend.watched();
   const backend::DryCounts least = DryStep(keeping_everything(job), setting).backend.counts();
   plan.recomputed_flops = plan.counts.matmul_flops + plan.counts.attention_flops -
                           least.matmul_flops - least.attention_flops;

@@ -32,9 +32,6 @@ TEST_CASE("dry communicator: bytes and staging of this world's real all-reduce")
     CHECK(rank.traffic()[Collective::kAllReduce] == sent);
     CHECK(dry.ledger().peak(MemoryTag::kCommunication) ==
           real->ledger().peak(MemoryTag::kCommunication));
-    std::vector<double> sum{static_cast<double>(sent)};
-    world->all_reduce_sum(sum);
-    CHECK(static_cast<double>(rank.world_traffic()[Collective::kAllReduce]) == sum[0]);
   }
 }
 

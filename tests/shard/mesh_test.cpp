@@ -85,9 +85,9 @@ TEST_CASE("mesh: a dry world of any size has the same groups, on their machines"
 }
 
 TEST_CASE("mesh: a group that its caller is not in is refused") {
-  CHECK_THROWS_AS(world().group({}), base::InternalError);
-  CHECK_THROWS_AS(world().group({world().rank(), world().rank()}), base::InternalError);
-  CHECK_THROWS_AS(world().group({world().rank(), world().size()}), base::InternalError);
+  CHECK_THROWS_AS(world().group("wrong", {}), base::InternalError);
+  CHECK_THROWS_AS(world().group("wrong", {world().rank(), world().rank()}), base::InternalError);
+  CHECK_THROWS_AS(world().group("wrong", {world().rank(), world().size()}), base::InternalError);
 }
 
 }  // namespace

@@ -13,10 +13,17 @@
 namespace longspan::comm {
 
 /// What bytes are sent for. The names are the keys of `comm_bytes` in metrics.jsonl.
-enum class Collective : std::uint8_t { kAllReduce, kAllGather, kAllToAll, kBroadcast };
-inline constexpr std::size_t kCollectives = 4;
+enum class Collective : std::uint8_t {
+  kAllReduce,
+  kReduceScatter,
+  kAllGather,
+  kAllToAll,
+  kSendReceive,
+  kBroadcast
+};
+inline constexpr std::size_t kCollectives = 6;
 
-/// "all_reduce", "all_gather", "all_to_all", "broadcast".
+/// "all_reduce", "reduce_scatter", "all_gather", "all_to_all", "send_receive", "broadcast".
 const char* name_of(Collective kind);
 
 /// Bytes sent, by kind.
@@ -30,9 +37,25 @@ class Traffic {
   std::array<std::uint64_t, kCollectives> bytes_{};
 };
 
+/// An operation that was started and may still be under way: its tensors must not be touched before
+/// `wait` has returned, and it must be waited for.
+class Pending {
+ public:
+  virtual ~Pending() = default;
+  Pending() = default;
+  Pending(const Pending&) = delete;
+  Pending& operator=(const Pending&) = delete;
+  /// Throws PeerError. Called once.
+  virtual void wait() = 0;
+};
+
+/// Where the parts of a whole begin, by rank, and its end: one entry more than there are ranks.
+using Offsets = std::vector<backend::Index>;
+
 /// The ranks of one job (or of one group of them) and their collectives. Every rank of the group
 /// calls the same operations in the same order. Sums are taken in rank order, so results are
-/// bitwise the same on every rank and in every run of one layout. A failed peer throws PeerError.
+/// bitwise the same on every rank and in every run of one layout. A peer that failed, or did not
+/// answer within the timeout, throws PeerError, which names the operation, the step and the group.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -56,28 +79,46 @@ class Communicator {
   virtual void all_reduce_max(std::vector<double>& values) = 0;
   /// Host bytes of `root` to all; `bytes` is resized on the others.
   virtual void broadcast(std::string& bytes, int root) = 0;
+  /// part = sum of the ranks' `whole`, of which rank i gets elements [offsets[i], offsets[i + 1]).
+  /// Rank-1 dense float32 or float64; part may be that piece of whole itself.
+  virtual void reduce_scatter_sum(const backend::Tensor& part, const backend::Tensor& whole,
+                                  const Offsets& offsets, backend::Backend& backend) = 0;
+  /// Fills `whole`, of which rank i brings elements [offsets[i], offsets[i + 1]): they are in place
+  /// already. Rank-1 dense, any dtype and length.
+  virtual std::unique_ptr<Pending> start_all_gather(const backend::Tensor& whole,
+                                                    const Offsets& offsets,
+                                                    backend::Backend& backend) = 0;
   /// Sends elements [send_offsets[i], send_offsets[i + 1]) of `send` to rank i, and receives rank
   /// i's into the same place of `receive` by its offsets. Rank-1 dense tensors of one dtype, of any
-  /// length; offsets have one entry more than there are ranks. Messages may be empty; the rank's
-  /// own are copied.
-  virtual void all_to_all(const backend::Tensor& receive,
-                          const std::vector<backend::Index>& receive_offsets,
-                          const backend::Tensor& send,
-                          const std::vector<backend::Index>& send_offsets,
+  /// length. Messages may be empty; the rank's own are copied.
+  virtual void all_to_all(const backend::Tensor& receive, const Offsets& receive_offsets,
+                          const backend::Tensor& send, const Offsets& send_offsets,
                           backend::Backend& backend) = 0;
+  /// `send` goes to rank `to`, and what `from` sends comes into `receive`. Rank-1 dense, any dtype
+  /// and length; between two ranks messages arrive in the order in which they were started.
+  virtual std::unique_ptr<Pending> start_send_receive(const backend::Tensor& receive, int from,
+                                                      const backend::Tensor& send, int to,
+                                                      backend::Backend& backend) = 0;
   /// Every rank's host bytes, in rank order.
   virtual std::vector<std::string> all_gather(const std::string& bytes) = 0;
   virtual void barrier() = 0;
 
   /// A communicator of some of the ranks, in the order listed, this one among them. Called by every
-  /// rank, each with the list that it belongs to; the lists are disjoint.
-  virtual std::unique_ptr<Communicator> group(const std::vector<int>& members) = 0;
+  /// rank, each with the list that it belongs to; the lists are disjoint. Messages call it `name`.
+  virtual std::unique_ptr<Communicator> group(const std::string& name,
+                                              const std::vector<int>& members) = 0;
 
-  const Traffic& traffic() const { return traffic_; }
+  /// What this rank has sent, in all groups that were made of this communicator, too.
+  const Traffic& traffic() const { return *traffic_; }
 
  protected:
-  Traffic traffic_;
+  std::shared_ptr<Traffic> traffic_ = std::make_shared<Traffic>();
 };
+
+/// How long an operation may take until PeerError, for all communicators of this process; and the
+/// step that its message names (negative: none). The start is 600 seconds.
+void set_timeout(double seconds);
+void set_step(std::int64_t step);
 
 /// Runs `action` on every rank of the group; if it threw an Error on any of them, throws that error
 /// on all of them (the lowest rank's, marked as agreed: see base::Error::agreed), so that no rank
@@ -102,5 +143,9 @@ std::string library_version();
 /// Ends every rank of the job at once with this exit code: what `main` calls for an exception
 /// that only this rank saw. Does not return when the job has other ranks; a no-op otherwise.
 void abort_world(int exit_code) noexcept;
+
+/// Waits for this rank's turn to report a failure that others may have seen, too: the first one to
+/// report it ends them all, so that the cause is told once.
+void wait_to_report() noexcept;
 
 }  // namespace longspan::comm

@@ -7,7 +7,7 @@ namespace longspan::comm {
 
 /// One rank of a world of any size, with no other rank: every collective returns this rank's own
 /// numbers, takes the memory and counts the bytes that the real one would, and adds its time to the
-/// dry backend's, by the device's links.
+/// dry backend's, by the device's links, as if nothing else went on meanwhile.
 class DryCommunicator : public Communicator {
  public:
   /// The backend must outlive this. Ranks fill machines of the profile's devices_per_node.
@@ -23,24 +23,28 @@ class DryCommunicator : public Communicator {
   void all_reduce_sum(std::vector<double>& values) override;
   void all_reduce_max(std::vector<double>& values) override;
   void broadcast(std::string& bytes, int root) override;
-  /// The other ranks are taken to send as much as this one.
-  void all_to_all(const backend::Tensor& receive,
-                  const std::vector<backend::Index>& receive_offsets, const backend::Tensor& send,
-                  const std::vector<backend::Index>& send_offsets,
+  void reduce_scatter_sum(const backend::Tensor& part, const backend::Tensor& whole,
+                          const Offsets& offsets, backend::Backend& backend) override;
+  std::unique_ptr<Pending> start_all_gather(const backend::Tensor& whole, const Offsets& offsets,
+                                            backend::Backend& backend) override;
+  void all_to_all(const backend::Tensor& receive, const Offsets& receive_offsets,
+                  const backend::Tensor& send, const Offsets& send_offsets,
                   backend::Backend& backend) override;
+  std::unique_ptr<Pending> start_send_receive(const backend::Tensor& receive, int from,
+                                              const backend::Tensor& send, int to,
+                                              backend::Backend& backend) override;
   std::vector<std::string> all_gather(const std::string& bytes) override;
   void barrier() override;
-  std::unique_ptr<Communicator> group(const std::vector<int>& members) override;
-
-  /// Bytes that all ranks together send, by kind: what metrics.jsonl shows.
-  const Traffic& world_traffic() const { return world_traffic_; }
+  std::unique_ptr<Communicator> group(const std::string& name,
+                                      const std::vector<int>& members) override;
 
  private:
   /// Member `rank` of a group that has these ranks of the world.
   DryCommunicator(int rank, std::vector<int> world_ranks, backend::DryBackend& backend);
   void send_time(double bytes, double messages);
+  void send(Collective kind, std::uint64_t bytes, double messages);
+  backend::Tensor staging(const Offsets& offsets, base::DType dtype);
 
-  Traffic world_traffic_;
   int rank_;
   std::vector<int> world_ranks_;
   int local_rank_ = 0;
