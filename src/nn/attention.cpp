@@ -3,9 +3,12 @@
 #include <cmath>
 #include <utility>
 
+#include "nn/heads.h"
+#include "nn/ring_attention.h"
+#include "nn/ulysses.h"
+
 namespace longspan::nn {
 
-using backend::CuSeqlens;
 using backend::Index;
 using backend::Tensor;
 
@@ -22,89 +25,130 @@ Attention::Attention(ParameterSet& parameters, const std::string& prefix,
       output_(parameters, {{prefix + "o_proj.weight", sizes.hidden}},
               sizes.heads * sizes.head_dim) {}
 
-Attention::Heads Attention::split(const Tensor& qkv) const {
-  const Index tokens = qkv.size(0);
-  const Index k_begin = sizes_.heads * sizes_.head_dim;
-  const Index v_begin = k_begin + sizes_.kv_heads * sizes_.head_dim;
-  const backend::Shape kv_shape{tokens, sizes_.kv_heads, sizes_.head_dim};
-  return {.q = qkv.columns(0, k_begin).reshape({tokens, sizes_.heads, sizes_.head_dim}),
-          .k = qkv.columns(k_begin, v_begin).reshape(kv_shape),
-          .v = qkv.columns(v_begin, qkv.size(1)).reshape(kv_shape)};
-}
-
-void Attention::project(const Tensor& qkv, const Tensor& x, Pass& pass) const {
-  qkv_.forward(qkv, x, pass);
-  const Heads heads = split(qkv);
+Tensor Attention::project(const Tensor& x, const Ulysses& ulysses, bool keeps, Pass& pass) const {
+  const backend::Shape shape{x.size(0), qkv_.outputs()};
+  const bool keeps_local = keeps && ulysses.is_alone();
+  Tensor local = keeps_local ? pass.saved(shape) : pass.workspace(shape);
+  qkv_.forward(local, x, pass);
+  const Heads heads = split_heads(local, sizes_.heads, sizes_.kv_heads, sizes_.head_dim);
   pass.backend().rope(heads.q, pass.rope_table(), /*inverse=*/false);
   pass.backend().rope(heads.k, pass.rope_table(), /*inverse=*/false);
+  if (ulysses.is_alone()) return local;
+  Tensor shared = keeps ? pass.saved(ulysses.qkv_shape()) : pass.workspace(ulysses.qkv_shape());
+  ulysses.qkv_to_heads(shared, local);
+  return shared;
 }
 
 void Attention::forward(const Tensor& out, const Tensor& x, Pass& pass, const AttentionCache* cache,
                         AttentionKeep keep) const {
-  const bool keeps_output = keep != AttentionKeep::kNothing;
-  const bool keeps_qkv = keep == AttentionKeep::kAll;
-  const backend::Shape qkv_shape{x.size(0), qkv_.outputs()};
-  const backend::Shape lse_shape{sizes_.heads, x.size(0)};
-  Tensor qkv = keeps_qkv ? pass.saved(qkv_shape) : pass.workspace(qkv_shape);
-  project(qkv, x, pass);
-
-  const backend::Shape attended_shape{x.size(0), output_.inputs()};
-  Tensor attended = keeps_output ? pass.saved(attended_shape) : pass.workspace(attended_shape);
-  Tensor lse =
-      keeps_output ? pass.saved_statistics(lse_shape) : pass.workspace_statistics(lse_shape);
-  const Heads heads = split(qkv);
-  attend(attended.reshape(heads.q.shape()), lse, heads, pass, cache);
-  output_.forward(out, attended, pass);
-  if (keeps_qkv) pass.push(std::move(qkv));
-  if (keeps_output) {
-    pass.push(std::move(attended));
-    pass.push(std::move(lse));
+  const Ulysses ulysses(sizes_, pass);
+  const bool keeps = keep != AttentionKeep::kNothing;
+  const auto output = [&](const backend::Shape& shape) {
+    return keeps ? pass.saved(shape) : pass.workspace(shape);
+  };
+  Slots slots;
+  slots.qkv = project(x, ulysses, keep == AttentionKeep::kAll, pass);
+  slots.shared = output(ulysses.attended_shape());
+  slots.lse = keeps ? pass.saved_statistics(ulysses.lse_shape())
+                    : pass.workspace_statistics(ulysses.lse_shape());
+  attend(slots, ulysses, pass, cache);
+  slots.attended = slots.shared;
+  if (!ulysses.is_alone()) {
+    slots.attended = output({x.size(0), output_.inputs()});
+    ulysses.attended_to_tokens(slots.attended, slots.shared);
   }
+  output_.forward(out, slots.attended, pass);
+  push(std::move(slots), keep, ulysses, pass);
 }
 
 void Attention::again(const Tensor& out, const Tensor& x, Pass& pass, AttentionKeep kept) const {
   if (kept == AttentionKeep::kNothing) return forward(out, x, pass);
-  Tensor lse = pass.pop();
-  Tensor attended = pass.pop();
-  Tensor qkv = pass.saved({x.size(0), qkv_.outputs()});
-  project(qkv, x, pass);
-  output_.forward(out, attended, pass);
-  pass.push(std::move(qkv));
-  pass.push(std::move(attended));
-  pass.push(std::move(lse));
+  const Ulysses ulysses(sizes_, pass);
+  Slots slots = pop(kept, ulysses, pass);
+  slots.qkv = project(x, ulysses, /*keeps=*/true, pass);
+  output_.forward(out, slots.attended, pass);
+  push(std::move(slots), AttentionKeep::kAll, ulysses, pass);
 }
 
-void Attention::attend(const Tensor& out, const Tensor& lse, const Heads& in, Pass& pass,
+void Attention::push(Slots slots, AttentionKeep keep, const Ulysses& ulysses, Pass& pass) {
+  if (keep == AttentionKeep::kNothing) return;
+  if (!ulysses.is_alone()) pass.push(std::move(slots.attended));
+  pass.push(std::move(slots.shared));
+  pass.push(std::move(slots.lse));
+  if (keep == AttentionKeep::kAll) pass.push(std::move(slots.qkv));
+}
+
+Attention::Slots Attention::pop(AttentionKeep kept, const Ulysses& ulysses, Pass& pass) {
+  Slots slots;
+  if (kept == AttentionKeep::kAll) slots.qkv = pass.pop();
+  slots.lse = pass.pop();
+  slots.shared = pass.pop();
+  slots.attended = ulysses.is_alone() ? slots.shared : pass.pop();
+  return slots;
+}
+
+void Attention::attend(const Slots& slots, const Ulysses& ulysses, Pass& pass,
                        const AttentionCache* cache) const {
+  const Heads in = ulysses.split(slots.qkv);
+  const Tensor out = slots.shared.reshape(in.q.shape());
+  const SequenceShard* shard = pass.shard();
+  if (shard != nullptr && shard->layout.degrees().ring > 1) {
+    RingAttention(ulysses.runs(), options_, pass).forward(out, slots.lse, in);
+    return;
+  }
   if (cache == nullptr) {
-    pass.backend().attention_forward(out, lse, in.q, in.k, in.v, pass.cu_seqlens(),
-                                     pass.cu_seqlens(), options_);
+    ulysses.runs().forward(pass.backend(), out, slots.lse, in, pass.cu_seqlens(), pass.cu_seqlens(),
+                           options_);
     return;
   }
   const Index end = cache->length + in.k.size(0);
   pass.backend().copy(cache->keys.rows(cache->length, end), in.k);
   pass.backend().copy(cache->values.rows(cache->length, end), in.v);
-  const CuSeqlens cu_seqlens_k{0, static_cast<std::int32_t>(end)};
-  pass.backend().attention_forward(out, lse, in.q, cache->keys.rows(0, end),
-                                   cache->values.rows(0, end), pass.cu_seqlens(), cu_seqlens_k,
-                                   options_);
+  const Heads cached{in.q, cache->keys.rows(0, end), cache->values.rows(0, end)};
+  ulysses.runs().forward(pass.backend(), out, slots.lse, cached, pass.cu_seqlens(),
+                         {0, static_cast<std::int32_t>(end)}, options_);
+}
+
+Tensor Attention::attend_backward(const Tensor& dshared, const Slots& slots, const Ulysses& ulysses,
+                                  Pass& pass) const {
+  Tensor dqkv = pass.workspace(slots.qkv.shape());
+  const Heads in = ulysses.split(slots.qkv);
+  const Heads d = ulysses.split(dqkv);
+  const Tensor dout = dshared.reshape(in.q.shape());
+  const Tensor out = slots.shared.reshape(in.q.shape());
+  const SequenceShard* shard = pass.shard();
+  if (shard != nullptr && shard->layout.degrees().ring > 1) {
+    RingAttention(ulysses.runs(), options_, pass).backward(d, dout, out, slots.lse, in);
+  } else {
+    ulysses.runs().backward(pass.backend(), d, dout, out, slots.lse, in, pass.cu_seqlens(),
+                            pass.cu_seqlens(), options_);
+  }
+  return dqkv;
 }
 
 Tensor Attention::backward_to_qkv(const Tensor& dy, Pass& pass) const {
-  const Tensor lse = pass.pop();
-  const Tensor attended = pass.pop();
-  const Tensor qkv = pass.pop();
-  const Tensor dattended = pass.workspace(attended.shape());
-  output_.backward(dattended, dy, attended, pass);
+  const Ulysses ulysses(sizes_, pass);
+  Slots slots = pop(AttentionKeep::kAll, ulysses, pass);
+  Tensor dattended = pass.workspace(slots.attended.shape());
+  output_.backward(dattended, dy, slots.attended, pass);
+  slots.attended = {};
+  if (!ulysses.is_alone()) {
+    const Tensor dshared = pass.workspace(slots.shared.shape());
+    ulysses.attended_to_tokens_adjoint(dshared, dattended);
+    dattended = dshared;
+  }
 
-  Tensor dqkv = pass.workspace(qkv.shape());
-  const Heads in = split(qkv);
-  const Heads d = split(dqkv);
-  pass.backend().attention_backward(d.q, d.k, d.v, dattended.reshape(in.q.shape()),
-                                    attended.reshape(in.q.shape()), lse, in.q, in.k, in.v,
-                                    pass.cu_seqlens(), pass.cu_seqlens(), options_);
-  pass.backend().rope(d.q, pass.rope_table(), /*inverse=*/true);
-  pass.backend().rope(d.k, pass.rope_table(), /*inverse=*/true);
+  Tensor dqkv = attend_backward(dattended, slots, ulysses, pass);
+  dattended = {};
+  slots = {};
+  if (!ulysses.is_alone()) {
+    const Tensor dlocal = pass.workspace({pass.tokens(), qkv_.outputs()});
+    ulysses.qkv_to_heads_adjoint(dlocal, dqkv);
+    dqkv = dlocal;
+  }
+  const Heads dheads = split_heads(dqkv, sizes_.heads, sizes_.kv_heads, sizes_.head_dim);
+  pass.backend().rope(dheads.q, pass.rope_table(), /*inverse=*/true);
+  pass.backend().rope(dheads.k, pass.rope_table(), /*inverse=*/true);
   return dqkv;
 }
 

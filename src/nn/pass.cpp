@@ -4,20 +4,24 @@
 
 namespace longspan::nn {
 
+using backend::Index;
 using backend::MemoryTag;
 using backend::Shape;
 using backend::Tensor;
 
 Pass::Pass(backend::Backend& backend, base::DType dtype, backend::CuSeqlens cu_seqlens,
-           Tensor positions, Keep keep)
+           Tensor positions, Keep keep, std::optional<SequenceShard> shard)
     : backend_(&backend),
       dtype_(dtype),
       keep_(keep),
       cu_seqlens_(std::move(cu_seqlens)),
-      positions_(std::move(positions)) {
-  if (cu_seqlens_.empty()) {
-    throw base::InternalError("a pass needs cu_seqlens, at least {0}");
+      positions_(std::move(positions)),
+      shard_(std::move(shard)) {
+  if (cu_seqlens_.empty() || (shard_ && shard_->layout.tokens() != cu_seqlens_.back())) {
+    throw base::InternalError("a pass needs cu_seqlens, at least {0}, that end with its row");
   }
+  tokens_ =
+      shard_ ? shard_->layout.size(shard_->mesh->sequence().rank()) : Index{cu_seqlens_.back()};
 }
 
 base::DType Pass::statistic_dtype() const {

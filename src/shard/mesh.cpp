@@ -18,15 +18,20 @@ std::vector<int> ranks_from(int first, int stride, int count) {
 
 }  // namespace
 
-Mesh::Mesh(comm::Communicator& world, int sequence_degree) : world_(&world) {
+Mesh::Mesh(comm::Communicator& world, SequenceDegrees degrees) : degrees_(degrees), world_(&world) {
   const int ranks = world.size();
-  if (sequence_degree < 1 || ranks % sequence_degree != 0) {
-    throw base::InputError(
-        fmt::format("a sequence degree of {} does not divide {} rank(s)", sequence_degree, ranks));
+  if (degrees.ulysses < 1 || degrees.ring < 1 || ranks % degrees.ranks() != 0) {
+    throw base::InputError(fmt::format("sequence groups of {} x {} ranks do not divide {} rank(s)",
+                                       degrees.ulysses, degrees.ring, ranks));
   }
-  const int place = world.rank() % sequence_degree;
-  sequence_ = world.group("sequence", ranks_from(world.rank() - place, 1, sequence_degree));
-  data_ = world.group("data", ranks_from(place, sequence_degree, ranks / sequence_degree));
+  const int me = world.rank();
+  const int place = me % degrees.ranks();
+  const int first = me - place;
+  sequence_ = world.group("sequence", ranks_from(first, 1, degrees.ranks()));
+  ulysses_ = world.group("Ulysses", ranks_from(me - place % degrees.ulysses, 1, degrees.ulysses));
+  ring_ = world.group("ring",
+                      ranks_from(first + place % degrees.ulysses, degrees.ulysses, degrees.ring));
+  data_ = world.group("data", ranks_from(place, degrees.ranks(), ranks / degrees.ranks()));
 }
 
 AlignedGroups::AlignedGroups(comm::Communicator& world) {

@@ -51,15 +51,46 @@ void LayerBench::fill(ParameterSet& parameters) {
   }
 }
 
-Pass LayerBench::pass(const std::vector<std::int32_t>& lengths, Index head_dim, Pass::Keep keep,
-                      std::int32_t first_position) const {
+namespace {
+
+/// cu_seqlens, and the positions within each document.
+struct Documents {
+  Documents(const std::vector<std::int32_t>& lengths, std::int32_t first_position) {
+    for (const std::int32_t length : lengths) {
+      cu_seqlens.push_back(cu_seqlens.back() + length);
+      for (std::int32_t i = 0; i < length; ++i) positions.push_back(first_position + i);
+    }
+  }
+
   backend::CuSeqlens cu_seqlens{0};
   std::vector<std::int32_t> positions;
-  for (const std::int32_t length : lengths) {
-    cu_seqlens.push_back(cu_seqlens.back() + length);
-    for (std::int32_t i = 0; i < length; ++i) positions.push_back(first_position + i);
+};
+
+}  // namespace
+
+Pass LayerBench::pass(const std::vector<std::int32_t>& lengths, Index head_dim, Pass::Keep keep,
+                      std::int32_t first_position) const {
+  const Documents documents(lengths, first_position);
+  Pass pass(*backend_, DType::kFloat64, documents.cu_seqlens, ids(documents.positions), keep);
+  set_rope_table(pass, head_dim);
+  return pass;
+}
+
+Pass LayerBench::pass(const std::vector<std::int32_t>& lengths, Index head_dim,
+                      const SequenceShard& shard) const {
+  const Documents documents(lengths, 0);
+  std::vector<std::int32_t> positions;
+  for (const shard::Range& range : shard.layout.ranges(shard.mesh->sequence().rank())) {
+    positions.insert(positions.end(), documents.positions.begin() + range.begin,
+                     documents.positions.begin() + range.end);
   }
-  Pass pass(*backend_, DType::kFloat64, cu_seqlens, ids(positions), keep);
+  Pass pass(*backend_, DType::kFloat64, documents.cu_seqlens, ids(positions), Pass::Keep::kSlots,
+            shard);
+  set_rope_table(pass, head_dim);
+  return pass;
+}
+
+void LayerBench::set_rope_table(Pass& pass, Index head_dim) const {
   std::vector<double> frequencies;
   for (Index i = 0; i < head_dim; i += 2) {
     frequencies.push_back(std::pow(100.0, -static_cast<double>(i) / static_cast<double>(head_dim)));
@@ -67,7 +98,6 @@ Pass LayerBench::pass(const std::vector<std::int32_t>& lengths, Index head_dim, 
   const Tensor table = empty({pass.tokens(), head_dim});
   backend_->rope_table(table, pass.positions(), frequencies);
   pass.set_rope_table(table);
-  return pass;
 }
 
 double dot(const Tensor& a, const Tensor& b) {

@@ -33,8 +33,13 @@ class LayerBench {
   /// A float64 pass over documents of these lengths, with a rope table of `head_dim`.
   Pass pass(const std::vector<std::int32_t>& lengths, backend::Index head_dim = 2,
             Pass::Keep keep = Pass::Keep::kSlots, std::int32_t first_position = 0) const;
+  /// The same of a row that ranks share, of which this rank holds a part.
+  Pass pass(const std::vector<std::int32_t>& lengths, backend::Index head_dim,
+            const SequenceShard& shard) const;
 
  private:
+  void set_rope_table(Pass& pass, backend::Index head_dim) const;
+
   std::unique_ptr<backend::Backend> backend_;
   std::uint64_t stream_ = 0;
 };

@@ -27,10 +27,11 @@ TEST_CASE("mesh: sequence groups are neighbours, data groups have one of each") 
   for (int degree = 1; degree <= world().size(); ++degree) {
     INFO("degree " << degree);
     if (world().size() % degree != 0) {
-      CHECK_THROWS_AS(Mesh(world(), degree), base::InputError);
+      CHECK_THROWS_AS(Mesh(world(), {degree, 1}), base::InputError);
+      CHECK_THROWS_AS(Mesh(world(), {1, degree}), base::InputError);
       continue;
     }
-    const Mesh mesh(world(), degree);
+    const Mesh mesh(world(), {1, degree});
     const int me = world().rank();
     const auto sequence = members_of(mesh.sequence());
     REQUIRE(static_cast<int>(sequence.size()) == degree);
@@ -50,7 +51,24 @@ TEST_CASE("mesh: sequence groups are neighbours, data groups have one of each") 
     for (const int rank : data) expected += 1.0 + rank;
     CHECK(sum[0] == expected);
   }
-  CHECK_THROWS_AS(Mesh(world(), 0), base::InputError);
+  CHECK_THROWS_AS(Mesh(world(), {0, 1}), base::InputError);
+}
+
+TEST_CASE("mesh: a sequence group is Ulysses groups of neighbours and rings across them") {
+  for (int ulysses = 1; ulysses <= world().size(); ++ulysses) {
+    if (world().size() % ulysses != 0) continue;
+    const int ring = world().size() / ulysses;
+    const Mesh mesh(world(), {ulysses, ring});
+    const auto neighbours = members_of(mesh.ulysses());
+    const auto around = members_of(mesh.ring());
+    REQUIRE(static_cast<int>(neighbours.size()) == ulysses);
+    REQUIRE(static_cast<int>(around.size()) == ring);
+    CHECK(neighbours.front() == world().rank() / ulysses * ulysses);
+    CHECK(neighbours.back() == neighbours.front() + ulysses - 1);
+    CHECK(around.front() == world().rank() % ulysses);
+    CHECK(around.back() == around.front() + (ring - 1) * ulysses);
+    CHECK(mesh.sequence().rank() == mesh.ring().rank() * ulysses + mesh.ulysses().rank());
+  }
 }
 
 TEST_CASE("mesh: aligned groups of every power of two that divides") {
@@ -72,10 +90,16 @@ TEST_CASE("mesh: a dry world of any size has the same groups, on their machines"
   comm::DryCommunicator ranks(37, 64, dry);
   CHECK(ranks.local_rank() == 5);
   CHECK(ranks.local_size() == 8);
-  const Mesh mesh(ranks, 16);
+  const Mesh mesh(ranks, {8, 2});
   CHECK(mesh.sequence().size() == 16);
   CHECK(mesh.sequence().rank() == 5);
   CHECK(mesh.sequence().local_size() == 8);
+  CHECK(mesh.ulysses().size() == 8);
+  CHECK(mesh.ulysses().rank() == 5);
+  CHECK(mesh.ulysses().local_size() == 8);
+  CHECK(mesh.ring().size() == 2);
+  CHECK(mesh.ring().rank() == 0);
+  CHECK(mesh.ring().local_size() == 1);
   CHECK(mesh.data().size() == 4);
   CHECK(mesh.data().rank() == 2);
   CHECK(mesh.data().local_size() == 1);

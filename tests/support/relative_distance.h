@@ -6,7 +6,7 @@
 
 namespace longspan::test {
 
-/// ||a - b|| / ||b||.
+/// ||a - b|| / ||b||; 0 where there is nothing to differ.
 inline double relative_distance(const std::vector<double>& a, const std::vector<double>& b) {
   REQUIRE(a.size() == b.size());
   double difference = 0.0;
@@ -15,7 +15,7 @@ inline double relative_distance(const std::vector<double>& a, const std::vector<
     difference += (a[i] - b[i]) * (a[i] - b[i]);
     norm += b[i] * b[i];
   }
-  return std::sqrt(difference / norm);
+  return difference == 0.0 ? 0.0 : std::sqrt(difference / norm);
 }
 
 }  // namespace longspan::test

@@ -100,7 +100,7 @@ class Backend {
                       const MatmulOptions& options) = 0;
   /// out = a + b, same shape and dtype; out may be a or b.
   virtual void add(const Tensor& out, const Tensor& a, const Tensor& b) = 0;
-  /// out += in for float32/float64 of one dtype, same shape.
+  /// out += in, same shape; out float32 or float64, in of the same dtype or bfloat16 into float32.
   virtual void accumulate(const Tensor& out, const Tensor& in) = 0;
 
   // --- normalisation ------------------------------------------------------------------------
@@ -153,6 +153,12 @@ class Backend {
                                   const Tensor& q, const Tensor& k, const Tensor& v,
                                   const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k,
                                   const AttentionOptions& options) = 0;
+  /// Adds to the attention of queries over some keys, out and lse, that of the same queries over
+  /// other keys, block_out and block_lse: both become what attention_forward over all of them gives
+  /// (Dao 2023). out [tokens, heads, head_dim], lse and block_lse [heads, tokens] float32
+  /// (float64); block_out in the dtype of activations. An lse of -inf stands for no keys.
+  virtual void attention_merge(const Tensor& out, const Tensor& lse, const Tensor& block_out,
+                               const Tensor& block_lse) = 0;
 
   // --- embedding and loss -------------------------------------------------------------------
   /// out[t, :] = table[ids[t], :], or zeros where the id is negative; ids int32 [tokens], each

@@ -112,6 +112,8 @@ class DryBackend : public Backend {
                           const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
                           const Tensor& v, const CuSeqlens& cu_seqlens_q,
                           const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) override;
+  void attention_merge(const Tensor& out, const Tensor& lse, const Tensor& block_out,
+                       const Tensor& block_lse) override;
   void gather_rows(const Tensor& out, const Tensor& ids, const Tensor& table) override;
   void embedding_backward(const Tensor& dtable, const Tensor& dy, const Tensor& ids) override;
   void cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,

@@ -7,6 +7,8 @@
 
 namespace longspan::nn {
 
+class Ulysses;
+
 /// Sizes of grouped-query attention: query head h reads KV head h / (heads / kv_heads).
 struct AttentionSizes {
   backend::Index hidden = 0;
@@ -24,6 +26,8 @@ struct AttentionCache {
 };
 
 /// What a forward of Attention leaves for its backward.
+/// What is exchanged for heads is kept after the exchange, and the output before and after its own:
+/// a backward sends only what a backward must.
 enum class AttentionKeep : std::uint8_t {
   kAll,      ///< qkv (rotated), the attention's output and its log-sum-exp
   kOutput,   ///< the output and the log-sum-exp: `again` makes qkv anew and skips the attention
@@ -31,7 +35,9 @@ enum class AttentionKeep : std::uint8_t {
 };
 
 /// Causal self-attention within the documents of the pass, with rotary positions: q, k and v by one
-/// matrix, rotated in place, attended, projected.
+/// matrix, rotated in place, attended, projected. Where ranks share the tokens of the pass, its
+/// Ulysses ranks exchange tokens for heads before and after (Jacobs et al. 2023), and the places of
+/// its ring pass keys and values around (Liu et al. 2023).
 ///
 /// The backward comes in two halves, because x (a norm's output) is needed by the second alone and
 /// need not be made before.
@@ -57,17 +63,22 @@ class Attention {
                          const backend::Tensor& x, Pass& pass) const;
 
  private:
-  /// Views of a [tokens, (heads + 2 kv_heads) * head_dim] buffer, each [tokens, heads, head_dim].
-  struct Heads {
-    backend::Tensor q;
-    backend::Tensor k;
-    backend::Tensor v;
+  /// What the backward takes off the pass; `attended` is of this rank's tokens.
+  struct Slots {
+    backend::Tensor qkv;
+    backend::Tensor shared;  // the output as attention gave it: `attended`, unless exchanged
+    backend::Tensor lse;
+    backend::Tensor attended;
   };
-  Heads split(const backend::Tensor& qkv) const;
-  /// qkv = x W^T, with q and k rotated.
-  void project(const backend::Tensor& qkv, const backend::Tensor& x, Pass& pass) const;
-  void attend(const backend::Tensor& out, const backend::Tensor& lse, const Heads& in, Pass& pass,
+  /// qkv = x W^T, with q and k rotated, exchanged for heads.
+  backend::Tensor project(const backend::Tensor& x, const Ulysses& ulysses, bool keeps,
+                          Pass& pass) const;
+  void attend(const Slots& slots, const Ulysses& ulysses, Pass& pass,
               const AttentionCache* cache) const;
+  backend::Tensor attend_backward(const backend::Tensor& dshared, const Slots& slots,
+                                  const Ulysses& ulysses, Pass& pass) const;
+  static void push(Slots slots, AttentionKeep keep, const Ulysses& ulysses, Pass& pass);
+  static Slots pop(AttentionKeep kept, const Ulysses& ulysses, Pass& pass);
 
   AttentionSizes sizes_;
   backend::AttentionOptions options_;

@@ -1,12 +1,22 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "longspan/backend/backend.h"
+#include "longspan/shard/mesh.h"
+#include "longspan/shard/token_layout.h"
 
 namespace longspan::nn {
+
+/// The row of a pass when several ranks share its tokens: who holds which, and the groups in which
+/// they reach each other. The mesh must outlive the pass.
+struct SequenceShard {
+  const shard::Mesh* mesh = nullptr;
+  shard::TokenLayout layout;
+};
 
 /// One micro-batch on one rank, on its way forward and back: what every layer may know. Nothing
 /// is global. Slots are a stack: a forward pushes what its backward needs, the backward pops in
@@ -24,16 +34,22 @@ class Pass {
   enum class Keep : std::uint8_t { kSlots, kNothing };
 
   /// `dtype`: of activations. `cu_seqlens` marks the documents of the packed stream; `positions`
-  /// int32 [tokens] on the device restart with each document.
+  /// int32 [tokens] on the device restart with each document. With `shard` the stream is that of
+  /// the whole row and the tokens are those that this rank holds of it.
   Pass(backend::Backend& backend, base::DType dtype, backend::CuSeqlens cu_seqlens,
-       backend::Tensor positions, Keep keep = Keep::kSlots);
+       backend::Tensor positions, Keep keep = Keep::kSlots,
+       std::optional<SequenceShard> shard = std::nullopt);
 
   backend::Backend& backend() const { return *backend_; }
   base::DType dtype() const { return dtype_; }
   /// Of norms' statistics, log-sum-exps and losses: float32, or float64 with float64 activations.
   base::DType statistic_dtype() const;
-  backend::Index tokens() const { return cu_seqlens_.back(); }
+  /// Of this rank.
+  backend::Index tokens() const { return tokens_; }
+  /// Of the row, which this rank may hold a part of.
   const backend::CuSeqlens& cu_seqlens() const { return cu_seqlens_; }
+  /// Null when this rank holds the row alone.
+  const SequenceShard* shard() const { return shard_ ? &*shard_ : nullptr; }
   const backend::Tensor& positions() const { return positions_; }
 
   /// cos and sin of this pass's positions, made once by the model; [tokens, head_dim].
@@ -60,6 +76,8 @@ class Pass {
   Keep keep_;
   backend::CuSeqlens cu_seqlens_;
   backend::Tensor positions_;
+  std::optional<SequenceShard> shard_;
+  backend::Index tokens_ = 0;
   backend::Tensor rope_table_;
   std::vector<backend::Tensor> slots_;
 };

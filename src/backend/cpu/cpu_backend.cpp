@@ -115,6 +115,11 @@ class CpuBackend : public Backend {
                         options);
   }
 
+  void attention_merge(const Tensor& out, const Tensor& lse, const Tensor& block_out,
+                       const Tensor& block_lse) override {
+    cpu::attention_merge(out, lse, block_out, block_lse);
+  }
+
   void gather_rows(const Tensor& out, const Tensor& ids, const Tensor& table) override {
     cpu::gather_rows(out, ids, table);
   }

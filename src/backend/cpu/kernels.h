@@ -35,6 +35,10 @@ void swiglu_forward(const Tensor& out, const Tensor& gate_up);
 void swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
                      const Tensor& gate_up);
 
+// attention_merge.cpp
+void attention_merge(const Tensor& out, const Tensor& lse, const Tensor& block_out,
+                     const Tensor& block_lse);
+
 // embedding.cpp
 void gather_rows(const Tensor& out, const Tensor& ids, const Tensor& table);
 void embedding_backward(const Tensor& dtable, const Tensor& dy, const Tensor& ids);

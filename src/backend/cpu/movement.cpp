@@ -110,7 +110,17 @@ void accumulate(const Tensor& out, const Tensor& in) {
   if (!out.defined() || out.dtype() != compute_dtype(out.dtype())) {
     contract_broken("accumulate", "out", out, "float32 or float64");
   }
-  add(out, out, in);
+  if (out.dtype() == in.dtype()) return add(out, out, in);
+  if (out.dtype() != base::DType::kFloat32 || in.dtype() != base::DType::kBFloat16) {
+    contract_broken("accumulate", "in", in, "float32, or bfloat16 into float32");
+  }
+  expect_same_shape("accumulate", "in", in, out);
+  for_each_span(out, out.is_dense() && in.is_dense(), [&](const Span& span) {
+    float* to = span.of(out.data<float>(), out);
+    const base::BFloat16* from = span.of(in.data<base::BFloat16>(), in);
+#pragma omp simd
+    for (Index i = 0; i < span.length; ++i) to[i] += load(from[i]);
+  });
 }
 
 }  // namespace longspan::backend::cpu

@@ -193,6 +193,11 @@ void DryBackend::attention_backward(const Tensor& /*dq*/, const Tensor& /*dk*/,
   state_->work(0, flops, state_->rate_of(q.dtype()) * state_->profile.attention_efficiency, bytes);
 }
 
+void DryBackend::attention_merge(const Tensor& out, const Tensor& lse, const Tensor& block_out,
+                                 const Tensor& block_lse) {
+  stream({&out, &out, &lse, &lse, &block_out, &block_lse});
+}
+
 void DryBackend::gather_rows(const Tensor& out, const Tensor& ids, const Tensor& /*table*/) {
   stream({&out, &out, &ids});
 }

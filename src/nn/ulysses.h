@@ -1,0 +1,52 @@
+#pragma once
+
+#include "longspan/nn/attention.h"
+#include "longspan/shard/reshard.h"
+#include "nn/heads.h"
+
+namespace longspan::nn {
+
+/// The two reshards of Ulysses attention (Jacobs et al. 2023), for one pass: of q, k and v from
+/// this rank's tokens and all heads to all tokens of its part and its share of the heads, in one
+/// exchange; and of what attention gives back again. Heads need not divide; key-value heads that
+/// several ranks read go to each of them, and their gradients are summed where they come from.
+class Ulysses {
+ public:
+  Ulysses(const AttentionSizes& sizes, const Pass& pass);
+
+  /// Nothing is exchanged: tokens and heads are all this rank's.
+  bool is_alone() const { return group_ == nullptr; }
+  /// [tokens, q, k and v side by side], [tokens, heads * head_dim] and [heads, tokens] as attention
+  /// sees them.
+  backend::Shape qkv_shape() const;
+  backend::Shape attended_shape() const;
+  backend::Shape lse_shape() const;
+  Heads split(const backend::Tensor& qkv) const;
+  const HeadRuns& runs() const { return runs_; }
+
+  /// Only when not alone. `local` are this rank's tokens, `shared` as attention sees them.
+  void qkv_to_heads(const backend::Tensor& shared, const backend::Tensor& local) const;
+  void qkv_to_heads_adjoint(const backend::Tensor& dlocal, const backend::Tensor& dshared) const;
+  void attended_to_tokens(const backend::Tensor& local, const backend::Tensor& shared) const;
+  void attended_to_tokens_adjoint(const backend::Tensor& dshared,
+                                  const backend::Tensor& dlocal) const;
+
+ private:
+  struct Share;
+  static Share share_of(const AttentionSizes& sizes, const Pass& pass);
+  Ulysses(const AttentionSizes& sizes, const Pass& pass, const Share& share);
+  std::vector<backend::Tensor> local_heads(const backend::Tensor& qkv) const;
+  std::vector<backend::Tensor> shared_heads(const backend::Tensor& qkv) const;
+  backend::Tensor as_heads(const backend::Tensor& attended) const;
+
+  AttentionSizes sizes_;
+  backend::Backend* backend_;
+  comm::Communicator* group_ = nullptr;
+  backend::Index tokens_;
+  backend::Index heads_;
+  backend::Index kv_heads_;
+  HeadRuns runs_;
+  std::vector<shard::ReshardPlan> plans_;  // of q, k and v; of the attended. None when alone
+};
+
+}  // namespace longspan::nn
