@@ -44,9 +44,10 @@ void run(const Arguments& arguments) {
   if (arguments.max_sequence) {
     const auto cost = train::sequence_cost(job, setting);
     fmt::print(
-        "Longest sequence that fits, one a rank: {} tokens.\n{} of {} are taken: {} whatever the "
+        "Longest sequence that fits, one to a {}: {} tokens.\n{} of {} are taken: {} whatever the "
         "length, and {:.0f} bytes a token.\n\n",
-        plan.micro_batch_tokens, base::format_bytes(plan.needed()), base::format_bytes(plan.limit),
+        plan.sequence.ranks() == 1 ? "rank" : "group of ranks", plan.micro_batch_tokens,
+        base::format_bytes(plan.needed()), base::format_bytes(plan.limit),
         base::format_bytes(static_cast<std::uint64_t>(cost.fixed_bytes)), cost.bytes_per_token);
   }
   fmt::print("{}", train::plan_text(plan));
@@ -70,7 +71,7 @@ void add_plan_command(CLI::App& app) {
   command->add_option("--device", arguments->device,
                       "Device profile: a built-in name or a file (default: the job's)");
   command->add_flag("--max-sequence", arguments->max_sequence,
-                    "Find the longest sequence that fits, one a rank, and plan that");
+                    "Find the longest sequence that fits, one to a rank or group, and plan that");
   command
       ->add_option("--assume-state-bytes", arguments->state_bytes,
                    "What if weights, gradients and optimizer state took so many bytes a parameter?")

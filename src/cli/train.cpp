@@ -49,7 +49,7 @@ void add_train_command(CLI::App& app, int& exit_code) {
   command->add_flag("--force", arguments->options.force,
                     "Start although the plan says that the job will not fit into memory");
   command->footer(
-      "Under mpirun or srun every process is one data-parallel rank.\n"
+      "Under mpirun or srun every process is one rank; parallel.* says how they share the work.\n"
       "SIGUSR1, SIGTERM or SIGINT: save and leave with exit code 75; the same command resumes.\n\n"
       "Keys of the job file\n" +
       train::job_help());

@@ -1,6 +1,7 @@
 #include "longspan/model/llama.h"
 
 #include <cmath>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -19,19 +20,24 @@ using Ids = std::vector<std::int32_t>;
 
 namespace {
 
-void check_lengths(const Ids& tokens, const Ids& labels, const Ids& positions,
-                   const Ids& cu_seqlens) {
-  bool is_legal = labels.size() == tokens.size() && positions.size() == tokens.size() &&
-                  !cu_seqlens.empty() && cu_seqlens.front() == 0 &&
-                  cu_seqlens.back() == static_cast<std::int32_t>(tokens.size());
+void check_lengths(const TokenBatch& batch) {
+  const Ids& cu_seqlens = batch.cu_seqlens;
+  const auto held = static_cast<Index>(batch.tokens.size());
+  const bool is_shared = batch.shard != nullptr;
+  const Index row = is_shared ? batch.shard->layout.tokens() : held;
+  const Index expected =
+      is_shared ? batch.shard->layout.size(batch.shard->mesh->sequence().rank()) : held;
+  bool is_legal = held == expected && batch.labels.size() == batch.tokens.size() &&
+                  batch.positions.size() == batch.tokens.size() && !cu_seqlens.empty() &&
+                  cu_seqlens.front() == 0 && cu_seqlens.back() == row;
   for (std::size_t i = 1; is_legal && i < cu_seqlens.size(); ++i) {
     is_legal = cu_seqlens[i - 1] <= cu_seqlens[i];
   }
   if (!is_legal) {
     throw base::InternalError(
-        "a micro-batch of " + std::to_string(tokens.size()) + " tokens has " +
-        std::to_string(labels.size()) + " labels, " + std::to_string(positions.size()) +
-        " positions and cu_seqlens that do not rise from 0 to the number of tokens");
+        "a micro-batch of " + std::to_string(held) + " tokens has " +
+        std::to_string(batch.labels.size()) + " labels, " + std::to_string(batch.positions.size()) +
+        " positions and cu_seqlens that do not rise from 0 to the number of tokens of its row");
   }
 }
 
@@ -83,16 +89,16 @@ class Llama::Impl {
   base::DType dtype() const { return dtype_; }
   nn::ParameterSet& parameters() { return parameters_; }
 
-  LossResult forward_backward(const Ids& tokens, const Ids& labels, const Ids& positions,
-                              const Ids& cu_seqlens, double loss_scale) const {
-    check(tokens, labels, positions, cu_seqlens);
-    if (tokens.empty()) return {};
-    nn::Pass pass = make_pass(positions, cu_seqlens, nn::Pass::Keep::kSlots);
-    const Tensor ids = upload(tokens, MemoryTag::kSaved);
+  LossResult forward_backward(const TokenBatch& batch, double loss_scale) const {
+    check(batch);
+    if (batch.cu_seqlens.back() == 0) return {};
+    nn::Pass pass =
+        make_pass(batch.positions, batch.cu_seqlens, batch.shard, nn::Pass::Keep::kSlots);
+    const Tensor ids = upload(batch.tokens, MemoryTag::kSaved);
 
     Tensor x = run_blocks(ids, pass, nullptr);
     double nll_sum = 0.0;
-    const Tensor d = run_head(x, labels, loss_scale, pass, nll_sum);
+    const Tensor d = run_head(x, batch.labels, loss_scale, pass, nll_sum);
     x = {};
     const backend::Scope scope(*backend_, "backward");
     for (std::size_t layer = blocks_.size(); layer-- > 0;) {
@@ -101,18 +107,19 @@ class Llama::Impl {
     }
     const backend::Scope embedding(*backend_, "embedding");
     embedding_.backward(d, ids, pass);
-    return {.nll_sum = nll_sum, .targets = count_targets(labels)};
+    return {.nll_sum = nll_sum, .targets = count_targets(batch.labels)};
   }
 
-  LossResult evaluate(const Ids& tokens, const Ids& labels, const Ids& positions,
-                      const Ids& cu_seqlens) const {
-    check(tokens, labels, positions, cu_seqlens);
-    if (tokens.empty()) return {};
-    nn::Pass pass = make_pass(positions, cu_seqlens, nn::Pass::Keep::kNothing);
-    const Tensor x = run_blocks(upload(tokens, MemoryTag::kWorkspace), pass, nullptr);
+  LossResult evaluate(const TokenBatch& batch) const {
+    check(batch);
+    if (batch.cu_seqlens.back() == 0) return {};
+    nn::Pass pass =
+        make_pass(batch.positions, batch.cu_seqlens, batch.shard, nn::Pass::Keep::kNothing);
+    const Tensor x = run_blocks(upload(batch.tokens, MemoryTag::kWorkspace), pass, nullptr);
     const Tensor normed = pass.workspace(x.shape());
     norm_.forward(normed, pass.workspace_statistics({x.size(0)}), x, pass);
-    return {.nll_sum = head_.forward(normed, labels, pass), .targets = count_targets(labels)};
+    return {.nll_sum = head_.forward(normed, batch.labels, pass),
+            .targets = count_targets(batch.labels)};
   }
 
   KvCache make_cache(Index capacity) const {
@@ -133,8 +140,8 @@ class Llama::Impl {
     for (Index i = 0; i < count; ++i) {
       positions.push_back(static_cast<std::int32_t>(cache.length + i));
     }
-    nn::Pass pass =
-        make_pass(positions, {0, static_cast<std::int32_t>(count)}, nn::Pass::Keep::kNothing);
+    const Ids cu_seqlens{0, static_cast<std::int32_t>(count)};
+    nn::Pass pass = make_pass(positions, cu_seqlens, nullptr, nn::Pass::Keep::kNothing);
     const Tensor x = run_blocks(upload(tokens, MemoryTag::kWorkspace), pass, &cache);
     cache.length += count;
     const Tensor normed = pass.workspace({1, config_.hidden_size});
@@ -161,11 +168,10 @@ class Llama::Impl {
                               nn::ParameterKind::kMatrix);
   }
 
-  void check(const Ids& tokens, const Ids& labels, const Ids& positions,
-             const Ids& cu_seqlens) const {
-    check_lengths(tokens, labels, positions, cu_seqlens);
-    check_ids(tokens, config_.vocab_size, "token", /*may_be_ignored=*/false);
-    check_ids(labels, config_.vocab_size, "label", /*may_be_ignored=*/true);
+  void check(const TokenBatch& batch) const {
+    check_lengths(batch);
+    check_ids(batch.tokens, config_.vocab_size, "token", /*may_be_ignored=*/false);
+    check_ids(batch.labels, config_.vocab_size, "label", /*may_be_ignored=*/true);
   }
 
   void check_cache(const Ids& tokens, const KvCache& cache) const {
@@ -188,10 +194,13 @@ class Llama::Impl {
     return device;
   }
 
-  nn::Pass make_pass(const Ids& positions, const Ids& cu_seqlens, nn::Pass::Keep keep) const {
+  nn::Pass make_pass(const Ids& positions, const Ids& cu_seqlens, const nn::SequenceShard* shared,
+                     nn::Pass::Keep keep) const {
     const bool keeps = keep == nn::Pass::Keep::kSlots;
     const Tensor device = upload(positions, keeps ? MemoryTag::kSaved : MemoryTag::kWorkspace);
-    nn::Pass pass(*backend_, dtype_, cu_seqlens, device, keep);
+    std::optional<nn::SequenceShard> shard;
+    if (shared != nullptr) shard = *shared;
+    nn::Pass pass(*backend_, dtype_, cu_seqlens, device, keep, std::move(shard));
     const Tensor table = pass.saved_statistics({pass.tokens(), config_.head_dim});
     backend_->rope_table(table, device, inverse_frequencies_);
     pass.set_rope_table(table);
@@ -268,15 +277,11 @@ base::DType Llama::dtype() const { return impl_->dtype(); }
 
 nn::ParameterSet& Llama::parameters() { return impl_->parameters(); }
 
-LossResult Llama::forward_backward(const Ids& tokens, const Ids& labels, const Ids& positions,
-                                   const Ids& cu_seqlens, double loss_scale) {
-  return impl_->forward_backward(tokens, labels, positions, cu_seqlens, loss_scale);
+LossResult Llama::forward_backward(const TokenBatch& batch, double loss_scale) {
+  return impl_->forward_backward(batch, loss_scale);
 }
 
-LossResult Llama::evaluate(const Ids& tokens, const Ids& labels, const Ids& positions,
-                           const Ids& cu_seqlens) {
-  return impl_->evaluate(tokens, labels, positions, cu_seqlens);
-}
+LossResult Llama::evaluate(const TokenBatch& batch) { return impl_->evaluate(batch); }
 
 KvCache Llama::make_cache(std::int64_t capacity) { return impl_->make_cache(capacity); }
 

@@ -25,36 +25,36 @@ Attention::Attention(ParameterSet& parameters, const std::string& prefix,
       output_(parameters, {{prefix + "o_proj.weight", sizes.hidden}},
               sizes.heads * sizes.head_dim) {}
 
-Tensor Attention::project(const Tensor& x, const Ulysses& ulysses, bool keeps, Pass& pass) const {
-  const backend::Shape shape{x.size(0), qkv_.outputs()};
-  const bool keeps_local = keeps && ulysses.is_alone();
-  Tensor local = keeps_local ? pass.saved(shape) : pass.workspace(shape);
-  qkv_.forward(local, x, pass);
-  const Heads heads = split_heads(local, sizes_.heads, sizes_.kv_heads, sizes_.head_dim);
+void Attention::project(const Tensor& qkv, const Tensor& x, Pass& pass) const {
+  qkv_.forward(qkv, x, pass);
+  const Heads heads = split_heads(qkv, sizes_.heads, sizes_.kv_heads, sizes_.head_dim);
   pass.backend().rope(heads.q, pass.rope_table(), /*inverse=*/false);
   pass.backend().rope(heads.k, pass.rope_table(), /*inverse=*/false);
-  if (ulysses.is_alone()) return local;
-  Tensor shared = keeps ? pass.saved(ulysses.qkv_shape()) : pass.workspace(ulysses.qkv_shape());
-  ulysses.qkv_to_heads(shared, local);
-  return shared;
 }
 
 void Attention::forward(const Tensor& out, const Tensor& x, Pass& pass, const AttentionCache* cache,
                         AttentionKeep keep) const {
   const Ulysses ulysses(sizes_, pass);
-  const bool keeps = keep != AttentionKeep::kNothing;
-  const auto output = [&](const backend::Shape& shape) {
+  const auto make = [&pass](bool keeps, const backend::Shape& shape) {
     return keeps ? pass.saved(shape) : pass.workspace(shape);
   };
+  const bool keeps_all = keep == AttentionKeep::kAll;
+  const bool keeps_output = keep != AttentionKeep::kNothing;
   Slots slots;
-  slots.qkv = project(x, ulysses, keep == AttentionKeep::kAll, pass);
-  slots.shared = output(ulysses.attended_shape());
-  slots.lse = keeps ? pass.saved_statistics(ulysses.lse_shape())
-                    : pass.workspace_statistics(ulysses.lse_shape());
+  {
+    const bool alone = ulysses.is_alone();
+    const Tensor local = make(keeps_all && alone, {x.size(0), qkv_.outputs()});
+    project(local, x, pass);
+    slots.qkv = alone ? local : make(keeps_all, ulysses.qkv_shape());
+    if (!alone) ulysses.qkv_to_heads(slots.qkv, local);
+  }
+  slots.shared = make(ulysses.is_alone() ? keeps_output : keeps_all, ulysses.attended_shape());
+  slots.lse = keeps_output ? pass.saved_statistics(ulysses.lse_shape())
+                           : pass.workspace_statistics(ulysses.lse_shape());
   attend(slots, ulysses, pass, cache);
   slots.attended = slots.shared;
   if (!ulysses.is_alone()) {
-    slots.attended = output({x.size(0), output_.inputs()});
+    slots.attended = make(keeps_output, {x.size(0), output_.inputs()});
     ulysses.attended_to_tokens(slots.attended, slots.shared);
   }
   output_.forward(out, slots.attended, pass);
@@ -64,26 +64,41 @@ void Attention::forward(const Tensor& out, const Tensor& x, Pass& pass, const At
 void Attention::again(const Tensor& out, const Tensor& x, Pass& pass, AttentionKeep kept) const {
   if (kept == AttentionKeep::kNothing) return forward(out, x, pass);
   const Ulysses ulysses(sizes_, pass);
-  Slots slots = pop(kept, ulysses, pass);
-  slots.qkv = project(x, ulysses, /*keeps=*/true, pass);
+  Slots slots;
+  slots.lse = pass.pop();
+  slots.attended = pass.pop();
+  if (ulysses.is_alone()) {
+    slots.shared = slots.attended;
+    slots.qkv = pass.saved(ulysses.qkv_shape());
+    project(slots.qkv, x, pass);
+  } else {
+    const Tensor local = pass.workspace({x.size(0), qkv_.outputs()});
+    project(local, x, pass);
+    slots.qkv = pass.saved(ulysses.qkv_shape());
+    slots.shared = pass.saved(ulysses.attended_shape());
+    ulysses.qkv_and_attended_to_heads(slots.qkv, slots.shared, local, slots.attended);
+  }
   output_.forward(out, slots.attended, pass);
   push(std::move(slots), AttentionKeep::kAll, ulysses, pass);
 }
 
 void Attention::push(Slots slots, AttentionKeep keep, const Ulysses& ulysses, Pass& pass) {
   if (keep == AttentionKeep::kNothing) return;
-  if (!ulysses.is_alone()) pass.push(std::move(slots.attended));
-  pass.push(std::move(slots.shared));
+  pass.push(std::move(slots.attended));
   pass.push(std::move(slots.lse));
-  if (keep == AttentionKeep::kAll) pass.push(std::move(slots.qkv));
+  if (keep == AttentionKeep::kOutput) return;
+  if (!ulysses.is_alone()) pass.push(std::move(slots.shared));
+  pass.push(std::move(slots.qkv));
 }
 
-Attention::Slots Attention::pop(AttentionKeep kept, const Ulysses& ulysses, Pass& pass) {
+/// What a forward that kept everything, or `again`, pushed.
+Attention::Slots Attention::pop(const Ulysses& ulysses, Pass& pass) {
   Slots slots;
-  if (kept == AttentionKeep::kAll) slots.qkv = pass.pop();
+  slots.qkv = pass.pop();
+  if (!ulysses.is_alone()) slots.shared = pass.pop();
   slots.lse = pass.pop();
-  slots.shared = pass.pop();
-  slots.attended = ulysses.is_alone() ? slots.shared : pass.pop();
+  slots.attended = pass.pop();
+  if (ulysses.is_alone()) slots.shared = slots.attended;
   return slots;
 }
 
@@ -128,7 +143,7 @@ Tensor Attention::attend_backward(const Tensor& dshared, const Slots& slots, con
 
 Tensor Attention::backward_to_qkv(const Tensor& dy, Pass& pass) const {
   const Ulysses ulysses(sizes_, pass);
-  Slots slots = pop(AttentionKeep::kAll, ulysses, pass);
+  Slots slots = pop(ulysses, pass);
   Tensor dattended = pass.workspace(slots.attended.shape());
   output_.backward(dattended, dy, slots.attended, pass);
   slots.attended = {};

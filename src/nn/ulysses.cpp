@@ -50,10 +50,12 @@ Ulysses::Ulysses(const AttentionSizes& sizes, const Pass& pass, const Share& sha
   const Layout by_kv_head{1, share.kv_heads};
   const Shape q{tokens_, sizes.heads, sizes.head_dim};
   const Shape kv{tokens_, sizes.kv_heads, sizes.head_dim};
-  plans_.emplace_back(share.rank, std::vector<Move>{{q, by_token, by_head},
-                                                    {kv, by_token, by_kv_head},
-                                                    {kv, by_token, by_kv_head}});
+  std::vector<Move> to_heads{
+      {q, by_token, by_head}, {kv, by_token, by_kv_head}, {kv, by_token, by_kv_head}};
+  plans_.emplace_back(share.rank, to_heads);
   plans_.emplace_back(share.rank, std::vector<Move>{{q, by_head, by_token}});
+  to_heads.push_back({q, by_token, by_head});
+  plans_.emplace_back(share.rank, std::move(to_heads));
 }
 
 Shape Ulysses::qkv_shape() const { return {tokens_, (heads_ + 2 * kv_heads_) * sizes_.head_dim}; }
@@ -80,6 +82,16 @@ Tensor Ulysses::as_heads(const Tensor& attended) const {
 
 void Ulysses::qkv_to_heads(const Tensor& shared, const Tensor& local) const {
   plans_[0].run(shared_heads(shared), local_heads(local), *group_, *backend_);
+}
+
+void Ulysses::qkv_and_attended_to_heads(const Tensor& shared_qkv, const Tensor& shared_attended,
+                                        const Tensor& local_qkv,
+                                        const Tensor& local_attended) const {
+  std::vector<Tensor> targets = shared_heads(shared_qkv);
+  std::vector<Tensor> sources = local_heads(local_qkv);
+  targets.push_back(as_heads(shared_attended));
+  sources.push_back(as_heads(local_attended));
+  plans_[2].run(targets, sources, *group_, *backend_);
 }
 
 void Ulysses::qkv_to_heads_adjoint(const Tensor& dlocal, const Tensor& dshared) const {

@@ -26,6 +26,11 @@ class Ulysses {
 
   /// Only when not alone. `local` are this rank's tokens, `shared` as attention sees them.
   void qkv_to_heads(const backend::Tensor& shared, const backend::Tensor& local) const;
+  /// The same of an output that was kept as `attended`: once more to where attention gave it.
+  void qkv_and_attended_to_heads(const backend::Tensor& shared_qkv,
+                                 const backend::Tensor& shared_attended,
+                                 const backend::Tensor& local_qkv,
+                                 const backend::Tensor& local_attended) const;
   void qkv_to_heads_adjoint(const backend::Tensor& dlocal, const backend::Tensor& dshared) const;
   void attended_to_tokens(const backend::Tensor& local, const backend::Tensor& shared) const;
   void attended_to_tokens_adjoint(const backend::Tensor& dshared,
@@ -46,7 +51,9 @@ class Ulysses {
   backend::Index heads_;
   backend::Index kv_heads_;
   HeadRuns runs_;
-  std::vector<shard::ReshardPlan> plans_;  // of q, k and v; of the attended. None when alone
+  // None when alone: q, k and v to heads; the attended to tokens; q, k, v and the attended to
+  // heads.
+  std::vector<shard::ReshardPlan> plans_;
 };
 
 }  // namespace longspan::nn

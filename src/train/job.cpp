@@ -8,6 +8,7 @@
 #include "longspan/base/declarations.h"
 #include "longspan/base/error.h"
 #include "longspan/base/json.h"
+#include "train/parallel_layout.h"
 
 namespace longspan::train {
 namespace {
@@ -299,11 +300,20 @@ void declare_machine(Job& job, Declarations& keys) {
       .known_elsewhere_as({"loss_chunks", "logits_chunk_size", "fused_linear_cross_entropy"});
   keys.section("parallel", "How the work is divided among ranks.");
   keys.integer("parallel.data", job.parallel.data,
-               "Ranks that share the rows of a step; the run must be launched with as many.")
+               "Groups of ranks that take the rows of a step in turn.")
       .at_least(1)
       .at_most(kMaxInt32)
-      .automatic("as many as were launched")
+      .automatic("the ranks launched, divided by those that share a row")
       .known_elsewhere_as({"dp", "dp_size", "data_parallel", "data_parallel_size"});
+  keys.phrase("parallel.sequence", job.parallel.sequence,
+              {{"auto", "no more than needed for every group to have a row"}},
+              "a number, or Ulysses and ring ranks such as \"8x2\"",
+              "Ranks that share the tokens of a row. A number is Ulysses ranks as far as there are "
+              "heads, in rings beyond.")
+      .or_count()
+      .known_elsewhere_as({"sp", "sp_size", "sequence_parallel", "sequence_parallel_size",
+                           "context_parallel", "context_parallel_size", "cp", "ulysses",
+                           "ulysses_sequence_parallel_size"});
 }
 
 void declare_records(Job& job, Declarations& keys) {
@@ -443,6 +453,7 @@ void check(Job& job) {
   check_schedule(job);
   check_validation(job);
   memory_policy(job);
+  check_sequence(job);
 }
 
 model::MemoryPolicy memory_policy(const Job& job) {

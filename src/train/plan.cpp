@@ -8,6 +8,7 @@
 
 #include "longspan/base/error.h"
 #include "longspan/comm/dry.h"
+#include "train/parallel_layout.h"
 #include "train/resources.h"
 #include "train/training_step.h"
 
@@ -52,23 +53,19 @@ std::shared_ptr<const data::MicroBatch> full_micro_batch(std::int64_t tokens) {
   return batch;
 }
 
-std::int64_t rows_of(int rank, const Job& job, int ranks) {
-  check_ranks(job, ranks);
-  const std::int64_t rows = job.training.tokens_per_step / job.training.micro_batch_tokens;
-  return (rows - rank + ranks - 1) / ranks;
-}
-
 /// One dry step of a rank.
 struct DryStep {
   DryStep(const Job& job, const PlanSetting& setting, int rank = 0, std::int64_t watched = -1)
       : threads(thread_count(job, setting.local_ranks)),
         limited(threads),
         backend(setting.device, threads),
+        layout(parallel_layout(job, setting.ranks)),
         world(rank, setting.ranks, backend),
-        step(job, watch(watched), world) {
+        mesh(world, layout.sequence),
+        step(job, watch(watched), mesh) {
     backend.start_step();
     const std::vector<std::shared_ptr<const data::MicroBatch>> batches(
-        static_cast<std::size_t>(rows_of(rank, job, setting.ranks)),
+        static_cast<std::size_t>(layout.rows_of(job, mesh.data().rank())),
         full_micro_batch(job.training.micro_batch_tokens));
     sums = step.forward_backward(batches);
     step.update(0, 0.0);
@@ -82,7 +79,9 @@ struct DryStep {
   int threads;
   WithThreads limited;
   DryBackend backend;
+  ParallelLayout layout;
   comm::DryCommunicator world;
+  shard::Mesh mesh;
   TrainingStep step;
   TrainingStep::Sums sums;
 };
@@ -111,20 +110,39 @@ std::uint64_t assumed_states(const Job& job, const PlanSetting& setting) {
                                     static_cast<double>(job.model.parameters()));
 }
 
-/// Bytes that a rank needs at once, with the states that the setting assumes.
+/// The rank that needs most, and what every rank needs at most.
+struct Heaviest {
+  Heaviest(const Job& job, const PlanSetting& setting) {
+    const std::uint64_t assumed = assumed_states(job, setting);
+    const ParallelLayout layout = parallel_layout(job, setting.ranks);
+    for (const int place : distinct_places(job, layout.sequence)) {
+      const DryStep dry(job, setting, place);
+      const backend::Ledger& ledger = dry.backend.ledger();
+      const std::uint64_t states = assumed == 0 ? 0 : bytes_of_states(ledger);
+      const std::uint64_t total = ledger.peak_total() - states + assumed;
+      if (total > needed) rank = place;
+      needed = std::max(needed, total);
+      for (std::size_t tag = 0; tag < backend::kMemoryTags; ++tag) {
+        const std::uint64_t peak = ledger.peak(static_cast<backend::MemoryTag>(tag));
+        by_tag[tag] = std::max(by_tag[tag], peak);
+      }
+    }
+  }
+
+  int rank = 0;
+  std::uint64_t needed = 0;  ///< with the states that the setting assumes
+  std::array<std::uint64_t, backend::kMemoryTags> by_tag{};
+};
+
 std::uint64_t needed_by(const Job& job, const PlanSetting& setting) {
-  const DryStep dry(job, setting);
-  const backend::Ledger& ledger = dry.backend.ledger();
-  const std::uint64_t assumed = assumed_states(job, setting);
-  return assumed == 0 ? ledger.peak_total()
-                      : ledger.peak_total() - bytes_of_states(ledger) + assumed;
+  return Heaviest(job, setting).needed;
 }
 
-/// The job with one row of so many tokens a rank.
+/// The job with one row of so many tokens a group.
 Job with_tokens(const Job& job, const PlanSetting& setting, std::int64_t tokens) {
   Job changed = job;
   changed.training.micro_batch_tokens = tokens;
-  changed.training.tokens_per_step = tokens * setting.ranks;
+  changed.training.tokens_per_step = tokens * parallel_layout(job, setting.ranks).data;
   changed.model.max_position_embeddings = std::max(job.model.max_position_embeddings, tokens);
   return changed;
 }
@@ -187,20 +205,22 @@ comm::Traffic Plan::sent_per_peer() const {
 }
 
 Plan make_plan(const Job& job, const PlanSetting& setting) {
-  const DryStep dry(job, setting);
+  const Heaviest heaviest(job, setting);
+  const DryStep dry(job, setting, heaviest.rank);
   Plan plan;
   plan.name = job.run.name;
   plan.world_size = setting.ranks;
+  plan.rank = heaviest.rank;
+  plan.data = dry.layout.data;
+  plan.sequence = dry.layout.sequence;
   plan.threads = dry.threads;
   plan.device = dry.backend.profile();
   plan.parameters = job.model.parameters();
   plan.micro_batch_tokens = job.training.micro_batch_tokens;
-  plan.micro_batches = rows_of(0, job, setting.ranks);
+  plan.micro_batches = dry.layout.rows_of(job, 0);
   plan.tokens_per_step = job.training.tokens_per_step;
   const backend::Ledger& ledger = dry.backend.ledger();
-  for (std::size_t tag = 0; tag < backend::kMemoryTags; ++tag) {
-    plan.peak_bytes[tag] = ledger.peak(static_cast<backend::MemoryTag>(tag));
-  }
+  plan.peak_bytes = heaviest.by_tag;
   plan.peak_total = ledger.peak_total();
   plan.peak_place = ledger.peak_place().to_string();
   plan.limit = limit_of(job, setting);
@@ -209,12 +229,13 @@ Plan make_plan(const Job& job, const PlanSetting& setting) {
   plan.phases = dry.backend.phases();
   plan.timeline = dry.backend.timeline();
   plan.counts = dry.backend.counts();
-  plan.model_flops = dry.sums.flops;
+  plan.model_flops = dry.sums.flops / dry.layout.sequence.ranks();
   plan.recomputed = describe_recomputation(job);
   plan.sent = dry.world.traffic();
   plan.world_sent = world_traffic(job, setting);
-  plan.live_at_peak = DryStep(job, setting, 0, dry.backend.peak_change()).backend.watched();
-  const backend::DryCounts least = DryStep(keeping_everything(job), setting).backend.counts();
+  plan.live_at_peak = DryStep(job, setting, plan.rank, dry.backend.peak_change()).backend.watched();
+  const backend::DryCounts least =
+      DryStep(keeping_everything(job), setting, plan.rank).backend.counts();
   plan.recomputed_flops = plan.counts.matmul_flops + plan.counts.attention_flops -
                           least.matmul_flops - least.attention_flops;
   return plan;
@@ -244,11 +265,21 @@ std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
   if (attempt("memory.mini_sequence = {\"mlp\": \"16MiB\", \"lm_head\": \"64MiB\"}")) {
     return remedies;
   }
+  // More ranks for a row: its tokens are fewer on each.
+  const int degree = parallel_layout(job, setting.ranks).sequence.ranks();
+  const std::string before = change;
+  for (int more = degree + 1; more <= setting.ranks; ++more) {
+    if (setting.ranks % more != 0 || job.parallel.data > 0) continue;
+    change = before;
+    changed.parallel.sequence = std::to_string(more);
+    if (attempt(fmt::format("parallel.sequence = {}", more))) return remedies;
+  }
   const std::string base = change;
   while (changed.training.micro_batch_tokens > 1) {
     changed.training.micro_batch_tokens = (changed.training.micro_batch_tokens + 1) / 2;
-    const std::int64_t rows = std::max<std::int64_t>(
-        setting.ranks, job.training.tokens_per_step / changed.training.micro_batch_tokens);
+    const std::int64_t rows =
+        std::max<std::int64_t>(parallel_layout(changed, setting.ranks).data,
+                               job.training.tokens_per_step / changed.training.micro_batch_tokens);
     changed.training.tokens_per_step = rows * changed.training.micro_batch_tokens;
     const std::uint64_t peak = needed_by(changed, setting);
     if (peak > limit && changed.training.micro_batch_tokens > 1) continue;

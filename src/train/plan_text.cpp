@@ -68,6 +68,17 @@ std::string time_table(const Plan& plan) {
   return text + line("step", plan.counts);
 }
 
+/// Who shares a row.
+std::string group_text(const Plan& plan) {
+  const shard::SequenceDegrees& sequence = plan.sequence;
+  if (sequence.ranks() == 1) return "a rank";
+  if (sequence.ring == 1) {
+    return fmt::format("each of {} group(s) of {} Ulysses ranks", plan.data, sequence.ulysses);
+  }
+  return fmt::format("each of {} group(s) of {} ranks ({} Ulysses x ring of {})", plan.data,
+                     sequence.ranks(), sequence.ulysses, sequence.ring);
+}
+
 }  // namespace
 
 std::string plan_text(const Plan& plan) {
@@ -75,13 +86,13 @@ std::string plan_text(const Plan& plan) {
   const std::uint64_t needed = plan.needed();
   const std::uint64_t distance = plan.fits() ? plan.limit - needed : needed - plan.limit;
   std::string text = fmt::format(
-      "{}: {} parameters on {} x {}{}\n{} tokens a step, {} to a rank in {} micro-batch(es) of {}\n"
-      "\nOne rank (rank 0):\n{}\n",
+      "{}: {} parameters on {} x {}{}\n{} tokens a step, {} to {} in {} micro-batch(es) of {}\n"
+      "\nOne rank (rank {}):\n{}\n",
       plan.name, format_count(static_cast<double>(plan.parameters)), plan.world_size,
       plan.device.name,
       plan.device.kind == "cpu" ? fmt::format(" ({} thread(s) a rank)", plan.threads) : "",
-      plan.tokens_per_step, plan.micro_batches * plan.micro_batch_tokens, plan.micro_batches,
-      plan.micro_batch_tokens, memory_table(plan));
+      plan.tokens_per_step, plan.micro_batches * plan.micro_batch_tokens, group_text(plan),
+      plan.micro_batches, plan.micro_batch_tokens, plan.rank, memory_table(plan));
   text += fmt::format("Peak: {} in {}. ", format_bytes(plan.peak_total), plan.peak_place);
   if (plan.assumed_states > 0) {
     text += fmt::format(
@@ -137,6 +148,9 @@ std::string plan_json(const Plan& plan) {
   json["name"] = plan.name;
   json["device"] = plan.device.name;
   json["world_size"] = plan.world_size;
+  json["layout"] = {
+      {"data", plan.data}, {"ulysses", plan.sequence.ulysses}, {"ring", plan.sequence.ring}};
+  json["rank"] = plan.rank;
   json["parameters"] = plan.parameters;
   json["tokens_per_step"] = plan.tokens_per_step;
   json["micro_batch_tokens"] = plan.micro_batch_tokens;

@@ -1,6 +1,5 @@
 #include "train/resources.h"
 
-#include <fmt/format.h>
 #include <omp.h>
 #include <unistd.h>
 
@@ -8,23 +7,7 @@
 #include <cstdlib>
 #include <thread>
 
-#include "longspan/base/error.h"
-
 namespace longspan::train {
-
-void check_ranks(const Job& job, int ranks) {
-  const std::int64_t rows = job.training.tokens_per_step / job.training.micro_batch_tokens;
-  if (job.parallel.data > 0 && job.parallel.data != ranks) {
-    throw base::InputError(
-        fmt::format("parallel.data is {}, but {} rank(s) were launched", job.parallel.data, ranks));
-  }
-  if (rows < ranks) {
-    throw base::InputError(fmt::format(
-        "training.tokens_per_step / training.micro_batch_tokens gives {} row(s) a step for {} "
-        "ranks; raise the first, lower the second, or launch fewer ranks",
-        rows, ranks));
-  }
-}
 
 int thread_count(const Job& job, int local_ranks) {
   if (job.run.threads > 0) return static_cast<int>(job.run.threads);

@@ -15,6 +15,7 @@
 #include "longspan/train/metrics.h"
 #include "longspan/train/plan.h"
 #include "longspan/train/signals.h"
+#include "train/parallel_layout.h"
 #include "train/report.h"
 #include "train/resources.h"
 #include "train/run_directory.h"
@@ -55,6 +56,8 @@ class Trainer {
 
   Job job_;
   comm::Communicator* world_;
+  ParallelLayout layout_;
+  std::optional<shard::Mesh> mesh_;  // not in a dry run
   TrainOptions options_;
   std::int64_t last_step_;
   Report report_;
@@ -77,12 +80,13 @@ Trainer::Trainer(Job job, comm::Communicator& world, const TrainOptions& options
       report_(world.rank() == 0) {
   omp_set_num_threads(thread_count(job_, world.local_size()));
   comm::run_agreed(world, [&] {
-    check_ranks(job_, world.size());
+    layout_ = parallel_layout(job_, world.size());
     if (leads()) directory_.emplace(job_.run.output_dir);
   });
   open_data();
   check_plan();
   if (options_.dry_run) return;
+  mesh_.emplace(world, layout_.sequence);
   build_model();
   resume();
   open_record();
@@ -128,7 +132,7 @@ void Trainer::check_plan() {
 void Trainer::build_model() {
   comm::run_agreed(*world_, [&] {
     backend_ = backend::make_cpu_backend(memory_limit(job_, world_->local_size()));
-    step_ = std::make_unique<TrainingStep>(job_, *backend_, *world_);
+    step_ = std::make_unique<TrainingStep>(job_, *backend_, *mesh_);
   });
   world_->barrier();  // all ranks measure at once: they share the machine later, too
   peak_gflops_ = job_.logging.peak_tflops > 0 ? 1e3 * job_.logging.peak_tflops
@@ -232,12 +236,13 @@ Outcome Trainer::run() {
   return stop && progress_.step < last_step_ ? Outcome::kStoppedBySignal : Outcome::kDone;
 }
 
-/// The micro-batches of this step that are this rank's: rows r, r + n, ... of the global batch.
+/// The micro-batches of this step that are this rank's group's: rows g, g + n, ... of the global
+/// batch.
 std::vector<std::shared_ptr<const data::MicroBatch>> Trainer::my_batches() {
   const auto rows = corpus_->training().rows(progress_.step);
   std::vector<std::shared_ptr<const data::MicroBatch>> batches;
-  for (auto row = static_cast<std::size_t>(world_->rank()); row < rows.size();
-       row += static_cast<std::size_t>(world_->size())) {
+  for (auto row = static_cast<std::size_t>(mesh_->data().rank()); row < rows.size();
+       row += static_cast<std::size_t>(mesh_->data().size())) {
     batches.push_back(
         std::make_shared<const data::MicroBatch>(corpus_->training().read(rows[row])));
   }
@@ -321,13 +326,13 @@ void Trainer::validate() {
   for (const auto& row : corpus_->validation()->epoch_rows(0)) {
     if (job_.training.validation_tokens > 0 && tokens >= job_.training.validation_tokens) break;
     for (const auto& span : row) tokens += span.end - span.begin;
-    if (number++ % world_->size() != world_->rank()) continue;
+    if (number++ % mesh_->data().size() != mesh_->data().rank()) continue;
     const auto batch = corpus_->validation()->read(row);
-    const auto result =
-        step_->model().evaluate(batch.tokens, batch.labels, batch.positions, batch.cu_seqlens);
-    const double bytes = corpus_->validation_bytes(row);
+    const auto result = step_->evaluate(batch);
     sums[0] += result.nll_sum;
     sums[1] += static_cast<double>(result.targets);
+    if (mesh_->sequence().rank() > 0) continue;  // the row's bytes count once
+    const double bytes = corpus_->validation_bytes(row);
     sums[2] += std::max(bytes, 0.0);
     sums[3] += bytes < 0 ? 1.0 : 0.0;
   }

@@ -63,40 +63,74 @@ double attention_pairs(const data::MicroBatch& batch) {
 
 }  // namespace
 
-TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, comm::Communicator& world)
+/// What this rank holds of a row.
+class TrainingStep::Part {
+ public:
+  Part(const data::MicroBatch& row, const shard::Mesh& mesh)
+      : row_(&row),
+        shard_{&mesh,
+               shard::TokenLayout(static_cast<backend::Index>(row.tokens.size()), mesh.degrees())} {
+    if (mesh.sequence().size() == 1) return;
+    for (const shard::Range& range : shard_.layout.ranges(mesh.sequence().rank())) {
+      const auto append = [&range](auto& part, const auto& whole) {
+        part.insert(part.end(), whole.begin() + range.begin, whole.begin() + range.end);
+      };
+      append(tokens_, row.tokens);
+      append(labels_, row.labels);
+      append(positions_, row.positions);
+    }
+  }
+
+  model::TokenBatch batch() const {
+    if (shard_.mesh->sequence().size() == 1) {
+      return {row_->tokens, row_->labels, row_->positions, row_->cu_seqlens, nullptr};
+    }
+    return {tokens_, labels_, positions_, row_->cu_seqlens, &shard_};
+  }
+
+ private:
+  const data::MicroBatch* row_;
+  nn::SequenceShard shard_;
+  std::vector<data::TokenId> tokens_;
+  std::vector<std::int32_t> labels_;
+  std::vector<std::int32_t> positions_;
+};
+
+TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, const shard::Mesh& mesh)
     : job_(&job),
       backend_(&backend),
-      world_(&world),
+      mesh_(&mesh),
       model_(job.model, supported_dtype(job, backend), backend, memory_policy(job)),
       optimizer_(adamw_config(job), initialised(model_, job, backend).parameters(), backend),
       schedule_(schedule_of(job)) {}
 
 TrainingStep::Sums TrainingStep::forward_backward(
-    const std::vector<std::shared_ptr<const data::MicroBatch>>& mine) {
+    const std::vector<std::shared_ptr<const data::MicroBatch>>& rows) {
   std::vector<double> counts(3);  // targets, tokens, model FLOPs
-  for (const auto& batch : mine) {
-    counts[0] += static_cast<double>(batch->targets);
-    counts[1] += static_cast<double>(batch->tokens.size());
-    counts[2] += job_->model.training_flops(static_cast<std::int64_t>(batch->tokens.size()),
-                                            attention_pairs(*batch));
+  for (const auto& row : rows) {
+    counts[0] += static_cast<double>(row->targets);
+    counts[1] += static_cast<double>(row->tokens.size());
+    counts[2] += job_->model.training_flops(static_cast<std::int64_t>(row->tokens.size()),
+                                            attention_pairs(*row));
   }
-  world_->all_reduce_sum(counts);
+  mesh_->data().all_reduce_sum(counts);
 
   auto& parameters = model_.parameters();
   parameters.start_gradients(*backend_);
   const double loss_scale = counts[0] > 0 ? 1.0 / counts[0] : 0.0;
   std::vector<double> nll(1);
-  for (const auto& batch : mine) {
-    nll[0] += model_
-                  .forward_backward(batch->tokens, batch->labels, batch->positions,
-                                    batch->cu_seqlens, loss_scale)
-                  .nll_sum;
+  for (const auto& row : rows) {
+    nll[0] += model_.forward_backward(Part(*row, *mesh_).batch(), loss_scale).nll_sum;
   }
   parameters.settle_gradients(*backend_);
   const backend::Scope scope(*backend_, "reduction");
-  world_->all_reduce_sum(parameters.gradients(), *backend_);
-  world_->all_reduce_sum(nll);
+  mesh_->world().all_reduce_sum(parameters.gradients(), *backend_);
+  mesh_->world().all_reduce_sum(nll);
   return {nll[0], counts[0], counts[1], counts[2]};
+}
+
+model::LossResult TrainingStep::evaluate(const data::MicroBatch& row) {
+  return model_.evaluate(Part(row, *mesh_).batch());
 }
 
 TrainingStep::Update TrainingStep::update(std::int64_t step, double loss) {

@@ -5,11 +5,11 @@
 #include <vector>
 
 #include "longspan/backend/backend.h"
-#include "longspan/comm/communicator.h"
 #include "longspan/data/sampler.h"
 #include "longspan/model/llama.h"
 #include "longspan/optim/adamw.h"
 #include "longspan/optim/schedule.h"
+#include "longspan/shard/mesh.h"
 #include "longspan/train/job.h"
 
 namespace longspan::train {
@@ -36,11 +36,14 @@ class TrainingStep {
 
   /// Makes and initialises the model on the backend. All must outlive this. Throws InputError when
   /// the backend cannot compute in the job's precision.
-  TrainingStep(const Job& job, backend::Backend& backend, comm::Communicator& world);
+  TrainingStep(const Job& job, backend::Backend& backend, const shard::Mesh& mesh);
 
-  /// Gradients of the global batch's mean loss, summed over ranks, into the parameters. `mine` are
-  /// this rank's micro-batches.
-  Sums forward_backward(const std::vector<std::shared_ptr<const data::MicroBatch>>& mine);
+  /// Gradients of the global batch's mean loss, summed over ranks, into the parameters. `rows` are
+  /// the whole micro-batches of this rank's sequence group.
+  Sums forward_backward(const std::vector<std::shared_ptr<const data::MicroBatch>>& rows);
+
+  /// Loss of a row of this rank's sequence group: the sums of this rank's tokens alone.
+  model::LossResult evaluate(const data::MicroBatch& row);
 
   /// Clips and updates; or skips, when loss or gradients are not finite. All ranks hold the same
   /// sums, bit for bit, and so decide alike. `step` counts from 0.
@@ -51,9 +54,11 @@ class TrainingStep {
   const optim::AdamW& optimizer() const { return optimizer_; }
 
  private:
+  class Part;
+
   const Job* job_;
   backend::Backend* backend_;
-  comm::Communicator* world_;
+  const shard::Mesh* mesh_;
   model::Llama model_;
   optim::AdamW optimizer_;
   optim::Schedule schedule_;

@@ -96,6 +96,57 @@ class PlanEqualsRun(harness.Workspace):
                 checked += 1
         self.assertGreaterEqual(checked, 30)
 
+    def test_ranks_that_share_rows(self):
+        draw = random.Random(5)
+        for number, (ranks, sequence) in enumerate([
+                (2, "2"), (2, "1x2"), (3, "3"), (3, "1x3"), (4, "4"), (4, "2x2"), (4, "1x4"), (4, "2"),
+                (4, "1x2"), (4, "4"), (3, "3"), (4, "2x2")]):
+            shape = SHAPES[list(SHAPES)[number % 3]]
+            precision = ["fp32", "bf16"][number % 2]
+            tokens = draw.choice([5, 64, 129, 1000])
+            name = f"shared-{number}-{sequence}-{precision}-{tokens}"
+            with self.subTest(name):
+                job = self.write(name, {
+                    "run": {"threads": 1}, "model": {**shape, "max_position_embeddings": 2048},
+                    "training": {"precision": precision, "steps": 2, "tokens_per_step": 3 * tokens,
+                                 "micro_batch_tokens": tokens},
+                    "data": {"packing": "streamed"},
+                    "memory": {"activation_checkpointing": CHECKPOINTING[number % 4]},
+                    "parallel": {"sequence": int(sequence) if sequence.isdigit() else sequence},
+                })
+                plan = self.plan(job, ranks)
+                run("train", job, ranks=ranks)
+                for row in self.metrics(name):
+                    if "peak_bytes" not in row:
+                        continue
+                    self.assertEqual(plan["peak_bytes"], row["peak_bytes"])
+                    self.assertEqual(plan["comm_bytes"], row["comm_bytes"])
+
+    def test_four_ranks_train_what_is_almost_four_times_longer(self):
+        for level, sequence in (("block", "4"),):
+            with self.subTest(f"{level}, {sequence}"):
+                name = f"four-{level}-{sequence}"
+                job = self.write(name, {
+                    "run": {"threads": 1},
+                    "model": {"hidden_size": 64, "intermediate_size": 160,
+                              "num_hidden_layers": 24, "num_attention_heads": 8,
+                              "num_key_value_heads": 4, "max_position_embeddings": 1 << 17},
+                    "memory": {"limit": "48MiB", "activation_checkpointing": level,
+                               "mini_sequence": {"mlp": "512KiB", "lm_head": "512KiB"}},
+                    "data": {"packing": "streamed"}, "training": {"steps": 1},
+                })
+                one = self.plan(job, 1, "--max-sequence")["micro_batch_tokens"]
+                share = sequence if "x" in sequence else int(sequence)
+                shared = ["--set", f"parallel.sequence={share}"]
+                four = self.plan(job, 4, "--max-sequence", *shared)["micro_batch_tokens"]
+                self.assertGreaterEqual(four, 3.8 * one)
+                # By the ledger, too: what the plan allows trains within the limit.
+                run("train", job, *shared, "--set", f"training.micro_batch_tokens={four}",
+                    "--set", f"training.tokens_per_step={four}", ranks=4)
+                row = [row for row in self.metrics(name) if "peak_bytes" in row][-1]
+                self.assertEqual(row["tokens"], four)
+                self.assertLessEqual(row["peak_bytes"]["total"], 48 << 20)
+
     def test_a_process_takes_a_constant_more(self):
         for name, tokens, precision in [("least", 64, "fp32"), ("long", 12288, "fp32"),
                                         ("long16", 16384, "bf16")]:

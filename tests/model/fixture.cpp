@@ -132,8 +132,7 @@ Batch random_batch(const LlamaConfig& config, const std::vector<std::int32_t>& l
 }
 
 LossResult run(Llama& model, const Batch& batch, double loss_scale) {
-  return model.forward_backward(batch.tokens, batch.labels, batch.positions, batch.cu_seqlens,
-                                loss_scale);
+  return model.forward_backward(batch, loss_scale);
 }
 
 }  // namespace longspan::model::test

@@ -19,6 +19,7 @@ struct Batch {
   std::vector<std::int32_t> positions;
   std::vector<std::int32_t> cu_seqlens;
 
+  operator TokenBatch() const { return {tokens, labels, positions, cu_seqlens}; }
   std::size_t documents() const { return cu_seqlens.size() - 1; }
   /// Document i alone.
   Batch document(std::size_t i) const;

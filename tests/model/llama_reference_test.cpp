@@ -30,8 +30,7 @@ void check_against_reference(const Fixture& fixture, DType dtype, double loss_to
           return label != backend::kIgnoredLabel;
         }));
   CHECK(std::abs(result.nll_sum - fixture.nll_sum) <= loss_tolerance * fixture.nll_sum);
-  const LossResult alone =
-      model.evaluate(batch.tokens, batch.labels, batch.positions, batch.cu_seqlens);
+  const LossResult alone = model.evaluate(batch);
   CHECK(alone.nll_sum == result.nll_sum);
   CHECK(alone.targets == result.targets);
 

@@ -158,8 +158,7 @@ TEST_CASE("generation from the cache sees what the whole forward sees, token by 
     for (std::int32_t label = 0; label < 50; label += 7) {
       std::fill(prefix.labels.begin(), prefix.labels.end(), kIgnoredLabel);
       prefix.labels.back() = label;
-      const LossResult whole =
-          model.llama.evaluate(prefix.tokens, prefix.labels, prefix.positions, prefix.cu_seqlens);
+      const LossResult whole = model.llama.evaluate(prefix);
       CHECK(nll_of(logits, label) == Approx(whole.nll_sum).epsilon(1e-5));
     }
   }
@@ -216,7 +215,7 @@ TEST_CASE("what a pass keeps is the documented formula, linear in tokens, and is
     const backend::Ledger& ledger = model.backend->ledger();
     const std::size_t before = ledger.live_total();
     const Batch batch = test::random_batch(model.llama.config(), {tokens}, 8);
-    model.llama.evaluate(batch.tokens, batch.labels, batch.positions, batch.cu_seqlens);
+    model.llama.evaluate(batch);
     CHECK(ledger.peak(MemoryTag::kSaved) == 0);
     test::run(model.llama, batch, 1.0);
     CHECK(ledger.peak(MemoryTag::kSaved) == saved_bytes(model.llama.config(),
@@ -281,8 +280,7 @@ TEST_CASE("one step down the gradient lowers the loss by its square") {
   for (Index i = 0; i < weights.elements(); ++i) {
     weights.data<double>()[i] -= rate * gradients.data<double>()[i];
   }
-  const double after =
-      model.llama.evaluate(batch.tokens, batch.labels, batch.positions, batch.cu_seqlens).nll_sum;
+  const double after = model.llama.evaluate(batch).nll_sum;
   CHECK((before - after) == Approx(rate * squares).epsilon(1e-4));
 }
 

@@ -114,8 +114,7 @@ TEST_CASE("evaluation and generation do not depend on the policy") {
   for (const MemoryPolicy& memory : {policy("none", "none", "1"), policy("block", "5", "7")}) {
     Llama llama(test::small_config(true), DType::kFloat64, *backend, memory);
     llama.parameters().initialise(*backend, 5, 0.3);
-    losses.push_back(
-        llama.evaluate(batch.tokens, batch.labels, batch.positions, batch.cu_seqlens).nll_sum);
+    losses.push_back(llama.evaluate(batch).nll_sum);
     KvCache cache = llama.make_cache(9);
     logits.push_back(llama.next_logits({1, 2, 3, 4, 5, 6, 7}, cache));
   }

@@ -19,7 +19,18 @@ struct KvCache {
   std::int64_t length = 0;
 };
 
-/// What a loss pass returns.
+/// A packed micro-batch on the host, as far as this rank holds it: arrays of equal length, which
+/// may be empty; labels are already shifted, kIgnoredLabel is not trained on. `cu_seqlens` are
+/// those of the whole row, of which `shard` says what this rank holds; null: all of it.
+struct TokenBatch {
+  const std::vector<std::int32_t>& tokens;
+  const std::vector<std::int32_t>& labels;
+  const std::vector<std::int32_t>& positions;
+  const std::vector<std::int32_t>& cu_seqlens;
+  const nn::SequenceShard* shard = nullptr;
+};
+
+/// What a loss pass returns: of this rank's tokens.
 struct LossResult {
   double nll_sum = 0.0;      ///< negative log-likelihood (natural log) of the unmasked labels
   std::int64_t targets = 0;  ///< unmasked labels
@@ -39,19 +50,13 @@ class Llama {
   base::DType dtype() const;
   nn::ParameterSet& parameters();
 
-  /// Forward and backward of one packed micro-batch: adds the gradients of
-  /// `loss_scale` * sum of NLL to the parameters'. Host arrays of equal length, which
-  /// may be empty; labels are already shifted, kIgnoredLabel is not trained on. A token
-  /// or label outside the vocabulary throws InputError before any work.
-  LossResult forward_backward(const std::vector<std::int32_t>& tokens,
-                              const std::vector<std::int32_t>& labels,
-                              const std::vector<std::int32_t>& positions,
-                              const std::vector<std::int32_t>& cu_seqlens, double loss_scale);
+  /// Forward and backward of one packed micro-batch: adds the gradients of `loss_scale` * sum of
+  /// NLL to the parameters' (of this rank's tokens: what ranks hold is to be summed). Where ranks
+  /// share a row all of them call it. A token or label outside the vocabulary throws InputError
+  /// before any work.
+  LossResult forward_backward(const TokenBatch& batch, double loss_scale);
   /// Loss alone; keeps nothing.
-  LossResult evaluate(const std::vector<std::int32_t>& tokens,
-                      const std::vector<std::int32_t>& labels,
-                      const std::vector<std::int32_t>& positions,
-                      const std::vector<std::int32_t>& cu_seqlens);
+  LossResult evaluate(const TokenBatch& batch);
 
   /// For generation: a cache for `capacity` tokens, and the logits (host, float) of the last of
   /// `tokens`, which continue the cached sequence. Throws InputError past the capacity.

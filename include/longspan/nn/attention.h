@@ -26,8 +26,9 @@ struct AttentionCache {
 };
 
 /// What a forward of Attention leaves for its backward.
-/// What is exchanged for heads is kept after the exchange, and the output before and after its own:
-/// a backward sends only what a backward must.
+/// Where tokens are exchanged for heads, kAll keeps qkv after the exchange and the output before
+/// and after its own, so that the backward sends nothing but gradients; kOutput keeps the output of
+/// this rank's tokens alone, which goes with qkv when `again` exchanges them.
 enum class AttentionKeep : std::uint8_t {
   kAll,      ///< qkv (rotated), the attention's output and its log-sum-exp
   kOutput,   ///< the output and the log-sum-exp: `again` makes qkv anew and skips the attention
@@ -70,15 +71,14 @@ class Attention {
     backend::Tensor lse;
     backend::Tensor attended;
   };
-  /// qkv = x W^T, with q and k rotated, exchanged for heads.
-  backend::Tensor project(const backend::Tensor& x, const Ulysses& ulysses, bool keeps,
-                          Pass& pass) const;
+  /// qkv [tokens, outputs] = x W^T, with q and k rotated.
+  void project(const backend::Tensor& qkv, const backend::Tensor& x, Pass& pass) const;
   void attend(const Slots& slots, const Ulysses& ulysses, Pass& pass,
               const AttentionCache* cache) const;
   backend::Tensor attend_backward(const backend::Tensor& dshared, const Slots& slots,
                                   const Ulysses& ulysses, Pass& pass) const;
   static void push(Slots slots, AttentionKeep keep, const Ulysses& ulysses, Pass& pass);
-  static Slots pop(AttentionKeep kept, const Ulysses& ulysses, Pass& pass);
+  static Slots pop(const Ulysses& ulysses, Pass& pass);
 
   AttentionSizes sizes_;
   backend::AttentionOptions options_;

@@ -73,7 +73,8 @@ struct Job {
   } memory;
 
   struct Parallel {
-    std::int64_t data = 0;  ///< ranks; 0 ("auto"): as many as were launched
+    std::int64_t data = 0;          ///< groups; 0 ("auto"): ranks / those of a sequence group
+    std::string sequence = "auto";  ///< ranks of a sequence group: "auto", "4", or "8x2"
   } parallel;
 
   struct Checkpoint {

@@ -8,6 +8,7 @@
 #include "longspan/backend/device_profile.h"
 #include "longspan/backend/dry.h"
 #include "longspan/comm/communicator.h"
+#include "longspan/shard/token_layout.h"
 #include "longspan/train/job.h"
 
 namespace longspan::train {
@@ -25,20 +26,25 @@ struct PlanSetting {
   static PlanSetting of(int ranks, const backend::DeviceProfile& device);
 };
 
-/// What one step of a job takes of one rank: rank 0, which has most rows. Found by running the
-/// trainer's own step on backends and communicators that compute nothing. Every micro-batch is
-/// taken as full, one document, all of whose labels count: no step takes more.
+/// What one step of a job takes of one rank: of those with most rows, the one that needs most
+/// memory. Found by running the trainer's own step on backends and communicators that compute
+/// nothing. Every micro-batch is taken as full, one document, all of whose labels count: no step
+/// takes more.
 struct Plan {
   std::string name;
   int world_size = 1;
-  int threads = 1;  ///< of a rank, for devices of kind "cpu"
+  int rank = 0;                     ///< the one that needs most
+  int data = 1;                     ///< groups of ranks that take rows
+  shard::SequenceDegrees sequence;  ///< the ranks of each
+  int threads = 1;                  ///< of a rank, for devices of kind "cpu"
   backend::DeviceProfile device;
   std::int64_t parameters = 0;
   std::int64_t micro_batch_tokens = 0;
-  std::int64_t micro_batches = 0;  ///< of rank 0, in a step
+  std::int64_t micro_batches = 0;  ///< of a group, in a step
   std::int64_t tokens_per_step = 0;
 
-  std::array<std::uint64_t, backend::kMemoryTags> peak_bytes{};  ///< the ledger's, by tag
+  /// The ledger's, by tag: of each the most of all ranks.
+  std::array<std::uint64_t, backend::kMemoryTags> peak_bytes{};
   std::uint64_t peak_total = 0;
   std::string peak_place;
   std::uint64_t limit = 0;           ///< bytes that the rank may take
@@ -52,7 +58,7 @@ struct Plan {
   double recomputed_flops = 0;          ///< of these, in products and attention that ran before
   double model_flops = 0;               ///< of this rank
   std::vector<std::string> recomputed;  ///< in words
-  comm::Traffic sent;                   ///< by this rank
+  comm::Traffic sent;                   ///< by this rank, to whichever ranks
   comm::Traffic world_sent;             ///< by all ranks: comm_bytes of metrics.jsonl
 
   /// The peak, or what it would be with the states that were assumed.
@@ -89,7 +95,7 @@ std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting);
 /// The same for a terminal.
 std::string remedies_text(const Job& job, const PlanSetting& setting);
 
-/// The job with the longest micro-batch that fits: `tokens_per_step` becomes one such row a rank,
+/// The job with the longest micro-batch that fits: `tokens_per_step` becomes one such row a group,
 /// and max_position_embeddings at least as long. At most 2^27 tokens. Throws InputError when not
 /// even one token fits.
 Job with_longest_sequence(const Job& job, const PlanSetting& setting);

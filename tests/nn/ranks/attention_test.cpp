@@ -184,11 +184,9 @@ TEST_CASE(
     const Index token = 8 * bench.tokens * sizes.head_dim;
     const Index q = token * sizes.heads;
     const Index kv = token * std::max(kv_heads, u);
-    const Index qkv_exchange = (u - 1) * (q + 2 * kv) / u;
-    const Index forward = qkv_exchange + (u - 1) * q / u;
+    const Index forward = (u - 1) * (q + 2 * kv + q) / u;
     CHECK(measure(comm::Collective::kAllToAll, AttentionKeep::kAll) == 2 * forward);
-    CHECK(measure(comm::Collective::kAllToAll, AttentionKeep::kOutput) ==
-          2 * forward + qkv_exchange);
+    CHECK(measure(comm::Collective::kAllToAll, AttentionKeep::kOutput) == 3 * forward);
     CHECK(measure(comm::Collective::kAllToAll, AttentionKeep::kNothing) == 3 * forward);
     // Keys and values make r - 1 hops forward and again backward, their gradients r.
     const Index hops = r == 1 ? 0 : 2 * (r - 1) + r;

@@ -1,0 +1,124 @@
+#include "train/parallel_layout.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <charconv>
+#include <optional>
+#include <set>
+
+#include "longspan/base/error.h"
+
+namespace longspan::train {
+namespace {
+
+using base::InputError;
+using shard::SequenceDegrees;
+
+constexpr int kMostRanks = 1 << 15;  // the product of two is an int
+
+/// A whole number of at least 1 at the beginning of `text`, which it is taken off.
+std::optional<int> take_number(std::string_view& text) {
+  int number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || number < 1 || number > kMostRanks) return std::nullopt;
+  text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+  return number;
+}
+
+/// What parallel.sequence says: nothing ("auto"), a degree, or both factors.
+struct Wish {
+  std::optional<int> degree;
+  std::optional<SequenceDegrees> factors;
+};
+
+Wish wish_of(const Job& job) {
+  Wish wish;
+  std::string_view text = job.parallel.sequence;
+  if (text == "auto") return wish;
+  wish.degree = take_number(text);
+  if (wish.degree && text.starts_with('x')) {
+    text.remove_prefix(1);
+    const auto ring = take_number(text);
+    wish.factors = SequenceDegrees{*wish.degree, ring.value_or(1)};
+    wish.degree = ring ? std::optional(wish.factors->ranks()) : std::nullopt;
+  }
+  if (!wish.degree || !text.empty()) {
+    throw InputError(fmt::format(
+        "parallel.sequence is \"{}\"; legal: \"auto\", a number of ranks such as 4, or the Ulysses "
+        "and ring ranks whose product it is such as \"8x2\"",
+        job.parallel.sequence));
+  }
+  return wish;
+}
+
+/// As many Ulysses ranks as there are heads for, and a ring of them.
+SequenceDegrees factors_of(int degree, std::int64_t heads) {
+  int ulysses = degree;
+  while (degree % ulysses != 0 || ulysses > heads) --ulysses;
+  return {ulysses, degree / ulysses};
+}
+
+/// The fewest ranks for a row that leave no group without one.
+int fewest_ranks(std::int64_t rows, int ranks) {
+  int degree = 1;
+  while (ranks % degree != 0 || ranks / degree > rows) ++degree;
+  return degree;
+}
+
+}  // namespace
+
+std::vector<int> distinct_places(const Job& job, const SequenceDegrees& degrees) {
+  const shard::TokenLayout tokens(job.training.micro_batch_tokens, degrees);
+  const auto heads = shard::Cover::even(job.model.num_attention_heads, degrees.ulysses);
+  const auto kv_heads = shard::Cover::of_kv_heads(heads, job.model.num_key_value_heads);
+  // Around a ring every part passes by, but a place does not send on what its next one owns.
+  using Kind = std::array<backend::Index, 5>;
+  std::set<Kind> seen;
+  std::vector<int> places;
+  for (int place = 0; place < degrees.ranks(); ++place) {
+    const int part = place / degrees.ulysses;
+    const int share = place % degrees.ulysses;
+    const Kind kind{tokens.size(place), heads.size(share), kv_heads.size(share),
+                    tokens.parts().size(part), tokens.parts().size((part + 1) % degrees.ring)};
+    if (seen.insert(kind).second) places.push_back(place);
+  }
+  return places;
+}
+
+void check_sequence(const Job& job) { wish_of(job); }
+
+ParallelLayout parallel_layout(const Job& job, int ranks) {
+  const Wish wish = wish_of(job);
+  const std::int64_t rows = ParallelLayout::rows(job);
+  const std::int64_t data = job.parallel.data;
+  if (data > 0 && (ranks % data != 0 || (wish.degree && data * *wish.degree != ranks))) {
+    throw InputError(fmt::format(
+        "parallel.data is {} and parallel.sequence \"{}\", but {} rank(s) were launched; launch "
+        "the product of both",
+        data, job.parallel.sequence, ranks));
+  }
+  if (wish.degree && ranks % *wish.degree != 0) {
+    throw InputError(
+        fmt::format("parallel.sequence is \"{}\", but {} rank(s) were launched; launch a multiple "
+                    "of {}",
+                    job.parallel.sequence, ranks, *wish.degree));
+  }
+  const int degree = wish.degree ? *wish.degree
+                     : data > 0  ? static_cast<int>(ranks / data)
+                                 : fewest_ranks(rows, ranks);
+  ParallelLayout layout;
+  layout.sequence =
+      wish.factors ? *wish.factors : factors_of(degree, job.model.num_attention_heads);
+  layout.data = ranks / degree;
+  if (rows < layout.data) {
+    throw InputError(fmt::format(
+        "training.tokens_per_step / training.micro_batch_tokens gives {} row(s) a step for {} "
+        "groups of {} rank(s); raise the first, lower the second, or raise parallel.sequence, so "
+        "that more ranks share a row",
+        rows, layout.data, degree));
+  }
+  return layout;
+}
+
+}  // namespace longspan::train

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "longspan/shard/token_layout.h"
+#include "longspan/train/job.h"
+
+namespace longspan::train {
+
+/// How a job's ranks share its work: `data` groups take rows in turn, and the ranks of each of them
+/// share the tokens of a row.
+struct ParallelLayout {
+  shard::SequenceDegrees sequence;
+  int data = 1;
+
+  /// The rows of a step, of which `data` group `group` takes group, group + data, ...
+  static std::int64_t rows(const Job& job) {
+    return job.training.tokens_per_step / job.training.micro_batch_tokens;
+  }
+  std::int64_t rows_of(const Job& job, int group) const {
+    return (rows(job) - group + data - 1) / data;
+  }
+};
+
+/// What the job says about so many ranks. Throws InputError when they cannot train it: they are not
+/// a multiple of what it wants, or a step has fewer rows than there are groups.
+///
+/// "auto" for parallel.sequence shares a row among no more ranks than needed for every group to
+/// have one. A degree alone is taken as Ulysses ranks as far as there are heads, and a ring beyond.
+ParallelLayout parallel_layout(const Job& job, int ranks);
+
+/// Places of a sequence group that hold and exchange as much as each other of a full row: the first
+/// of each kind.
+std::vector<int> distinct_places(const Job& job, const shard::SequenceDegrees& degrees);
+
+/// Throws InputError when parallel.sequence is not legal for any number of ranks.
+void check_sequence(const Job& job);
+
+}  // namespace longspan::train

@@ -1,0 +1,180 @@
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <map>
+#include <numeric>
+
+#include "longspan/base/error.h"
+#include "longspan/base/random.h"
+#include "tests/support/relative_distance.h"
+#include "train/parallel_layout.h"
+#include "train/training_step.h"
+
+// Run by ctest under mpirun with 1 to 4 ranks: a whole step at every layout against one rank.
+namespace longspan::train {
+namespace {
+
+using backend::Index;
+using longspan::test::relative_distance;
+using shard::SequenceDegrees;
+using Rows = std::vector<std::shared_ptr<const data::MicroBatch>>;
+
+comm::Communicator& world() {
+  static const auto kWorld = comm::make_world_communicator();
+  return *kWorld;
+}
+
+Job job_of(Index heads, Index kv_heads, const std::string& precision) {
+  Job job;
+
+  job.model.vocab_size = 61;
+  job.model.hidden_size = 4 * heads;
+  job.model.intermediate_size = 40;
+  job.model.num_hidden_layers = 2;
+  job.model.num_attention_heads = heads;
+  job.model.num_key_value_heads = kv_heads;
+  job.model.initializer_range = 0.2;
+  job.model.resolve("model");
+  job.optimizer.learning_rate = 1e-3;
+  job.training.steps = 10;
+  job.training.precision = precision;
+  return job;
+}
+
+/// Documents of these lengths as one row; `unmasked` of their labels count, spread over the row.
+std::shared_ptr<const data::MicroBatch> row_of(const std::vector<std::int32_t>& lengths,
+                                               double unmasked, std::uint64_t seed) {
+  const base::RandomStream random(seed, base::Purpose::kTest, 0, 0);
+  auto row = std::make_shared<data::MicroBatch>();
+  row->cu_seqlens = {0};
+  for (const std::int32_t length : lengths) {
+    for (std::int32_t i = 0; i < length; ++i) {
+      const std::uint64_t at = row->tokens.size();
+      row->tokens.push_back(static_cast<data::TokenId>(random.bits(3 * at) % 61));
+      const bool counts = random.uniform(3 * at + 1) < unmasked;
+      row->labels.push_back(counts ? static_cast<std::int32_t>(random.bits(3 * at + 2) % 61)
+                                   : data::kIgnoredLabel);
+      row->targets += counts ? 1 : 0;
+      row->positions.push_back(i);
+    }
+    row->cu_seqlens.push_back(static_cast<std::int32_t>(row->tokens.size()));
+  }
+  return row;
+}
+
+/// Four rows of a step: packed and not, of odd and unequal lengths, one with few labels, one with
+/// none, one shorter than there are ranks.
+Rows rows_of_step() {
+  return {row_of({37}, 1.0, 1), row_of({5, 1, 12, 3}, 0.1, 2), row_of({9, 8}, 0.0, 3),
+          row_of({2}, 1.0, 4)};
+}
+
+struct Result {
+  double loss = 0;
+  double grad_norm = 0;
+  std::map<std::string, std::vector<double>> gradients;
+};
+
+Result run_step(const Job& job, comm::Communicator& communicator, SequenceDegrees degrees) {
+  const auto backend = backend::make_cpu_backend(std::size_t{64} << 20U);
+  const shard::Mesh mesh(communicator, degrees);
+  TrainingStep step(job, *backend, mesh);
+  const Rows all = rows_of_step();
+  Rows mine;
+  for (auto row = static_cast<std::size_t>(mesh.data().rank()); row < all.size();
+       row += static_cast<std::size_t>(mesh.data().size())) {
+    mine.push_back(all[row]);
+  }
+  Result result;
+  result.loss = step.forward_backward(mine).loss();
+  for (const nn::Parameter& parameter : step.model().parameters().parameters()) {
+    const auto exact =
+        backend->allocate(parameter.shape, base::DType::kFloat64, backend::MemoryTag::kWorkspace);
+    backend->copy(exact, parameter.gradient);
+    const double* data = exact.data<double>();
+    result.gradients[parameter.name] = {data, data + exact.elements()};
+  }
+  result.grad_norm = step.update(0, result.loss).grad_norm;
+  return result;
+}
+
+std::vector<SequenceDegrees> all_degrees() {
+  std::vector<SequenceDegrees> all;
+  for (int ulysses = 1; ulysses <= world().size(); ++ulysses) {
+    for (int ring = 1; ulysses * ring <= world().size(); ++ring) {
+      if (world().size() % (ulysses * ring) == 0) all.push_back({ulysses, ring});
+    }
+  }
+  return all;
+}
+
+void check_layouts(const Job& job, double tolerance) {
+  const auto alone = comm::make_single_communicator();
+  const Result expected = run_step(job, *alone, {});
+  for (const SequenceDegrees degrees : all_degrees()) {
+    INFO(degrees.ulysses << " x " << degrees.ring << " of " << world().size() << " ranks");
+    const Result found = run_step(job, world(), degrees);
+    CHECK(std::abs(found.loss - expected.loss) <= tolerance * expected.loss);
+    CHECK(std::abs(found.grad_norm - expected.grad_norm) <= tolerance * expected.grad_norm);
+    for (const auto& [name, gradient] : expected.gradients) {
+      INFO(name);
+      CHECK(relative_distance(found.gradients.at(name), gradient) <= tolerance);
+    }
+  }
+}
+
+TEST_CASE("every layout of ranks: loss, gradients and their norm are one rank's") {
+  const auto [heads, kv_heads] =
+      GENERATE(std::pair<Index, Index>{8, 2}, std::pair<Index, Index>{7, 7},
+               std::pair<Index, Index>{7, 1}, std::pair<Index, Index>{6, 3});
+  SECTION("fp32") { check_layouts(job_of(heads, kv_heads, "fp32"), 1e-5); }
+  SECTION("fp64") { check_layouts(job_of(heads, kv_heads, "fp64"), 1e-12); }
+}
+
+TEST_CASE("every layout of ranks, with recomputation and mini-sequences") {
+  Job job = job_of(8, 2, "fp64");
+  job.memory.activation_checkpointing =
+      GENERATE(std::string("block"), std::string("block_keep_attention"));
+  job.memory.mini_sequence_mlp = std::to_string(3);
+  job.memory.mini_sequence_lm_head = std::to_string(2);
+  check_layouts(job, 1e-12);
+}
+
+TEST_CASE("every layout of ranks, in bfloat16, to its precision") {
+  const auto backend = backend::make_cpu_backend(std::size_t{1} << 20U);
+  if (!backend->supports(base::DType::kBFloat16, nullptr)) return;
+  check_layouts(job_of(8, 2, "bf16"), 0.03);
+}
+
+TEST_CASE("parallel layout: what a job says, and what it leaves to us") {
+  Job job = job_of(8, 2, "fp32");
+  job.training.micro_batch_tokens = 100;
+  job.training.tokens_per_step = 400;  // four rows
+  const auto layout_of = [&job](const std::string& sequence, std::int64_t data, int ranks) {
+    job.parallel.sequence = sequence;
+    job.parallel.data = data;
+    return parallel_layout(job, ranks);
+  };
+  CHECK(layout_of("auto", 0, 4).data == 4);
+  CHECK(layout_of("auto", 0, 8).sequence ==
+        SequenceDegrees{2, 1});  // as few as leave no group idle
+  CHECK(layout_of("auto", 0, 12).sequence == SequenceDegrees{3, 1});
+  CHECK(layout_of("auto", 2, 12).sequence == SequenceDegrees{6, 1});
+  CHECK(layout_of("8", 0, 16).data == 2);
+  CHECK(layout_of("16", 0, 16).sequence == SequenceDegrees{8, 2});  // there are 8 heads
+  CHECK(layout_of("12", 0, 12).sequence == SequenceDegrees{6, 2});
+  CHECK(layout_of("2x4", 0, 16).sequence == SequenceDegrees{2, 4});
+  CHECK(layout_of("2x4", 2, 16).data == 2);
+  CHECK_THROWS_AS(layout_of("3", 0, 4), base::InputError);
+  CHECK_THROWS_AS(layout_of("2", 3, 4), base::InputError);
+  CHECK_THROWS_AS(layout_of("auto", 3, 4), base::InputError);
+  CHECK_THROWS_AS(layout_of("1", 0, 8), base::InputError);  // eight groups, four rows
+  for (const char* wrong : {"", "0", "-1", "x2", "2x", "2x0", "2x2x2", "two", "99999999", "4 "}) {
+    INFO(wrong);
+    CHECK_THROWS_AS(layout_of(wrong, 0, 4), base::InputError);
+  }
+  CHECK(layout_of("1", 0, 3).rows_of(job, 0) == 2);
+  CHECK(layout_of("1", 0, 3).rows_of(job, 2) == 1);
+}
+
+}  // namespace
+}  // namespace longspan::train
