@@ -304,6 +304,14 @@ void declare_machine(Job& job, Declarations& keys) {
       .at_most(kMaxInt32)
       .automatic("as many as were launched")
       .known_elsewhere_as({"dp", "dp_size", "data_parallel", "data_parallel_size"});
+  keys.real(
+          "parallel.timeout_seconds", job.parallel.timeout_seconds,
+          "How long a rank waits for the others before it ends the run; longer than a rank may be "
+          "busy alone, such as rank 0 with saving.")
+      .above(0)
+      .unit("seconds")
+      .known_elsewhere_as({"nccl_timeout", "ddp_timeout", "distributed_timeout_minutes",
+                           "comm_timeout", "init_timeout_seconds", "train_timeout_seconds"});
 }
 
 void declare_records(Job& job, Declarations& keys) {

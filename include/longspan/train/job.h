@@ -74,6 +74,7 @@ struct Job {
 
   struct Parallel {
     std::int64_t data = 0;  ///< ranks; 0 ("auto"): as many as were launched
+    double timeout_seconds = 600;
   } parallel;
 
   struct Checkpoint {
