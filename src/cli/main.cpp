@@ -16,8 +16,7 @@ using longspan::base::ExitCode;
 /// Prints the cause and ends every rank of the job with `code`. An error that all ranks have seen
 /// is told by rank 0 alone, and each of them leaves by itself.
 int fail(ExitCode code, const char* message, bool agreed) noexcept {
-  if (!agreed && code == ExitCode::kPeerFailed) longspan::comm::wait_to_report();
-  if (!agreed || longspan::comm::launched_rank() == 0) {
+  if (agreed ? longspan::comm::launched_rank() == 0 : longspan::comm::may_report()) {
     std::fputs("longspan: error: ", stderr);
     std::fputs(message, stderr);
     std::fputs("\n", stderr);

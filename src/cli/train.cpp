@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <exception>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,9 +22,18 @@ struct Arguments {
 
 int run(const Arguments& arguments) {
   const train::StopSignals signals;  // before MPI starts its threads
-  const auto world = comm::make_world_communicator();
   train::Job job;
-  comm::run_agreed(*world, [&] { job = train::read_job(arguments.job, arguments.overrides); });
+  std::exception_ptr refusal;
+  try {
+    job = train::read_job(arguments.job, arguments.overrides);
+    comm::set_timeout(job.parallel.timeout_seconds);  // starting MPI is waiting, too
+  } catch (const base::Error&) {
+    refusal = std::current_exception();
+  }
+  const auto world = comm::make_world_communicator();
+  comm::run_agreed(*world, [&] {
+    if (refusal) std::rethrow_exception(refusal);
+  });
   const auto outcome = train::train(std::move(job), *world, arguments.options);
   return static_cast<int>(outcome == train::Outcome::kStoppedBySignal
                               ? base::ExitCode::kStoppedBySignal

@@ -4,10 +4,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 
 #include "comm/group.h"
+#include "comm/message_parts.h"
+#include "comm/mpi.h"
 #include "comm/mpi_watch.h"
 #include "comm/reduce_scatter.h"
 #include "longspan/base/error.h"
@@ -19,13 +23,7 @@ namespace {
 using backend::Index;
 using backend::Tensor;
 
-bool launched_by_mpi() {
-  // What OpenMPI's mpirun, PMIx and PMI-2 launchers (srun) set for every rank.
-  return std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr || std::getenv("PMIX_RANK") != nullptr ||
-         std::getenv("PMI_RANK") != nullptr;
-}
-
-/// A rank that has stopped would let the others hang in MPI_Finalize: they wait for it here first.
+/// The ranks wait for each other here, because MPI_Finalize could not tell which one is missing.
 void finalize_at_exit() {
   int finalized = 0;
   MPI_Finalized(&finalized);
@@ -35,11 +33,11 @@ void finalize_at_exit() {
     check(MPI_Ibarrier(MPI_COMM_WORLD, requests.add()), "the end");
     requests.wait();
   } catch (const base::PeerError& error) {
-    wait_to_report();
     std::fprintf(stderr, "longspan: error: %s\n", error.what());
     std::fflush(nullptr);
     abort_world(static_cast<int>(error.code()));
   }
+  const Deadline deadline("MPI_Finalize");
   MPI_Finalize();
 }
 
@@ -48,6 +46,7 @@ void initialise_once() {
   MPI_Initialized(&initialised);
   if (initialised != 0) return;
   int provided = 0;
+  const Deadline deadline("MPI_Init");
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   std::atexit(finalize_at_exit);
@@ -57,32 +56,37 @@ void initialise_once() {
 class PendingRequests : public Pending {
  public:
   PendingRequests(Requests requests, std::vector<Tensor> tensors)
-      : requests_(std::move(requests)), tensors_(std::move(tensors)) {}
+      : tensors_(std::move(tensors)), requests_(std::move(requests)) {}
   void wait() override { requests_.wait(); }
 
  private:
-  Requests requests_;
   std::vector<Tensor> tensors_;
+  Requests requests_;  // goes first: it may have to wait for what the tensors receive
 };
 
 class MpiCommunicator : public Communicator {
  public:
   /// Of every rank of the job.
-  MpiCommunicator() : comm_(MPI_COMM_WORLD), description_("the world") {
+  explicit MpiCommunicator(std::size_t longest_message)
+      : comm_(MPI_COMM_WORLD), description_("the world"), longest_message_(longest_message) {
     initialise_once();
     find_ranks();
     world_rank_ = rank_;
   }
   /// A part of `parent`; takes `comm` over.
   MpiCommunicator(MPI_Comm comm, std::string description, const MpiCommunicator& parent)
-      : comm_(comm), description_(std::move(description)), world_rank_(parent.world_rank_) {
+      : comm_(comm),
+        description_(std::move(description)),
+        longest_message_(parent.longest_message_),
+        world_rank_(parent.world_rank_) {
     traffic_ = parent.traffic_;
     find_ranks();
   }
   ~MpiCommunicator() override {
     int finalized = 0;
     MPI_Finalized(&finalized);
-    if (comm_ != MPI_COMM_WORLD && finalized == 0) MPI_Comm_free(&comm_);
+    const bool is_failing = is_broken() || std::uncaught_exceptions() > 0;
+    if (comm_ != MPI_COMM_WORLD && finalized == 0 && !is_failing) MPI_Comm_free(&comm_);
   }
 
   std::string name() const override { return "mpi"; }
@@ -129,6 +133,7 @@ class MpiCommunicator : public Communicator {
 
   MPI_Comm comm_;
   std::string description_;
+  std::size_t longest_message_;
   int world_rank_ = 0;
   int rank_ = 0;
   int size_ = 1;
@@ -151,6 +156,7 @@ void MpiCommunicator::find_ranks() {
   check(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
   check(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
   MPI_Comm local = MPI_COMM_NULL;
+  const Deadline deadline("MPI_Comm_split_type", description_);
   check(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &local),
         "MPI_Comm_split_type");
   check(MPI_Comm_rank(local, &local_rank_), "MPI_Comm_rank");
@@ -161,37 +167,31 @@ void MpiCommunicator::find_ranks() {
 std::unique_ptr<Communicator> MpiCommunicator::group(const std::string& name,
                                                      const std::vector<int>& members) {
   const int position = position_in(members, rank_, size_);
-  barrier();  // splitting knows no timeout
+  barrier();  // can tell which rank is missing, which splitting cannot
   MPI_Comm part = MPI_COMM_NULL;
-  check(MPI_Comm_split(comm_, members.front(), position, &part), "MPI_Comm_split");
+  {
+    const Deadline deadline("MPI_Comm_split", description_);
+    check(MPI_Comm_split(comm_, members.front(), position, &part), "MPI_Comm_split");
+  }
   std::string description = fmt::format("the {} group of rank(s) {}", name,
                                         fmt::join(members.begin(), members.end(), ", "));
   return std::make_unique<MpiCommunicator>(part, std::move(description), *this);
 }
 
-namespace {
-
-/// Calls visit(first byte, count) for parts of at most 1 GiB: MPI counts are ints.
-template <typename Visit>
-void for_each_part(std::byte* data, std::size_t bytes, const Visit& visit) {
-  constexpr std::size_t kMost = std::size_t{1} << 30U;
-  for (std::size_t begin = 0; begin < bytes; begin += kMost) {
-    visit(data + begin, static_cast<int>(std::min(kMost, bytes - begin)));
-  }
-}
-
-}  // namespace
-
 void MpiCommunicator::post_receive(Requests& requests, const Tensor& tensor, int from) const {
-  for_each_part(static_cast<std::byte*>(tensor.raw()), tensor.bytes(), [&](auto* data, int count) {
-    check(MPI_Irecv(data, count, MPI_BYTE, from, 0, comm_, requests.add()), requests.operation());
-  });
+  for_each_part(static_cast<std::byte*>(tensor.raw()), tensor.bytes(), longest_message_,
+                [&](auto* data, int count) {
+                  check(MPI_Irecv(data, count, MPI_BYTE, from, 0, comm_, requests.add()),
+                        requests.operation());
+                });
 }
 
 void MpiCommunicator::post_send(Requests& requests, const Tensor& tensor, int to) const {
-  for_each_part(static_cast<std::byte*>(tensor.raw()), tensor.bytes(), [&](auto* data, int count) {
-    check(MPI_Isend(data, count, MPI_BYTE, to, 0, comm_, requests.add()), requests.operation());
-  });
+  for_each_part(static_cast<std::byte*>(tensor.raw()), tensor.bytes(), longest_message_,
+                [&](auto* data, int count) {
+                  check(MPI_Isend(data, count, MPI_BYTE, to, 0, comm_, requests.add()),
+                        requests.operation());
+                });
 }
 
 void MpiCommunicator::share_sum(const Tensor& part, const Tensor& whole, const Offsets& offsets,
@@ -282,10 +282,12 @@ void MpiCommunicator::broadcast(std::string& bytes, int root) {
   check(MPI_Ibcast(&count, 1, MPI_UINT64_T, root, comm_, requests.add()), requests.operation());
   requests.wait();
   bytes.resize(count);
-  for_each_part(reinterpret_cast<std::byte*>(bytes.data()), count, [&](auto* data, int part) {
-    check(MPI_Ibcast(data, part, MPI_BYTE, root, comm_, requests.add()), requests.operation());
-    requests.wait();
-  });
+  for_each_part(reinterpret_cast<std::byte*>(bytes.data()), count, longest_message_,
+                [&](auto* data, int part) {
+                  check(MPI_Ibcast(data, part, MPI_BYTE, root, comm_, requests.add()),
+                        requests.operation());
+                  requests.wait();
+                });
   if (rank_ == root) {
     (*traffic_)[Collective::kBroadcast] += count * static_cast<std::uint64_t>(size_ - 1);
   }
@@ -330,9 +332,13 @@ void MpiCommunicator::barrier() {
 
 }  // namespace
 
+std::unique_ptr<Communicator> make_world_communicator(std::size_t longest_message) {
+  if (!is_launched()) return make_single_communicator();
+  return std::make_unique<MpiCommunicator>(longest_message);
+}
+
 std::unique_ptr<Communicator> make_world_communicator() {
-  if (!launched_by_mpi()) return make_single_communicator();
-  return std::make_unique<MpiCommunicator>();
+  return make_world_communicator(kLongestMessage);
 }
 
 }  // namespace longspan::comm

@@ -314,6 +314,14 @@ void declare_machine(Job& job, Declarations& keys) {
       .known_elsewhere_as({"sp", "sp_size", "sequence_parallel", "sequence_parallel_size",
                            "context_parallel", "context_parallel_size", "cp", "ulysses",
                            "ulysses_sequence_parallel_size"});
+  keys.real(
+          "parallel.timeout_seconds", job.parallel.timeout_seconds,
+          "How long a rank waits for the others before it ends the run; longer than a rank may be "
+          "busy alone, such as rank 0 with saving.")
+      .above(0)
+      .unit("seconds")
+      .known_elsewhere_as({"nccl_timeout", "ddp_timeout", "distributed_timeout_minutes",
+                           "comm_timeout", "init_timeout_seconds", "train_timeout_seconds"});
 }
 
 void declare_records(Job& job, Declarations& keys) {

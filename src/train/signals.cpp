@@ -2,6 +2,7 @@
 
 #include <csignal>
 #include <ctime>
+#include <exception>
 #include <initializer_list>
 
 namespace longspan::train {
@@ -25,10 +26,13 @@ StopSignals::StopSignals() {
 }
 
 StopSignals::~StopSignals() {
-  // What has arrived was answered by the save; it must not end the process now.
+  // What has arrived was answered by the save; it must not end the process now. But when an error
+  // goes by, a launcher sends SIGTERM because another rank has told it and ended the job.
   const sigset_t signals = stop_signals();
+  sigset_t answered = signals;
+  if (std::uncaught_exceptions() > 0) sigdelset(&answered, SIGTERM);
   const timespec now{};
-  while (sigtimedwait(&signals, nullptr, &now) > 0) {
+  while (sigtimedwait(&answered, nullptr, &now) > 0) {
   }
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
 }

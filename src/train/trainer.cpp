@@ -251,6 +251,7 @@ std::vector<std::shared_ptr<const data::MicroBatch>> Trainer::my_batches() {
 
 StepMetrics Trainer::step() {
   const auto start = Clock::now();
+  comm::set_step(progress_.step + 1);
   backend_->reset_peaks();  // of this step alone, so that a resumed run tells the same
   const TrainingStep::Sums sums = step_->forward_backward(my_batches());
   StepMetrics metrics;

@@ -38,7 +38,8 @@ class Traffic {
 };
 
 /// An operation that was started and may still be under way: its tensors must not be touched before
-/// `wait` has returned, and it must be waited for.
+/// `wait` has returned. The destructor waits, too, because MPI writes into the tensors until then,
+/// also when an exception goes by; it tells nothing.
 class Pending {
  public:
   virtual ~Pending() = default;
@@ -55,7 +56,9 @@ using Offsets = std::vector<backend::Index>;
 /// The ranks of one job (or of one group of them) and their collectives. Every rank of the group
 /// calls the same operations in the same order. Sums are taken in rank order, so results are
 /// bitwise the same on every rank and in every run of one layout. A peer that failed, or did not
-/// answer within the timeout, throws PeerError, which names the operation, the step and the group.
+/// answer within the timeout, makes one of the ranks that wait for it throw PeerError, which names
+/// the operation, the step, the group and the ranks that give no sign of life; then no operation is
+/// possible any more, and the others wait to be ended by `abort_world`.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -133,6 +136,9 @@ std::unique_ptr<Communicator> make_single_communicator();
 /// exit.
 std::unique_ptr<Communicator> make_world_communicator();
 
+/// Whether this process is a rank of a launcher's job, by the same signs.
+bool is_launched() noexcept;
+
 /// This process's rank as its launcher names it, without starting a library: 0 for a process that
 /// was started by hand.
 int launched_rank() noexcept;
@@ -144,8 +150,9 @@ std::string library_version();
 /// that only this rank saw. Does not return when the job has other ranks; a no-op otherwise.
 void abort_world(int exit_code) noexcept;
 
-/// Waits for this rank's turn to report a failure that others may have seen, too: the first one to
-/// report it ends them all, so that the cause is told once.
-void wait_to_report() noexcept;
+/// Whether this rank is the one to tell of a failure that others may meet, too: one rank a machine
+/// is, and a lower rank comes first, so that it has ended the job before another machine's tells
+/// the same. On all others this returns, with false, only if they are not ended within seconds.
+bool may_report() noexcept;
 
 }  // namespace longspan::comm
