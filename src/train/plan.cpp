@@ -4,6 +4,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 
 #include "longspan/base/error.h"
@@ -67,9 +68,10 @@ struct DryStep {
         world(rank, setting.ranks, backend),
         step(job, watch(watched), world) {
     backend.start_step();
-    const std::vector<std::shared_ptr<const data::MicroBatch>> batches(
+    std::vector<std::shared_ptr<const data::MicroBatch>> batches(
         static_cast<std::size_t>(rows_of(rank, job, setting.ranks)),
         full_micro_batch(job.training.micro_batch_tokens));
+    pad_micro_batches(batches, rows_of(0, job, setting.ranks));
     sums = step.forward_backward(batches);
     step.update(0, 0.0);
   }
@@ -87,14 +89,46 @@ struct DryStep {
   TrainingStep::Sums sums;
 };
 
-/// What all ranks send together in one step: each of them is run.
-comm::Traffic world_traffic(const Job& job, const PlanSetting& setting) {
-  comm::Traffic all;
+/// Ranks that send the same bytes in a step: one of them, and how many there are.
+struct AlikeRanks {
+  int rank = 0;
+  std::uint64_t count = 0;
+};
+
+/// What a rank sends is decided by its rows, and by how much of whatever is summed or gathered over
+/// all ranks is its own.
+std::vector<AlikeRanks> alike_ranks(const Job& job, const PlanSetting& setting,
+                                    const nn::ParameterSet& parameters) {
+  const shard::Partition& partition = parameters.partition();
+  const comm::Offsets even = comm::even_offsets(parameters.elements(), setting.ranks);
+  std::map<std::vector<std::int64_t>, AlikeRanks> kinds;
   for (int rank = 0; rank < setting.ranks; ++rank) {
-    const DryStep dry(job, setting, rank);
-    for (std::size_t kind = 0; kind < comm::kCollectives; ++kind) {
-      const auto collective = static_cast<comm::Collective>(kind);
-      all[collective] += dry.world.traffic()[collective];
+    const auto at = static_cast<std::size_t>(rank);
+    std::vector<std::int64_t> traits = {rows_of(rank, job, setting.ranks)};
+    if (partition.ranks() == 1) {
+      traits.push_back(even[at + 1] - even[at]);
+    } else {
+      for (int unit = 0; unit < partition.units(); ++unit) {
+        traits.push_back(partition.piece(unit, rank).size());
+      }
+    }
+    AlikeRanks& kind = kinds[traits];
+    if (kind.count++ == 0) kind.rank = rank;
+  }
+  std::vector<AlikeRanks> alike;
+  for (const auto& [traits, kind] : kinds) alike.push_back(kind);
+  return alike;
+}
+
+/// What all ranks send together in one step: one rank of each kind is run.
+comm::Traffic world_traffic(const Job& job, const PlanSetting& setting,
+                            const nn::ParameterSet& parameters) {
+  comm::Traffic all;
+  for (const AlikeRanks& kind : alike_ranks(job, setting, parameters)) {
+    const DryStep dry(job, setting, kind.rank);
+    for (std::size_t i = 0; i < comm::kCollectives; ++i) {
+      const auto collective = static_cast<comm::Collective>(i);
+      all[collective] += kind.count * dry.world.traffic()[collective];
     }
   }
   return all;
@@ -187,7 +221,7 @@ comm::Traffic Plan::sent_per_peer() const {
 }
 
 Plan make_plan(const Job& job, const PlanSetting& setting) {
-  const DryStep dry(job, setting);
+  DryStep dry(job, setting);
   Plan plan;
   plan.name = job.run.name;
   plan.world_size = setting.ranks;
@@ -212,7 +246,7 @@ Plan make_plan(const Job& job, const PlanSetting& setting) {
   plan.model_flops = dry.sums.flops;
   plan.recomputed = describe_recomputation(job);
   plan.sent = dry.world.traffic();
-  plan.world_sent = world_traffic(job, setting);
+  plan.world_sent = world_traffic(job, setting, dry.step.model().parameters());
   plan.live_at_peak = DryStep(job, setting, 0, dry.backend.peak_change()).backend.watched();
   const backend::DryCounts least = DryStep(keeping_everything(job), setting).backend.counts();
   plan.recomputed_flops = plan.counts.matmul_flops + plan.counts.attention_flops -

@@ -63,11 +63,27 @@ double attention_pairs(const data::MicroBatch& batch) {
 
 }  // namespace
 
+std::int64_t passes_of(std::int64_t rows, std::int64_t ranks) { return (rows + ranks - 1) / ranks; }
+
+std::shared_ptr<const data::MicroBatch> empty_micro_batch() {
+  auto batch = std::make_shared<data::MicroBatch>();
+  batch->cu_seqlens = {0};
+  return batch;
+}
+
+void pad_micro_batches(std::vector<std::shared_ptr<const data::MicroBatch>>& batches,
+                       std::int64_t passes) {
+  while (static_cast<std::int64_t>(batches.size()) < passes) {
+    batches.push_back(empty_micro_batch());
+  }
+}
+
 TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, comm::Communicator& world)
     : job_(&job),
       backend_(&backend),
       world_(&world),
-      model_(job.model, supported_dtype(job, backend), backend, memory_policy(job)),
+      model_(job.model, supported_dtype(job, backend), backend, memory_policy(job),
+             {.zero_stage = static_cast<int>(job.parallel.zero_stage), .ranks = &world}),
       optimizer_(adamw_config(job), initialised(model_, job, backend).parameters(), backend),
       schedule_(schedule_of(job)) {}
 
@@ -83,7 +99,7 @@ TrainingStep::Sums TrainingStep::forward_backward(
   world_->all_reduce_sum(counts);
 
   auto& parameters = model_.parameters();
-  parameters.start_gradients(*backend_);
+  parameters.start_gradients();
   const double loss_scale = counts[0] > 0 ? 1.0 / counts[0] : 0.0;
   std::vector<double> nll(1);
   for (const auto& batch : mine) {
@@ -92,9 +108,8 @@ TrainingStep::Sums TrainingStep::forward_backward(
                                     batch->cu_seqlens, loss_scale)
                   .nll_sum;
   }
-  parameters.settle_gradients(*backend_);
   const backend::Scope scope(*backend_, "reduction");
-  world_->all_reduce_sum(parameters.gradients(), *backend_);
+  parameters.reduce_gradients();
   world_->all_reduce_sum(nll);
   return {nll[0], counts[0], counts[1], counts[2]};
 }
@@ -102,11 +117,12 @@ TrainingStep::Sums TrainingStep::forward_backward(
 TrainingStep::Update TrainingStep::update(std::int64_t step, double loss) {
   const backend::Scope scope(*backend_, "optimizer");
   Update result;
-  result.grad_norm = std::sqrt(backend_->sum_of_squares(model_.parameters().gradients()));
+  result.grad_norm = std::sqrt(model_.parameters().gradient_squares());
   result.lr = schedule_.at(step);
   result.skipped = !std::isfinite(result.grad_norm) || !std::isfinite(loss);
   if (!result.skipped) {
     optimizer_.step(result.lr, optim::clip_factor(result.grad_norm, job_->optimizer.max_grad_norm));
+    model_.parameters().gather_weights();
   }
   return result;
 }

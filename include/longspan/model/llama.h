@@ -30,9 +30,10 @@ struct LossResult {
 class Llama {
  public:
   /// Declares and allocates the parameters (zeroed) in `dtype` on the backend, which must outlive
-  /// the model. `config` must be resolved.
+  /// the model. `config` must be resolved. Embedding, blocks, and final norm with the head are the
+  /// units in which `placement` divides parameters.
   Llama(const LlamaConfig& config, base::DType dtype, backend::Backend& backend,
-        const MemoryPolicy& memory = {});
+        const MemoryPolicy& memory = {}, const nn::Placement& placement = {});
   ~Llama();
 
   const LlamaConfig& config() const;
@@ -41,8 +42,9 @@ class Llama {
 
   /// Forward and backward of one packed micro-batch: adds the gradients of
   /// `loss_scale` * sum of NLL to the parameters'. Host arrays of equal length, which
-  /// may be empty; labels are already shifted, kIgnoredLabel is not trained on. A token
-  /// or label outside the vocabulary throws InputError before any work.
+  /// may be empty: where parameters are divided among ranks, every rank runs the same number of
+  /// passes (of `evaluate`, too). Labels are already shifted, kIgnoredLabel is not trained on. A
+  /// token or label outside the vocabulary throws InputError before any work.
   LossResult forward_backward(const std::vector<std::int32_t>& tokens,
                               const std::vector<std::int32_t>& labels,
                               const std::vector<std::int32_t>& positions,

@@ -73,7 +73,8 @@ struct Job {
   } memory;
 
   struct Parallel {
-    std::int64_t data = 0;  ///< ranks; 0 ("auto"): as many as were launched
+    std::int64_t data = 0;        ///< ranks; 0 ("auto"): as many as were launched
+    std::int64_t zero_stage = 1;  ///< see nn::Placement
   } parallel;
 
   struct Checkpoint {
