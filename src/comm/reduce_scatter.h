@@ -29,14 +29,6 @@ struct ReduceScatter {
   backend::Index slice = 0;  ///< elements
 };
 
-/// `elements` in one share a rank, equal but for the last ones.
-inline Offsets even_offsets(backend::Index elements, int ranks) {
-  const backend::Index share = (elements + ranks - 1) / ranks;
-  Offsets offsets;
-  for (int rank = 0; rank <= ranks; ++rank) offsets.push_back(std::min(share * rank, elements));
-  return offsets;
-}
-
 /// Bytes that `rank` sends when every other rank gets its share of it, and when its share goes to
 /// every other rank.
 inline std::uint64_t bytes_to_share(const Offsets& offsets, int rank, base::DType dtype) {

@@ -73,7 +73,7 @@ std::vector<double> inverse_frequencies(const LlamaConfig& config) {
 class Llama::Impl {
  public:
   Impl(const LlamaConfig& config, base::DType dtype, backend::Backend& backend,
-       const MemoryPolicy& memory)
+       const MemoryPolicy& memory, const nn::Placement& placement)
       : config_(config),
         dtype_(dtype),
         backend_(&backend),
@@ -82,16 +82,15 @@ class Llama::Impl {
         norm_(parameters_, "model.norm.weight", config.hidden_size, config.rms_norm_eps),
         head_(parameters_, declare_head(parameters_, config, embedding_), memory.lm_head()),
         inverse_frequencies_(inverse_frequencies(config)) {
-    parameters_.allocate(backend, dtype);
+    parameters_.allocate(backend, dtype, placement);
   }
 
   const LlamaConfig& config() const { return config_; }
   base::DType dtype() const { return dtype_; }
   nn::ParameterSet& parameters() { return parameters_; }
 
-  LossResult forward_backward(const TokenBatch& batch, double loss_scale) const {
+  LossResult forward_backward(const TokenBatch& batch, double loss_scale) {
     check(batch);
-    if (batch.cu_seqlens.back() == 0) return {};
     nn::Pass pass =
         make_pass(batch.positions, batch.cu_seqlens, batch.shard, nn::Pass::Keep::kSlots);
     const Tensor ids = upload(batch.tokens, MemoryTag::kSaved);
@@ -103,23 +102,29 @@ class Llama::Impl {
     const backend::Scope scope(*backend_, "backward");
     for (std::size_t layer = blocks_.size(); layer-- > 0;) {
       const backend::Scope block(*backend_, "block", static_cast<Index>(layer));
+      const int unit = unit_of(layer);
+      parameters_.open(unit, nn::Use::kBoth, layer > 0 ? unit - 1 : nn::ParameterSet::kNoUnit);
       blocks_[layer].backward(d, pass);
+      parameters_.close(unit);
     }
     const backend::Scope embedding(*backend_, "embedding");
+    parameters_.open(kEmbeddingUnit, nn::Use::kGradients);
     embedding_.backward(d, ids, pass);
+    parameters_.close(kEmbeddingUnit);
     return {.nll_sum = nll_sum, .targets = count_targets(batch.labels)};
   }
 
-  LossResult evaluate(const TokenBatch& batch) const {
+  LossResult evaluate(const TokenBatch& batch) {
     check(batch);
-    if (batch.cu_seqlens.back() == 0) return {};
     nn::Pass pass =
         make_pass(batch.positions, batch.cu_seqlens, batch.shard, nn::Pass::Keep::kNothing);
     const Tensor x = run_blocks(upload(batch.tokens, MemoryTag::kWorkspace), pass, nullptr);
     const Tensor normed = pass.workspace(x.shape());
+    open_head(nn::Use::kWeights, nn::ParameterSet::kNoUnit);
     norm_.forward(normed, pass.workspace_statistics({x.size(0)}), x, pass);
-    return {.nll_sum = head_.forward(normed, batch.labels, pass),
-            .targets = count_targets(batch.labels)};
+    const double nll_sum = head_.forward(normed, batch.labels, pass);
+    close_head();
+    return {.nll_sum = nll_sum, .targets = count_targets(batch.labels)};
   }
 
   KvCache make_cache(Index capacity) const {
@@ -132,7 +137,7 @@ class Llama::Impl {
     return cache;
   }
 
-  std::vector<float> next_logits(const Ids& tokens, KvCache& cache) const {
+  std::vector<float> next_logits(const Ids& tokens, KvCache& cache) {
     check_cache(tokens, cache);
     check_ids(tokens, config_.vocab_size, "token", /*may_be_ignored=*/false);
     const auto count = static_cast<Index>(tokens.size());
@@ -145,18 +150,40 @@ class Llama::Impl {
     const Tensor x = run_blocks(upload(tokens, MemoryTag::kWorkspace), pass, &cache);
     cache.length += count;
     const Tensor normed = pass.workspace({1, config_.hidden_size});
+    open_head(nn::Use::kWeights, nn::ParameterSet::kNoUnit);
     norm_.forward(normed, pass.workspace_statistics({1}), x.rows(count - 1, count), pass);
-    return download_logits(normed, pass);
+    std::vector<float> logits = download_logits(normed, pass);
+    close_head();
+    return logits;
   }
 
  private:
+  // Units of the parameters: the embedding, each block, the final norm and (not tied) the head.
+  static constexpr int kEmbeddingUnit = 0;
+  static int unit_of(std::size_t layer) { return 1 + static_cast<int>(layer); }
+  int head_unit() const { return unit_of(blocks_.size()); }
+
+  /// A tied head reads the embedding's unit, too.
+  void open_head(nn::Use use, int next) {
+    const bool tied = config_.tie_word_embeddings;
+    parameters_.open(head_unit(), use, tied ? kEmbeddingUnit : next);
+    if (tied) parameters_.open(kEmbeddingUnit, use, next);
+  }
+  void close_head() {
+    if (config_.tie_word_embeddings) parameters_.close(kEmbeddingUnit);
+    parameters_.close(head_unit());
+  }
+
+  /// Ends with the unit of norm and head begun.
   static std::vector<Block> declare_blocks(nn::ParameterSet& parameters, const LlamaConfig& config,
                                            const MemoryPolicy& memory) {
     std::vector<Block> blocks;
     for (Index layer = 0; layer < config.num_hidden_layers; ++layer) {
+      parameters.begin_unit();
       blocks.emplace_back(parameters, "model.layers." + std::to_string(layer) + ".", config,
                           memory.checkpointing(layer), memory.mlp(layer));
     }
+    parameters.begin_unit();
     return blocks;
   }
 
@@ -208,13 +235,17 @@ class Llama::Impl {
   }
 
   /// The residual stream behind the last block, [tokens, hidden].
-  Tensor run_blocks(const Tensor& ids, nn::Pass& pass, const KvCache* cache) const {
+  Tensor run_blocks(const Tensor& ids, nn::Pass& pass, const KvCache* cache) {
     const backend::Scope scope(*backend_, "forward");
     const backend::Shape shape{ids.size(0), config_.hidden_size};
     Tensor x = pass.saved(shape);
+    parameters_.open(kEmbeddingUnit, nn::Use::kWeights, unit_of(0));
     embedding_.forward(x, ids, pass);
+    parameters_.close(kEmbeddingUnit);
     for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
       const backend::Scope block(*backend_, "block", static_cast<Index>(layer));
+      const int unit = unit_of(layer);
+      parameters_.open(unit, nn::Use::kWeights, unit + 1);
       Tensor out = pass.saved(shape);
       if (cache == nullptr) {
         blocks_[layer].forward(out, x, pass);
@@ -222,6 +253,7 @@ class Llama::Impl {
         const nn::AttentionCache rows{cache->keys[layer], cache->values[layer], cache->length};
         blocks_[layer].forward(out, x, pass, &rows);
       }
+      parameters_.close(unit);
       x = std::move(out);
     }
     return x;
@@ -229,14 +261,16 @@ class Llama::Impl {
 
   /// Final norm, head and loss, and back: the gradient of the residual stream x.
   Tensor run_head(const Tensor& x, const Ids& labels, double loss_scale, nn::Pass& pass,
-                  double& nll_sum) const {
+                  double& nll_sum) {
     const backend::Scope scope(*backend_, "loss");
+    open_head(nn::Use::kBoth, unit_of(blocks_.size() - 1));
     const Tensor normed = pass.saved(x.shape());
     const Tensor rstd = pass.saved_statistics({x.size(0)});
     norm_.forward(normed, rstd, x, pass);
     nll_sum = head_.forward_backward(normed, normed, labels, loss_scale, pass);
     Tensor d = pass.workspace(x.shape());
     norm_.backward(d, normed, {}, rstd, x, pass);
+    close_head();
     return d;
   }
 
@@ -266,8 +300,8 @@ class Llama::Impl {
 };
 
 Llama::Llama(const LlamaConfig& config, base::DType dtype, backend::Backend& backend,
-             const MemoryPolicy& memory)
-    : impl_(std::make_unique<Impl>(config, dtype, backend, memory)) {}
+             const MemoryPolicy& memory, const nn::Placement& placement)
+    : impl_(std::make_unique<Impl>(config, dtype, backend, memory, placement)) {}
 
 Llama::~Llama() = default;
 

@@ -10,11 +10,11 @@ Embedding::Embedding(ParameterSet& parameters, const std::string& name, Index vo
       number_(parameters.declare(name, {vocab, hidden}, ParameterKind::kEmbedding)) {}
 
 void Embedding::forward(const Tensor& out, const Tensor& ids, Pass& pass) const {
-  pass.backend().gather_rows(out, ids, parameters_->at(number_).weight);
+  pass.backend().gather_rows(out, ids, parameters_->weight(number_));
 }
 
 void Embedding::backward(const Tensor& dy, const Tensor& ids, Pass& pass) const {
-  const Tensor& gradient = parameters_->at(number_).gradient;
+  const Tensor gradient = parameters_->gradient(number_);
   if (parameters_->claim_gradient(number_, 1)) pass.backend().zero(gradient);
   pass.backend().embedding_backward(gradient, dy, ids);
 }

@@ -61,7 +61,7 @@ double LmHeadLoss::forward_backward(const Tensor& dx, const Tensor& x,
 }
 
 void LmHeadLoss::logits(const Tensor& out, const Tensor& x, Pass& pass) const {
-  pass.backend().matmul(out, x, parameters_->at(number_).weight, {.transpose_b = true});
+  pass.backend().matmul(out, x, parameters_->weight(number_), {.transpose_b = true});
 }
 
 LmHeadLoss::Buffers LmHeadLoss::make_buffers(const Selection& selection, Index tokens,
@@ -146,7 +146,6 @@ double LmHeadLoss::run(const Tensor& dx, const Tensor& x, const std::vector<std:
 void LmHeadLoss::run_range(const Tensor& dx, const Tensor& x, const Range& range, double scale,
                            const Buffers& buffers, Pass& pass) const {
   backend::Backend& backend = pass.backend();
-  const Parameter& head = parameters_->at(number_);
   Tensor rows = x.rows(range.first_token, range.end_token);
   if (range.has_gaps()) {
     const Tensor gathered = buffers.gathered.rows(0, range.rows());
@@ -166,13 +165,15 @@ void LmHeadLoss::run_range(const Tensor& dx, const Tensor& x, const Range& range
   backend.cross_entropy(nll, dlogits, range_logits, labels, scale);
   // The weight's gradient first: dx may overwrite x.
   const bool accumulate = !parameters_->claim_gradient(number_, 1);
-  backend.matmul(head.gradient, dlogits, rows, {.transpose_a = true, .accumulate = accumulate});
+  backend.matmul(parameters_->gradient(number_), dlogits, rows,
+                 {.transpose_a = true, .accumulate = accumulate});
+  const Tensor weight = parameters_->weight(number_);
   const Tensor range_dx = dx.rows(range.first_token, range.end_token);
   if (range.has_gaps()) {
-    backend.matmul(rows, dlogits, head.weight, {});
+    backend.matmul(rows, dlogits, weight, {});
     backend.gather_rows(range_dx, buffers.scatter.rows(range.first_token, range.end_token), rows);
   } else {
-    backend.matmul(range_dx, dlogits, head.weight, {});
+    backend.matmul(range_dx, dlogits, weight, {});
   }
 }
 

@@ -1,5 +1,7 @@
 #include "longspan/nn/parameter.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -11,68 +13,105 @@ using backend::Index;
 using backend::MemoryTag;
 using backend::Shape;
 using backend::Tensor;
+using shard::Range;
+
+namespace {
+
+Index aligned(Index elements) {
+  return (elements + ParameterSet::kAlignment - 1) / ParameterSet::kAlignment *
+         ParameterSet::kAlignment;
+}
+
+Index end_of(const Parameter& parameter) { return parameter.offset + parameter.shape.elements(); }
+
+}  // namespace
 
 int ParameterSet::declare(std::string name, Shape shape, ParameterKind kind, bool join) {
-  if (weights_.defined()) {
+  if (partition_) {
     throw base::InternalError("parameter " + name + " declared after the set was allocated");
   }
+  if (units_.empty()) begin_unit();
   Parameter parameter;
   parameter.name = std::move(name);
   parameter.shape = shape;
   parameter.kind = kind;
-  parameter.offset = join ? elements_ : (elements_ + kAlignment - 1) / kAlignment * kAlignment;
-  elements_ = parameter.offset + shape.elements();
+  parameter.offset = join ? elements_ : aligned(elements_);
+  parameter.unit = static_cast<int>(units_.size()) - 1;
+  elements_ = end_of(parameter);
   parameters_.push_back(std::move(parameter));
-  return static_cast<int>(parameters_.size()) - 1;
+  units_.back().end = static_cast<int>(parameters_.size());
+  return units_.back().end - 1;
 }
 
-void ParameterSet::allocate(backend::Backend& backend, base::DType dtype) {
+void ParameterSet::begin_unit() {
+  Unit unit;
+  unit.begin = aligned(elements_);
+  unit.first = static_cast<int>(parameters_.size());
+  unit.end = unit.first;
+  units_.push_back(std::move(unit));
+}
+
+void ParameterSet::allocate(backend::Backend& backend, base::DType dtype,
+                            const Placement& placement) {
+  const bool alone = placement.ranks == nullptr || placement.ranks->size() == 1;
+  backend_ = &backend;
+  ranks_ = alone ? nullptr : placement.ranks;
+  splits_updates_ = !alone && placement.zero_stage >= 1;
+  splits_gradients_ = !alone && placement.zero_stage >= 2;
+  splits_weights_ = !alone && placement.zero_stage >= 3;
+  std::vector<Index> begins;
+  for (const Unit& unit : units_) begins.push_back(unit.begin);
+  begins.push_back(elements_);
+  partition_.emplace(std::move(begins), splits_updates_ ? ranks_->size() : 1,
+                     splits_updates_ ? ranks_->rank() : 0);
+  find_own_ranges();
+
+  const auto stored = [&](bool is_split) -> Shape {
+    return {is_split ? partition_->own_elements() : elements_};
+  };
   const bool is_double = dtype == base::DType::kFloat64;
-  weights_ = backend.allocate({elements_}, dtype, MemoryTag::kWeights);
-  gradients_ = backend.allocate({elements_}, is_double ? dtype : base::DType::kFloat32,
-                                MemoryTag::kGradients);
+  weights_ = backend.allocate(stored(splits_weights_), dtype, MemoryTag::kWeights);
+  gradients_ = backend.allocate(stored(splits_gradients_),
+                                is_double ? dtype : base::DType::kFloat32, MemoryTag::kGradients);
   backend.zero(weights_);
   backend.zero(gradients_);
   unset_.assign(parameters_.size(), false);
-  for (Parameter& parameter : parameters_) {
-    const Index end = parameter.offset + parameter.shape.elements();
-    parameter.weight = weights_.rows(parameter.offset, end).reshape(parameter.shape);
-    parameter.gradient = gradients_.rows(parameter.offset, end).reshape(parameter.shape);
+  place_units();
+}
+
+void ParameterSet::find_own_ranges() {
+  for (int number = 0; number < static_cast<int>(parameters_.size()); ++number) {
+    const Parameter& parameter = at(number);
+    const Range own = partition_->own(parameter.unit);
+    const Range part{std::max(own.begin, parameter.offset), std::min(own.end, end_of(parameter))};
+    if (part.begin >= part.end) continue;
+    own_ranges_.push_back({number,
+                           {part.begin - parameter.offset, part.end - parameter.offset},
+                           partition_->stored(parameter.unit).begin + part.begin - own.begin});
   }
 }
 
-void ParameterSet::start_gradients(backend::Backend& backend) {
-  unset_.assign(parameters_.size(), true);
-  for (std::size_t number = 0; number < parameters_.size(); ++number) {
-    if (parameters_[number].kind != ParameterKind::kNorm) continue;
-    backend.zero(parameters_[number].gradient);
-    unset_[number] = false;
+/// What is whole on every rank is there all the time.
+void ParameterSet::place_units() {
+  for (int number = 0; number < partition_->units(); ++number) {
+    const Range range = partition_->unit(number);
+    if (!splits_weights_) unit_at(number).weights = weights_.rows(range.begin, range.end);
+    if (!splits_gradients_) unit_at(number).gradients = gradients_.rows(range.begin, range.end);
   }
 }
 
-bool ParameterSet::claim_gradient(int first, int count) {
-  const auto begin = unset_.begin() + first;
-  const bool overwrite = *begin;
-  std::fill(begin, begin + count, false);
-  return overwrite;
-}
-
-void ParameterSet::settle_gradients(backend::Backend& backend) {
-  for (std::size_t number = 0; number < parameters_.size(); ++number) {
-    if (unset_[number]) backend.zero(parameters_[number].gradient);
-    unset_[number] = false;
+/// Parameters first..first+count-1, which lie without a gap, as a vector.
+Tensor ParameterSet::view(const Tensor& whole, int first, int count, const char* what) const {
+  const Parameter& head = at(first);
+  if (!whole.defined()) {
+    throw base::InternalError(fmt::format("the {} of {} are asked for, but unit {} is not open",
+                                          what, head.name, head.unit));
   }
+  const Index begin = unit_at(head.unit).begin;
+  return whole.rows(head.offset - begin, end_of(at(first + count - 1)) - begin);
 }
 
-Tensor ParameterSet::joined_weight(int first, int count) const {
-  return joined(weights_, first, count);
-}
-
-Tensor ParameterSet::joined_gradient(int first, int count) const {
-  return joined(gradients_, first, count);
-}
-
-Tensor ParameterSet::joined(const Tensor& flat, int first, int count) const {
+Tensor ParameterSet::joined(const Tensor& whole, int first, int count, const char* what) const {
   const Parameter& head = at(first);
   const Index columns = head.shape[1];
   Index end = head.offset;
@@ -82,20 +121,59 @@ Tensor ParameterSet::joined(const Tensor& flat, int first, int count) const {
       throw base::InternalError("parameter " + part.name + " " + part.shape.to_string() +
                                 " does not continue the matrix that starts with " + head.name);
     }
-    end += part.shape.elements();
+    end = end_of(part);
   }
-  return flat.rows(head.offset, end).reshape({(end - head.offset) / columns, columns});
+  return view(whole, first, count, what).reshape({(end - head.offset) / columns, columns});
+}
+
+Tensor ParameterSet::weight(int number) const {
+  return view(unit_at(at(number).unit).weights, number, 1, "weights").reshape(at(number).shape);
+}
+
+Tensor ParameterSet::gradient(int number) const {
+  return view(unit_at(at(number).unit).gradients, number, 1, "gradients").reshape(at(number).shape);
+}
+
+Tensor ParameterSet::joined_weight(int first, int count) const {
+  return joined(unit_at(at(first).unit).weights, first, count, "weights");
+}
+
+Tensor ParameterSet::joined_gradient(int first, int count) const {
+  return joined(unit_at(at(first).unit).gradients, first, count, "gradients");
+}
+
+/// A unit's own piece within what is stored.
+Tensor ParameterSet::piece_of(const Tensor& storage, bool is_split, int unit) const {
+  const Range piece = is_split ? partition_->stored(unit) : partition_->own(unit);
+  return storage.rows(piece.begin, piece.end);
+}
+
+Tensor ParameterSet::own_part(const Tensor& storage, bool is_split, const OwnRange& range) const {
+  const Index begin = is_split ? range.stored : at(range.number).offset + range.elements.begin;
+  return storage.rows(begin, begin + range.elements.size());
+}
+
+Tensor ParameterSet::own_weight(const OwnRange& range) const {
+  return own_part(weights_, splits_weights_, range);
+}
+
+Tensor ParameterSet::own_gradient(const OwnRange& range) const {
+  return own_part(gradients_, splits_gradients_, range);
 }
 
 void ParameterSet::initialise(backend::Backend& backend, std::uint64_t seed, double deviation) {
-  for (std::size_t number = 0; number < parameters_.size(); ++number) {
-    const Parameter& parameter = parameters_[number];
-    if (parameter.kind == ParameterKind::kNorm) {
-      backend.fill(parameter.weight, 1.0);
-    } else {
-      const base::RandomStream stream(seed, base::Purpose::kInitialWeight, 0, number);
-      backend.random_normal(parameter.weight, stream, deviation, 0);
-    }
+  const auto write = [&](int number, const Tensor& elements, Index first) {
+    if (at(number).kind == ParameterKind::kNorm) return backend.fill(elements, 1.0);
+    const base::RandomStream stream(seed, base::Purpose::kInitialWeight, 0,
+                                    static_cast<std::uint64_t>(number));
+    backend.random_normal(elements, stream, deviation, static_cast<std::uint64_t>(first));
+  };
+  if (splits_weights_) {
+    for (const OwnRange& own : own_ranges_) write(own.number, own_weight(own), own.elements.begin);
+    return;
+  }
+  for (int number = 0; number < static_cast<int>(parameters_.size()); ++number) {
+    write(number, weight(number), 0);
   }
 }
 

@@ -11,17 +11,17 @@ RmsNorm::RmsNorm(ParameterSet& parameters, const std::string& name, Index hidden
       epsilon_(static_cast<float>(epsilon)) {}
 
 void RmsNorm::forward(const Tensor& out, const Tensor& rstd, const Tensor& x, Pass& pass) const {
-  pass.backend().rms_norm_forward(out, rstd, x, parameters_->at(number_).weight, epsilon_);
+  pass.backend().rms_norm_forward(out, rstd, x, parameters_->weight(number_), epsilon_);
 }
 
 void RmsNorm::again(const Tensor& out, const Tensor& rstd, const Tensor& x, Pass& pass) const {
-  pass.backend().rms_norm_again(out, rstd, x, parameters_->at(number_).weight);
+  pass.backend().rms_norm_again(out, rstd, x, parameters_->weight(number_));
 }
 
 void RmsNorm::backward(const Tensor& dx, const Tensor& dy, const Tensor& residual,
                        const Tensor& rstd, const Tensor& x, Pass& pass) const {
-  const Parameter& parameter = parameters_->at(number_);
-  pass.backend().rms_norm_backward(dx, parameter.gradient, dy, residual, rstd, x, parameter.weight);
+  pass.backend().rms_norm_backward(dx, parameters_->gradient(number_), dy, residual, rstd, x,
+                                   parameters_->weight(number_));
 }
 
 }  // namespace longspan::nn

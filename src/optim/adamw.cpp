@@ -2,34 +2,42 @@
 
 namespace longspan::optim {
 
-using backend::Index;
 using backend::MemoryTag;
 using backend::Tensor;
 using base::DType;
+namespace {
+
+Tensor stored(const Tensor& state, const nn::OwnRange& range) {
+  return state.rows(range.stored, range.stored + range.elements.size());
+}
+
+}  // namespace
 
 AdamW::AdamW(const AdamWConfig& config, nn::ParameterSet& parameters, backend::Backend& backend)
     : config_(config), parameters_(&parameters), backend_(&backend) {
-  const Index elements = parameters.elements();
-  const DType dtype = parameters.gradients().dtype();
-  moment1_ = backend.allocate({elements}, dtype, MemoryTag::kOptimizer);
-  moment2_ = backend.allocate({elements}, dtype, MemoryTag::kOptimizer);
-  backend.zero(moment1_);
-  backend.zero(moment2_);
-  master_ = parameters.weights().dtype() == DType::kBFloat16
-                ? backend.allocate({elements}, dtype, MemoryTag::kOptimizer)
-                : parameters.weights();
+  const auto make = [&] {
+    Tensor state = backend.allocate({parameters.partition().own_elements()},
+                                    parameters.gradients().dtype(), MemoryTag::kOptimizer);
+    backend.zero(state);
+    return state;
+  };
+  moment1_ = make();
+  moment2_ = make();
+  if (parameters.weights().dtype() == DType::kBFloat16) master_ = make();
   reset_master();
 }
 
 void AdamW::reset_master() {
-  if (master_.raw() != parameters_->weights().raw()) {
-    backend_->copy(master_, parameters_->weights());
+  if (!master_.defined()) return;
+  for (const nn::OwnRange& range : parameters_->own_ranges()) {
+    backend_->copy(stored(master_, range), parameters_->own_weight(range));
   }
 }
 
 void AdamW::publish_master() {
-  if (master_.raw() != parameters_->weights().raw()) {
-    backend_->copy(parameters_->weights(), master_);
+  if (!master_.defined()) return;
+  for (const nn::OwnRange& range : parameters_->own_ranges()) {
+    backend_->copy(parameters_->own_weight(range), stored(master_, range));
   }
 }
 
@@ -42,16 +50,15 @@ void AdamW::step(double learning_rate, double gradient_scale) {
   options.epsilon = static_cast<float>(config_.epsilon);
   options.gradient_scale = static_cast<float>(gradient_scale);
   options.update = updates_;
-  const bool has_master = master_.raw() != parameters_->weights().raw();
-  for (const nn::Parameter& parameter : parameters_->parameters()) {
-    const bool decays =
-        parameter.kind == nn::ParameterKind::kMatrix || config_.decay_norms_and_embeddings;
+  for (const nn::OwnRange& range : parameters_->own_ranges()) {
+    const nn::ParameterKind kind = parameters_->at(range.number).kind;
+    const bool decays = kind == nn::ParameterKind::kMatrix || config_.decay_norms_and_embeddings;
     options.weight_decay = decays ? static_cast<float>(config_.weight_decay) : 0.0F;
-    const Index begin = parameter.offset;
-    const Index end = begin + parameter.shape.elements();
-    backend_->adamw(has_master ? parameters_->weights().rows(begin, end) : Tensor(),
-                    master_.rows(begin, end), moment1_.rows(begin, end), moment2_.rows(begin, end),
-                    parameters_->gradients().rows(begin, end), options);
+    const Tensor weight = parameters_->own_weight(range);
+    const bool has_master = master_.defined();
+    backend_->adamw(has_master ? weight : Tensor(), has_master ? stored(master_, range) : weight,
+                    stored(moment1_, range), stored(moment2_, range),
+                    parameters_->own_gradient(range), options);
   }
 }
 

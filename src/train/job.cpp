@@ -322,6 +322,14 @@ void declare_machine(Job& job, Declarations& keys) {
       .unit("seconds")
       .known_elsewhere_as({"nccl_timeout", "ddp_timeout", "distributed_timeout_minutes",
                            "comm_timeout", "init_timeout_seconds", "train_timeout_seconds"});
+  keys.integer(
+          "parallel.zero_stage", job.parallel.zero_stage,
+          "What a rank keeps of its own part of the parameters alone: 0: nothing; 1: optimizer "
+          "state; 2: gradients, too; 3: weights, too.")
+      .at_least(0)
+      .at_most(3)
+      .known_elsewhere_as({"zero", "stage", "zero_optimization", "fsdp", "sharding_strategy",
+                           "distributed_optimizer", "use_distributed_optimizer"});
 }
 
 void declare_records(Job& job, Declarations& keys) {

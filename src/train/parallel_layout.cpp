@@ -2,10 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <array>
 #include <charconv>
 #include <optional>
-#include <set>
 
 #include "longspan/base/error.h"
 
@@ -68,22 +66,15 @@ int fewest_ranks(std::int64_t rows, int ranks) {
 
 }  // namespace
 
-std::vector<int> distinct_places(const Job& job, const SequenceDegrees& degrees) {
+std::vector<std::int64_t> place_traits(const Job& job, const SequenceDegrees& degrees, int place) {
   const shard::TokenLayout tokens(job.training.micro_batch_tokens, degrees);
   const auto heads = shard::Cover::even(job.model.num_attention_heads, degrees.ulysses);
   const auto kv_heads = shard::Cover::of_kv_heads(heads, job.model.num_key_value_heads);
+  const int part = place / degrees.ulysses;
+  const int share = place % degrees.ulysses;
   // Around a ring every part passes by, but a place does not send on what its next one owns.
-  using Kind = std::array<backend::Index, 5>;
-  std::set<Kind> seen;
-  std::vector<int> places;
-  for (int place = 0; place < degrees.ranks(); ++place) {
-    const int part = place / degrees.ulysses;
-    const int share = place % degrees.ulysses;
-    const Kind kind{tokens.size(place), heads.size(share), kv_heads.size(share),
-                    tokens.parts().size(part), tokens.parts().size((part + 1) % degrees.ring)};
-    if (seen.insert(kind).second) places.push_back(place);
-  }
-  return places;
+  return {tokens.size(place), heads.size(share), kv_heads.size(share), tokens.parts().size(part),
+          tokens.parts().size((part + 1) % degrees.ring)};
 }
 
 void check_sequence(const Job& job) { wish_of(job); }

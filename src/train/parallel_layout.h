@@ -30,9 +30,10 @@ struct ParallelLayout {
 /// have one. A degree alone is taken as Ulysses ranks as far as there are heads, and a ring beyond.
 ParallelLayout parallel_layout(const Job& job, int ranks);
 
-/// Places of a sequence group that hold and exchange as much as each other of a full row: the first
-/// of each kind.
-std::vector<int> distinct_places(const Job& job, const shard::SequenceDegrees& degrees);
+/// What a place of a sequence group holds of a full row, in numbers: places that have all in common
+/// hold and exchange the same.
+std::vector<std::int64_t> place_traits(const Job& job, const shard::SequenceDegrees& degrees,
+                                       int place);
 
 /// Throws InputError when parallel.sequence is not legal for any number of ranks.
 void check_sequence(const Job& job);

@@ -1,37 +1,18 @@
 #include "longspan/train/plan.h"
 
 #include <fmt/format.h>
-#include <omp.h>
 
 #include <algorithm>
-#include <numeric>
 
 #include "longspan/base/error.h"
-#include "longspan/comm/dry.h"
-#include "train/parallel_layout.h"
+#include "train/dry_step.h"
 #include "train/resources.h"
-#include "train/training_step.h"
 
 namespace longspan::train {
 namespace {
 
 using backend::DeviceProfile;
-using backend::DryBackend;
 using base::InputError;
-
-/// oneDNN's scratch depends on the number of threads, which is the process's.
-class WithThreads {
- public:
-  explicit WithThreads(int threads) : before_(omp_get_max_threads()) {
-    omp_set_num_threads(threads);
-  }
-  ~WithThreads() { omp_set_num_threads(before_); }
-  WithThreads(const WithThreads&) = delete;
-  WithThreads& operator=(const WithThreads&) = delete;
-
- private:
-  int before_;
-};
 
 std::uint64_t limit_of(const Job& job, const PlanSetting& setting) {
   const DeviceProfile& device = setting.device;
@@ -40,102 +21,14 @@ std::uint64_t limit_of(const Job& job, const PlanSetting& setting) {
   return job.memory.limit > 0 ? std::min(job.memory.limit, usable) : usable;
 }
 
-/// A full row: one document, every label counts.
-std::shared_ptr<const data::MicroBatch> full_micro_batch(std::int64_t tokens) {
-  auto batch = std::make_shared<data::MicroBatch>();
-  const auto count = static_cast<std::size_t>(tokens);
-  batch->tokens.assign(count, 0);
-  batch->labels.assign(count, 0);
-  batch->positions.resize(count);
-  std::iota(batch->positions.begin(), batch->positions.end(), 0);
-  batch->cu_seqlens = {0, static_cast<std::int32_t>(tokens)};
-  batch->targets = tokens;
-  return batch;
-}
-
-/// One dry step of a rank.
-struct DryStep {
-  DryStep(const Job& job, const PlanSetting& setting, int rank = 0, std::int64_t watched = -1)
-      : threads(thread_count(job, setting.local_ranks)),
-        limited(threads),
-        backend(setting.device, threads),
-        layout(parallel_layout(job, setting.ranks)),
-        world(rank, setting.ranks, backend),
-        mesh(world, layout.sequence),
-        step(job, watch(watched), mesh) {
-    backend.start_step();
-    const std::vector<std::shared_ptr<const data::MicroBatch>> batches(
-        static_cast<std::size_t>(layout.rows_of(job, mesh.data().rank())),
-        full_micro_batch(job.training.micro_batch_tokens));
-    sums = step.forward_backward(batches);
-    step.update(0, 0.0);
-  }
-
-  DryBackend& watch(std::int64_t change) {
-    backend.watch(change);
-    return backend;
-  }
-
-  int threads;
-  WithThreads limited;
-  DryBackend backend;
-  ParallelLayout layout;
-  comm::DryCommunicator world;
-  shard::Mesh mesh;
-  TrainingStep step;
-  TrainingStep::Sums sums;
-};
-
-/// What all ranks send together in one step: each of them is run.
-comm::Traffic world_traffic(const Job& job, const PlanSetting& setting) {
-  comm::Traffic all;
-  for (int rank = 0; rank < setting.ranks; ++rank) {
-    const DryStep dry(job, setting, rank);
-    for (std::size_t kind = 0; kind < comm::kCollectives; ++kind) {
-      const auto collective = static_cast<comm::Collective>(kind);
-      all[collective] += dry.world.traffic()[collective];
-    }
-  }
-  return all;
-}
-
-std::uint64_t bytes_of_states(const backend::Ledger& ledger) {
-  return ledger.peak(backend::MemoryTag::kWeights) + ledger.peak(backend::MemoryTag::kGradients) +
-         ledger.peak(backend::MemoryTag::kOptimizer);
-}
-
 /// 0 when the setting assumes nothing.
 std::uint64_t assumed_states(const Job& job, const PlanSetting& setting) {
   return static_cast<std::uint64_t>(setting.state_bytes_per_parameter *
                                     static_cast<double>(job.model.parameters()));
 }
 
-/// The rank that needs most, and what every rank needs at most.
-struct Heaviest {
-  Heaviest(const Job& job, const PlanSetting& setting) {
-    const std::uint64_t assumed = assumed_states(job, setting);
-    const ParallelLayout layout = parallel_layout(job, setting.ranks);
-    for (const int place : distinct_places(job, layout.sequence)) {
-      const DryStep dry(job, setting, place);
-      const backend::Ledger& ledger = dry.backend.ledger();
-      const std::uint64_t states = assumed == 0 ? 0 : bytes_of_states(ledger);
-      const std::uint64_t total = ledger.peak_total() - states + assumed;
-      if (total > needed) rank = place;
-      needed = std::max(needed, total);
-      for (std::size_t tag = 0; tag < backend::kMemoryTags; ++tag) {
-        const std::uint64_t peak = ledger.peak(static_cast<backend::MemoryTag>(tag));
-        by_tag[tag] = std::max(by_tag[tag], peak);
-      }
-    }
-  }
-
-  int rank = 0;
-  std::uint64_t needed = 0;  ///< with the states that the setting assumes
-  std::array<std::uint64_t, backend::kMemoryTags> by_tag{};
-};
-
 std::uint64_t needed_by(const Job& job, const PlanSetting& setting) {
-  return Heaviest(job, setting).needed;
+  return DryWorld(job, setting, assumed_states(job, setting)).needed;
 }
 
 /// The job with one row of so many tokens a group.
@@ -205,12 +98,12 @@ comm::Traffic Plan::sent_per_peer() const {
 }
 
 Plan make_plan(const Job& job, const PlanSetting& setting) {
-  const Heaviest heaviest(job, setting);
-  const DryStep dry(job, setting, heaviest.rank);
+  const DryWorld world(job, setting, assumed_states(job, setting));
+  const DryStep dry(job, setting, world.heaviest);
   Plan plan;
   plan.name = job.run.name;
   plan.world_size = setting.ranks;
-  plan.rank = heaviest.rank;
+  plan.rank = world.heaviest;
   plan.data = dry.layout.data;
   plan.sequence = dry.layout.sequence;
   plan.threads = dry.threads;
@@ -220,7 +113,7 @@ Plan make_plan(const Job& job, const PlanSetting& setting) {
   plan.micro_batches = dry.layout.rows_of(job, 0);
   plan.tokens_per_step = job.training.tokens_per_step;
   const backend::Ledger& ledger = dry.backend.ledger();
-  plan.peak_bytes = heaviest.by_tag;
+  plan.peak_bytes = world.peak_bytes;
   plan.peak_total = ledger.peak_total();
   plan.peak_place = ledger.peak_place().to_string();
   plan.limit = limit_of(job, setting);
@@ -232,7 +125,7 @@ Plan make_plan(const Job& job, const PlanSetting& setting) {
   plan.model_flops = dry.sums.flops / dry.layout.sequence.ranks();
   plan.recomputed = describe_recomputation(job);
   plan.sent = dry.world.traffic();
-  plan.world_sent = world_traffic(job, setting);
+  plan.world_sent = world.sent;
   plan.live_at_peak = DryStep(job, setting, plan.rank, dry.backend.peak_change()).backend.watched();
   const backend::DryCounts least =
       DryStep(keeping_everything(job), setting, plan.rank).backend.counts();

@@ -19,6 +19,7 @@
 #include "train/report.h"
 #include "train/resources.h"
 #include "train/run_directory.h"
+#include "train/states.h"
 #include "train/training_state.h"
 #include "train/training_step.h"
 
@@ -49,8 +50,11 @@ class Trainer {
   std::vector<std::shared_ptr<const data::MicroBatch>> my_batches();
   bool finish_step(StepMetrics& metrics, const comm::Traffic& before);
   void guard_skips() const;
+  std::vector<std::vector<data::Span>> validation_rows() const;
   void validate();
+  StateReader state_reader();
   void save();
+  void write_checkpoint(StateReader& reader);
 
   bool leads() const { return world_->rank() == 0; }
 
@@ -187,8 +191,9 @@ void Trainer::resume() {
 void Trainer::open_record() {
   comm::run_agreed(*world_, [&] {
     if (!leads()) return;
-    const auto contents = checkpoint_contents(step_->model(), step_->optimizer(), *backend_,
-                                              progress_, corpus_->tokenizer());
+    StateReader reader = state_reader();
+    const auto contents =
+        checkpoint_contents(step_->model(), reader, progress_, corpus_->tokenizer());
     const std::uint64_t bytes = checkpoint::Store::bytes_of(contents);
     if (progress_.step < last_step_) directory_->check_free_space(2 * bytes);
     base::replace_file(directory_->path() / "job.json", to_json(job_));
@@ -237,7 +242,7 @@ Outcome Trainer::run() {
 }
 
 /// The micro-batches of this step that are this rank's group's: rows g, g + n, ... of the global
-/// batch.
+/// batch. Where some groups have one more than others, theirs ends with an empty one.
 std::vector<std::shared_ptr<const data::MicroBatch>> Trainer::my_batches() {
   const auto rows = corpus_->training().rows(progress_.step);
   std::vector<std::shared_ptr<const data::MicroBatch>> batches;
@@ -246,6 +251,7 @@ std::vector<std::shared_ptr<const data::MicroBatch>> Trainer::my_batches() {
     batches.push_back(
         std::make_shared<const data::MicroBatch>(corpus_->training().read(rows[row])));
   }
+  pad_micro_batches(batches, passes_of(static_cast<std::int64_t>(rows.size()), world_->size()));
   return batches;
 }
 
@@ -318,22 +324,36 @@ void Trainer::guard_skips() const {
                     true);
 }
 
+/// Rows of the validation documents, as many as training.validation_tokens allows.
+std::vector<std::vector<data::Span>> Trainer::validation_rows() const {
+  std::vector<std::vector<data::Span>> rows;
+  std::int64_t tokens = 0;
+  for (auto& row : corpus_->validation()->epoch_rows(0)) {
+    if (job_.training.validation_tokens > 0 && tokens >= job_.training.validation_tokens) break;
+    for (const auto& span : row) tokens += span.end - span.begin;
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+/// Every rank runs the same number of passes, since a pass may need all of them.
 void Trainer::validate() {
   if (corpus_->validation() == nullptr || validated_step_ == progress_.step) return;
   validated_step_ = progress_.step;
   std::vector<double> sums(4);  // nll, targets, bytes, rows of unknown bytes
-  std::int64_t tokens = 0;
-  std::int64_t number = 0;
-  for (const auto& row : corpus_->validation()->epoch_rows(0)) {
-    if (job_.training.validation_tokens > 0 && tokens >= job_.training.validation_tokens) break;
-    for (const auto& span : row) tokens += span.end - span.begin;
-    if (number++ % mesh_->data().size() != mesh_->data().rank()) continue;
-    const auto batch = corpus_->validation()->read(row);
-    const auto result = step_->evaluate(batch);
+  const auto rows = validation_rows();
+  const std::int64_t groups = mesh_->data().size();
+  const std::int64_t passes = passes_of(static_cast<std::int64_t>(rows.size()), groups);
+  for (std::int64_t pass = 0; pass < passes; ++pass) {
+    const auto number = static_cast<std::size_t>(pass * groups + mesh_->data().rank());
+    const bool is_mine = number < rows.size();
+    const auto result =
+        step_->evaluate(is_mine ? corpus_->validation()->read(rows[number]) : *empty_micro_batch());
+    if (!is_mine) continue;
     sums[0] += result.nll_sum;
     sums[1] += static_cast<double>(result.targets);
     if (mesh_->sequence().rank() > 0) continue;  // the row's bytes count once
-    const double bytes = corpus_->validation_bytes(row);
+    const double bytes = corpus_->validation_bytes(rows[number]);
     sums[2] += std::max(bytes, 0.0);
     sums[3] += bytes < 0 ? 1.0 : 0.0;
   }
@@ -346,18 +366,38 @@ void Trainer::validate() {
   report_.validation(metrics);
 }
 
+StateReader Trainer::state_reader() {
+  return {step_->model().parameters(), step_->optimizer(), *backend_, *world_};
+}
+
+/// Rank 0 writes, and the others send it what they alone hold; when it fails they are told so.
 void Trainer::save() {
+  StateReader reader = state_reader();
+  std::optional<base::Error> failure;
+  if (leads()) {
+    try {
+      write_checkpoint(reader);
+    } catch (const base::Error& error) {
+      if (error.code() == base::ExitCode::kPeerFailed) throw;  // there is nobody left to tell
+      failure = error;
+    }
+    reader.finish();
+  } else {
+    reader.serve();
+  }
   comm::run_agreed(*world_, [&] {
-    if (!leads()) return;
-    const auto start = Clock::now();
-    record_->sync();
-    checkpoint::Store store(directory_->checkpoints());
-    const auto path = store.save(progress_.step,
-                                 checkpoint_contents(step_->model(), step_->optimizer(), *backend_,
-                                                     progress_, corpus_->tokenizer()),
-                                 job_.checkpoint.keep_last);
-    report_.saved(progress_.step, path.string(), seconds_since(start));
+    if (failure) throw base::Error(*failure);
   });
+}
+
+void Trainer::write_checkpoint(StateReader& reader) {
+  const auto start = Clock::now();
+  record_->sync();
+  checkpoint::Store store(directory_->checkpoints());
+  const auto path = store.save(
+      progress_.step, checkpoint_contents(step_->model(), reader, progress_, corpus_->tokenizer()),
+      job_.checkpoint.keep_last);
+  report_.saved(progress_.step, path.string(), seconds_since(start));
 }
 
 }  // namespace

@@ -18,40 +18,25 @@ using nlohmann::ordered_json;
 
 constexpr int kTrainerFormat = 1;
 
-checkpoint::TensorInfo info_of(const std::string& name, const Tensor& tensor,
-                               const backend::Shape& shape) {
+checkpoint::TensorInfo info_of(const State& state, const nn::Parameter& parameter) {
   checkpoint::TensorInfo info;
-  info.name = name;
-  info.dtype = tensor.dtype();
-  for (int axis = 0; axis < shape.rank(); ++axis) info.shape.push_back(shape[axis]);
+  info.name = state.prefix + parameter.name;
+  info.dtype = state.storage.dtype();
+  for (int axis = 0; axis < parameter.shape.rank(); ++axis) {
+    info.shape.push_back(parameter.shape[axis]);
+  }
   return info;
 }
 
-checkpoint::TensorSource source_of(const std::string& name, const Tensor& flat,
-                                   const nn::Parameter& parameter, backend::Backend& backend) {
-  const Tensor part = flat.rows(parameter.offset, parameter.offset + parameter.shape.elements());
-  return {info_of(name, part, parameter.shape),
-          [part, &backend](std::uint64_t first, std::uint64_t count, void* out) {
-            const auto element = base::size_of(part.dtype());
-            const auto begin = static_cast<backend::Index>(first / element);
-            const auto end = static_cast<backend::Index>((first + count) / element);
-            backend.copy_to_host(out, part.rows(begin, end), count);
+checkpoint::TensorSource source_of(StateReader& reader, std::size_t number,
+                                   const nn::ParameterSet& parameters, int parameter) {
+  const State& state = reader.states()[number];
+  const auto element = base::size_of(state.storage.dtype());
+  return {info_of(state, parameters.at(parameter)),
+          [=, &reader](std::uint64_t first, std::uint64_t count, void* out) {
+            reader.read(number, parameter, static_cast<backend::Index>(first / element),
+                        static_cast<backend::Index>(count / element), out);
           }};
-}
-
-/// A state of the optimizer: the prefix of its names, and its flat tensor.
-struct State {
-  const char* prefix;
-  Tensor flat;
-};
-
-std::vector<State> states_of(const optim::AdamW& optimizer, const nn::ParameterSet& parameters) {
-  std::vector<State> states = {{"moment1.", optimizer.moment1()},
-                               {"moment2.", optimizer.moment2()}};
-  if (optimizer.master().raw() != parameters.weights().raw()) {
-    states.push_back({"master.", optimizer.master()});
-  }
-  return states;
 }
 
 std::string trainer_json(const Progress& progress) {
@@ -84,24 +69,42 @@ Progress read_progress(const std::filesystem::path& file) {
   }
 }
 
-void load_tensor(const checkpoint::SafetensorsFile& file, const std::filesystem::path& path,
-                 const std::string& name, const Tensor& flat, const nn::Parameter& parameter,
-                 backend::Backend& backend) {
-  const Tensor part = flat.rows(parameter.offset, parameter.offset + parameter.shape.elements());
-  const auto expected = info_of(name, part, parameter.shape);
-  const auto found = file.tensors().find(name);
+/// Throws when the file's tensor is not the parameter's.
+void check_tensor(const checkpoint::SafetensorsFile& file, const std::filesystem::path& path,
+                  const checkpoint::TensorInfo& expected) {
+  const auto found = file.tensors().find(expected.name);
   if (found == file.tensors().end()) {
     throw InputError(fmt::format(
         "{} has no tensor {}; the job's model, or its precision, is not the checkpoint's",
-        path.string(), name));
+        path.string(), expected.name));
   }
   if (found->second.dtype != expected.dtype || found->second.shape != expected.shape) {
     throw InputError(fmt::format("{}: {} is {} [{}], and the job's model has {} [{}]",
-                                 path.string(), name, base::name_of(found->second.dtype),
+                                 path.string(), expected.name, base::name_of(found->second.dtype),
                                  fmt::join(found->second.shape, ", "),
                                  base::name_of(expected.dtype), fmt::join(expected.shape, ", ")));
   }
-  backend.copy_from_host(part, file.data(name), part.bytes());
+}
+
+/// Takes what this rank holds of a state out of the file.
+void load_state(const checkpoint::SafetensorsFile& file, const std::filesystem::path& path,
+                const State& state, const nn::ParameterSet& parameters) {
+  const auto load = [&](const nn::Parameter& parameter, backend::Index first, const Tensor& part) {
+    const auto* data = static_cast<const std::byte*>(file.data(state.prefix + parameter.name)) +
+                       static_cast<std::size_t>(first) * base::size_of(state.storage.dtype());
+    state.backend->copy_from_host(part, data, part.bytes());
+  };
+  for (const nn::Parameter& parameter : parameters.parameters()) {
+    check_tensor(file, path, info_of(state, parameter));
+    if (state.is_split) continue;
+    load(parameter, 0,
+         state.storage.rows(parameter.offset, parameter.offset + parameter.shape.elements()));
+  }
+  if (!state.is_split) return;
+  for (const nn::OwnRange& range : parameters.own_ranges()) {
+    load(parameters.at(range.number), range.elements.begin,
+         state.storage.rows(range.stored, range.stored + range.elements.size()));
+  }
 }
 
 void check_count(const checkpoint::SafetensorsFile& file, const std::filesystem::path& path,
@@ -113,18 +116,16 @@ void check_count(const checkpoint::SafetensorsFile& file, const std::filesystem:
 
 }  // namespace
 
-checkpoint::Contents checkpoint_contents(model::Llama& model, const optim::AdamW& optimizer,
-                                         backend::Backend& backend, const Progress& progress,
+checkpoint::Contents checkpoint_contents(model::Llama& model, StateReader& reader,
+                                         const Progress& progress,
                                          const data::Tokenizer* tokenizer) {
   checkpoint::Contents contents;
   const nn::ParameterSet& parameters = model.parameters();
-  for (const nn::Parameter& parameter : parameters.parameters()) {
-    contents.weights.push_back(source_of(parameter.name, parameters.weights(), parameter, backend));
-  }
-  for (const State& state : states_of(optimizer, parameters)) {
-    for (const nn::Parameter& parameter : parameters.parameters()) {
-      contents.optimizer.push_back(
-          source_of(state.prefix + parameter.name, state.flat, parameter, backend));
+  const int count = static_cast<int>(parameters.parameters().size());
+  for (std::size_t state = 0; state < reader.states().size(); ++state) {
+    auto& tensors = state == 0 ? contents.weights : contents.optimizer;
+    for (int number = 0; number < count; ++number) {
+      tensors.push_back(source_of(reader, state, parameters, number));
     }
   }
   contents.texts.push_back({"config.json", model.config().to_config_json(
@@ -146,9 +147,7 @@ void load_weights(const std::filesystem::path& step_directory, model::Llama& mod
   const auto path = step_directory / "model.safetensors";
   const checkpoint::SafetensorsFile file(path);
   check_count(file, path, parameters.parameters().size());
-  for (const nn::Parameter& parameter : parameters.parameters()) {
-    load_tensor(file, path, parameter.name, parameters.weights(), parameter, backend);
-  }
+  load_state(file, path, weights_of(parameters, backend), parameters);
 }
 
 Progress load_checkpoint(const std::filesystem::path& step_directory, model::Llama& model,
@@ -157,14 +156,9 @@ Progress load_checkpoint(const std::filesystem::path& step_directory, model::Lla
   const nn::ParameterSet& parameters = model.parameters();
   const auto optimizer_path = step_directory / "optimizer.safetensors";
   const checkpoint::SafetensorsFile optimizer_file(optimizer_path);
-  const auto states = states_of(optimizer, parameters);
+  const auto states = states_of(optimizer, backend);
   check_count(optimizer_file, optimizer_path, states.size() * parameters.parameters().size());
-  for (const State& state : states) {
-    for (const nn::Parameter& parameter : parameters.parameters()) {
-      load_tensor(optimizer_file, optimizer_path, state.prefix + parameter.name, state.flat,
-                  parameter, backend);
-    }
-  }
+  for (const State& state : states) load_state(optimizer_file, optimizer_path, state, parameters);
   const Progress progress = read_progress(step_directory / "trainer.json");
   optimizer.set_updates(progress.updates);
   return progress;

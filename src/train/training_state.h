@@ -8,6 +8,7 @@
 #include "longspan/data/tokenizer.h"
 #include "longspan/model/llama.h"
 #include "longspan/optim/adamw.h"
+#include "train/states.h"
 
 namespace longspan::train {
 
@@ -20,13 +21,15 @@ struct Progress {
   std::string sampling;             ///< what the order of samples depends on
 };
 
-/// The contents of a checkpoint, reading tensors when they are written. `tokenizer` may be null.
-/// The objects must outlive the contents.
-checkpoint::Contents checkpoint_contents(model::Llama& model, const optim::AdamW& optimizer,
-                                         backend::Backend& backend, const Progress& progress,
+/// The contents of a checkpoint, which do not depend on how ranks hold them; tensors are read when
+/// they are written, through `reader`, on rank 0. `tokenizer` may be null. The objects must outlive
+/// the contents.
+checkpoint::Contents checkpoint_contents(model::Llama& model, StateReader& reader,
+                                         const Progress& progress,
                                          const data::Tokenizer* tokenizer);
 
-/// Loads the weights alone. Throws InputError as load_checkpoint does.
+/// Loads the weights alone, of which this rank takes what it holds. Throws InputError as
+/// load_checkpoint does.
 void load_weights(const std::filesystem::path& step_directory, model::Llama& model,
                   backend::Backend& backend);
 

@@ -63,6 +63,21 @@ double attention_pairs(const data::MicroBatch& batch) {
 
 }  // namespace
 
+std::int64_t passes_of(std::int64_t rows, std::int64_t ranks) { return (rows + ranks - 1) / ranks; }
+
+std::shared_ptr<const data::MicroBatch> empty_micro_batch() {
+  auto batch = std::make_shared<data::MicroBatch>();
+  batch->cu_seqlens = {0};
+  return batch;
+}
+
+void pad_micro_batches(std::vector<std::shared_ptr<const data::MicroBatch>>& batches,
+                       std::int64_t passes) {
+  while (static_cast<std::int64_t>(batches.size()) < passes) {
+    batches.push_back(empty_micro_batch());
+  }
+}
+
 /// What this rank holds of a row.
 class TrainingStep::Part {
  public:
@@ -100,7 +115,8 @@ TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, const shar
     : job_(&job),
       backend_(&backend),
       mesh_(&mesh),
-      model_(job.model, supported_dtype(job, backend), backend, memory_policy(job)),
+      model_(job.model, supported_dtype(job, backend), backend, memory_policy(job),
+             {.zero_stage = static_cast<int>(job.parallel.zero_stage), .ranks = &mesh.world()}),
       optimizer_(adamw_config(job), initialised(model_, job, backend).parameters(), backend),
       schedule_(schedule_of(job)) {}
 
@@ -116,15 +132,14 @@ TrainingStep::Sums TrainingStep::forward_backward(
   mesh_->data().all_reduce_sum(counts);
 
   auto& parameters = model_.parameters();
-  parameters.start_gradients(*backend_);
+  parameters.start_gradients();
   const double loss_scale = counts[0] > 0 ? 1.0 / counts[0] : 0.0;
   std::vector<double> nll(1);
   for (const auto& row : rows) {
     nll[0] += model_.forward_backward(Part(*row, *mesh_).batch(), loss_scale).nll_sum;
   }
-  parameters.settle_gradients(*backend_);
   const backend::Scope scope(*backend_, "reduction");
-  mesh_->world().all_reduce_sum(parameters.gradients(), *backend_);
+  parameters.reduce_gradients();
   mesh_->world().all_reduce_sum(nll);
   return {nll[0], counts[0], counts[1], counts[2]};
 }
@@ -136,11 +151,12 @@ model::LossResult TrainingStep::evaluate(const data::MicroBatch& row) {
 TrainingStep::Update TrainingStep::update(std::int64_t step, double loss) {
   const backend::Scope scope(*backend_, "optimizer");
   Update result;
-  result.grad_norm = std::sqrt(backend_->sum_of_squares(model_.parameters().gradients()));
+  result.grad_norm = std::sqrt(model_.parameters().gradient_squares());
   result.lr = schedule_.at(step);
   result.skipped = !std::isfinite(result.grad_norm) || !std::isfinite(loss);
   if (!result.skipped) {
     optimizer_.step(result.lr, optim::clip_factor(result.grad_norm, job_->optimizer.max_grad_norm));
+    model_.parameters().gather_weights();
   }
   return result;
 }

@@ -14,6 +14,13 @@
 
 namespace longspan::train {
 
+/// Passes of each of so many ranks that share rows; and what a rank runs that has no row for one.
+std::int64_t passes_of(std::int64_t rows, std::int64_t ranks);
+std::shared_ptr<const data::MicroBatch> empty_micro_batch();
+/// Adds empty ones until there are `passes`.
+void pad_micro_batches(std::vector<std::shared_ptr<const data::MicroBatch>>& batches,
+                       std::int64_t passes);
+
 /// Model, optimizer and the work of one step, on any backend and communicator: what the trainer
 /// runs, and what a plan runs on a backend that computes nothing.
 class TrainingStep {
@@ -39,14 +46,15 @@ class TrainingStep {
   TrainingStep(const Job& job, backend::Backend& backend, const shard::Mesh& mesh);
 
   /// Gradients of the global batch's mean loss, summed over ranks, into the parameters. `rows` are
-  /// the whole micro-batches of this rank's sequence group.
+  /// the whole micro-batches of this rank's sequence group, on every rank the same number: where
+  /// there is nothing to do, empty ones.
   Sums forward_backward(const std::vector<std::shared_ptr<const data::MicroBatch>>& rows);
 
   /// Loss of a row of this rank's sequence group: the sums of this rank's tokens alone.
   model::LossResult evaluate(const data::MicroBatch& row);
 
-  /// Clips and updates; or skips, when loss or gradients are not finite. All ranks hold the same
-  /// sums, bit for bit, and so decide alike. `step` counts from 0.
+  /// Clips and updates; or skips, when loss or gradients are not finite. All ranks have the same
+  /// norm, bit for bit, and so decide alike. `step` counts from 0.
   Update update(std::int64_t step, double loss);
 
   model::Llama& model() { return model_; }

@@ -81,6 +81,7 @@ std::vector<double> values(backend::Backend& backend, const Tensor& tensor) {
 void load_weights(backend::Backend& backend, Llama& model,
                   const std::map<std::string, std::vector<double>>& weights) {
   REQUIRE(model.parameters().parameters().size() == weights.size());
+  int number = 0;
   for (const nn::Parameter& parameter : model.parameters().parameters()) {
     INFO(parameter.name);
     REQUIRE(weights.contains(parameter.name));
@@ -88,14 +89,15 @@ void load_weights(backend::Backend& backend, Llama& model,
     REQUIRE(host.size() == static_cast<std::size_t>(parameter.shape.elements()));
     const Tensor exact = backend.allocate(parameter.shape, DType::kFloat64, MemoryTag::kWorkspace);
     backend.copy_from_host(exact, host.data(), exact.bytes());
-    backend.copy(parameter.weight, exact);
+    backend.copy(model.parameters().weight(number++), exact);
   }
 }
 
 std::map<std::string, std::vector<double>> gradients(backend::Backend& backend, Llama& model) {
   std::map<std::string, std::vector<double>> by_name;
+  int number = 0;
   for (const nn::Parameter& parameter : model.parameters().parameters()) {
-    by_name[parameter.name] = values(backend, parameter.gradient);
+    by_name[parameter.name] = values(backend, model.parameters().gradient(number++));
   }
   return by_name;
 }

@@ -30,11 +30,11 @@ Outcome outcome_of(const MemoryPolicy& memory, DType dtype, const Batch& batch, 
   const auto backend = test::make_backend();
   Llama llama(test::small_config(tied), dtype, *backend, memory);
   llama.parameters().initialise(*backend, 5, 0.3);
-  llama.parameters().start_gradients(*backend);
+  llama.parameters().start_gradients();
   Outcome outcome;
   outcome.nll_sum += test::run(llama, batch, 0.1).nll_sum;
   outcome.nll_sum += test::run(llama, batch.document(0), 0.1).nll_sum;
-  llama.parameters().settle_gradients(*backend);
+  llama.parameters().settle_gradients();
   outcome.gradients = test::gradients(*backend, llama);
   return outcome;
 }

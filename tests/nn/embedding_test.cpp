@@ -25,7 +25,7 @@ TEST_CASE("embedding: its backward matches finite differences with repeated ids"
     return test::dot(out, cotangent);
   };
   loss();
-  const Tensor row = set.at(0).weight.rows(4, 5);
+  const Tensor row = set.weight(0).rows(4, 5);
   CHECK(LayerBench::values(out.rows(4, 5)) == LayerBench::values(row));
   embedding.backward(cotangent, ids, pass);
   test::check_parameter_gradients(set, loss);

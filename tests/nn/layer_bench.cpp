@@ -43,11 +43,12 @@ void LayerBench::assign(const Tensor& tensor, const std::vector<double>& values)
 
 void LayerBench::fill(ParameterSet& parameters) {
   parameters.allocate(*backend_, DType::kFloat64);
+  int number = 0;
   for (const Parameter& parameter : parameters.parameters()) {
     const bool is_norm = parameter.kind == ParameterKind::kNorm;
     std::vector<double> values = LayerBench::values(random(parameter.shape));
     for (double& value : values) value = (is_norm ? 1.0 : 0.0) + 0.5 * value;
-    assign(parameter.weight, values);
+    assign(parameters.weight(number++), values);
   }
 }
 
@@ -132,8 +133,11 @@ void check_gradient(const std::string& what, const Tensor& point,
 
 void check_parameter_gradients(const ParameterSet& parameters,
                                const std::function<double()>& loss) {
+  int number = 0;
   for (const Parameter& parameter : parameters.parameters()) {
-    check_gradient(parameter.name, parameter.weight, LayerBench::values(parameter.gradient), loss);
+    check_gradient(parameter.name, parameters.weight(number),
+                   LayerBench::values(parameters.gradient(number)), loss);
+    ++number;
   }
 }
 

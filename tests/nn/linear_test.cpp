@@ -27,7 +27,7 @@ TEST_CASE("linear: parts lie side by side, and its backward matches finite diffe
   loss();
   double expected = 0.0;  // token 1, second row of k
   for (int i = 0; i < 3; ++i) {
-    expected += x.data<double>()[3 + i] * set.at(1).weight.data<double>()[3 + i];
+    expected += x.data<double>()[3 + i] * set.weight(1).data<double>()[3 + i];
   }
   CHECK(out.data<double>()[1 * 6 + 5] == Approx(expected).epsilon(1e-12));
 

@@ -68,11 +68,11 @@ TEST_CASE("lm_head_loss: its gradients match finite differences, in place too") 
   const double scale = 0.37;
   Pass pass = c.bench.pass({5});
   const Tensor x = c.bench.random({5, 3});
-  const auto loss = [&] { return scale * naive_nll(x, c.set.at(0).weight, labels); };
+  const auto loss = [&] { return scale * naive_nll(x, c.set.weight(0), labels); };
 
   const Tensor dx = c.bench.empty({5, 3});
   const double nll = head.forward_backward(dx, x, labels, scale, pass);
-  CHECK(nll == Approx(naive_nll(x, c.set.at(0).weight, labels)).epsilon(1e-12));
+  CHECK(nll == Approx(naive_nll(x, c.set.weight(0), labels)).epsilon(1e-12));
   CHECK(head.forward(x, labels, pass) == nll);
   CHECK(pass.slots() == 0);
   test::check_gradient("x", x, LayerBench::values(dx), loss);
@@ -124,7 +124,7 @@ TEST_CASE("lm_head_loss: any number of ranges and any mask give the whole's loss
   SECTION("one label") { std::fill(labels.begin() + 1, labels.end(), kIgnoredLabel); }
   const Tensor x = c.bench.random({kTokens, 5});
   const Gradients whole = gradients_of(c, whole_head(c), x, labels);
-  CHECK(whole.nll == Approx(naive_nll(x, c.set.at(0).weight, labels)).epsilon(1e-12));
+  CHECK(whole.nll == Approx(naive_nll(x, c.set.weight(0), labels)).epsilon(1e-12));
   for (Index count = 1; count <= kTokens; ++count) {
     INFO(count << " ranges");
     const Gradients ranged =
@@ -175,8 +175,8 @@ double bfloat16_error(Index ranges) {
   narrow.declare("head", {kVocab, kHidden}, ParameterKind::kMatrix);
   narrow.allocate(c.bench.backend(), base::DType::kBFloat16);
   backend::Backend& backend = c.bench.backend();
-  backend.copy(narrow.at(0).weight, c.set.at(0).weight);
-  backend.copy(c.set.at(0).weight, narrow.at(0).weight);  // the same values in both
+  backend.copy(narrow.weight(0), c.set.weight(0));
+  backend.copy(c.set.weight(0), narrow.weight(0));  // the same values in both
   const Tensor x =
       backend.allocate({kTokens, kHidden}, base::DType::kBFloat16, backend::MemoryTag::kWorkspace);
   backend.random_normal(x, {5, base::Purpose::kTest, 0, 0}, 1.0, 0);

@@ -39,15 +39,15 @@ TEST_CASE("AdamW follows its formula for several steps", "[adamw]") {
   const double lr = 0.05;
   const double scale = 0.5;
   for (const int number : {f.matrix, f.norm, f.embedding}) {
-    const auto& parameter = f.parameters.at(number);
+    const backend::Tensor weight = f.parameters.weight(number);
     const double decay = number == f.matrix ? 0.3 : 0.0;
-    double w = parameter.weight.data<double>()[1];
+    double w = weight.data<double>()[1];
     double m = 0;
     double v = 0;
     for (int t = 1; t <= 5; ++t) {
       f.backend->zero(f.parameters.gradients());
       const double gradient = std::sin(t) + 0.1 * number;
-      parameter.gradient.data<double>()[1] = gradient;
+      f.parameters.gradient(number).data<double>()[1] = gradient;
       if (number == f.matrix) {
         f.adamw().step(lr, scale);
       } else {
@@ -59,7 +59,7 @@ TEST_CASE("AdamW follows its formula for several steps", "[adamw]") {
       const double m_hat = m / (1 - std::pow(0.9F, t));
       const double v_hat = v / (1 - std::pow(0.95F, t));
       w -= lr * (m_hat / (std::sqrt(v_hat) + 1e-8) + decay * w);
-      CHECK(parameter.weight.data<double>()[1] == Approx(w).epsilon(1e-6));
+      CHECK(weight.data<double>()[1] == Approx(w).epsilon(1e-6));
     }
   }
   CHECK(f.adamw().updates() == 5);
@@ -73,14 +73,14 @@ TEST_CASE("norms and embeddings do not decay unless asked", "[adamw]") {
     Fixture f(DType::kFloat32, config);
     std::vector<float> before;
     for (const int number : {f.matrix, f.norm, f.embedding}) {
-      before.push_back(f.parameters.at(number).weight.data<float>()[0]);
+      before.push_back(f.parameters.weight(number).data<float>()[0]);
     }
     f.backend->zero(f.parameters.gradients());
     f.adamw().step(0.25, 1.0);
-    CHECK(f.parameters.at(f.matrix).weight.data<float>()[0] == Approx(0.75F * before[0]));
+    CHECK(f.parameters.weight(f.matrix).data<float>()[0] == Approx(0.75F * before[0]));
     const float kept = asked ? 0.75F : 1.0F;
-    CHECK(f.parameters.at(f.norm).weight.data<float>()[0] == Approx(kept * before[1]));
-    CHECK(f.parameters.at(f.embedding).weight.data<float>()[0] == Approx(kept * before[2]));
+    CHECK(f.parameters.weight(f.norm).data<float>()[0] == Approx(kept * before[1]));
+    CHECK(f.parameters.weight(f.embedding).data<float>()[0] == Approx(kept * before[2]));
   }
 }
 
@@ -89,16 +89,16 @@ TEST_CASE("bfloat16 weights follow a float32 master", "[adamw]") {
   config.weight_decay = 0.0;
   Fixture f(DType::kBFloat16, config);
   f.backend->fill(f.parameters.gradients(), 1.0);
-  const auto& parameter = f.parameters.at(f.norm);
+  const backend::Tensor weight = f.parameters.weight(f.norm);
   // Steps far below bfloat16's resolution near 1 (2^-8) must add up in the master.
   for (int step = 0; step < 64; ++step) f.adamw().step(0.0005, 1.0);
-  const float master = f.adamw().master().data<float>()[parameter.offset];
+  const float master = f.adamw().master().data<float>()[f.parameters.at(f.norm).offset];
   CHECK(master == Approx(1.0 - 64 * 0.0005).epsilon(1e-4));
-  CHECK(static_cast<float>(parameter.weight.data<base::BFloat16>()[0]) ==
+  CHECK(static_cast<float>(weight.data<base::BFloat16>()[0]) ==
         static_cast<float>(base::BFloat16(master)));
   f.backend->fill(f.parameters.weights(), 0.0);
   f.adamw().publish_master();
-  CHECK(static_cast<float>(parameter.weight.data<base::BFloat16>()[0]) ==
+  CHECK(static_cast<float>(weight.data<base::BFloat16>()[0]) ==
         static_cast<float>(base::BFloat16(master)));
 }
 

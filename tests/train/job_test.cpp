@@ -87,6 +87,7 @@ TEST_CASE("the smallest job has the defaults of the struct") {
   CHECK(job.training.precision == "fp32");
   CHECK(job.memory.limit == 0);
   CHECK(job.parallel.data == 0);
+  CHECK(job.parallel.zero_stage == 1);
   CHECK(job.checkpoint.keep_last == 3);
   CHECK(job.logging.tensorboard);
 }
@@ -111,8 +112,8 @@ TEST_CASE("every key is bound to its own member") {
       "precision": "bf16", "validation_every": 13, "validation_tokens": 14,
       "max_skipped_steps": 15},
     "memory": {"limit": 4194304, "activation_checkpointing": "0-2: block",
-               "mini_sequence": {"mlp": 3, "lm_head": "64MiB"}}, "parallel": {"data": 16, "sequence": "2x3",
-               "timeout_seconds": 30.5},
+               "mini_sequence": {"mlp": 3, "lm_head": "64MiB"}},
+    "parallel": {"data": 16, "sequence": "2x3", "timeout_seconds": 30.5, "zero_stage": 2},
     "checkpoint": {"every": 17, "keep_last": 18, "resume": "never"},
     "logging": {"every": 19, "tensorboard": false, "peak_tflops": 0.5}})");
   const Job job = read(all.dump());
@@ -203,6 +204,7 @@ TEST_CASE("values of a job out of range are refused") {
       {"training.steps=4294967296", "training.steps is 4294967296"},
       {"memory.limit=1Gb", "memory.limit is \"1Gb\"; legal: size"},
       {"parallel.data=0", "legal: integer in [1, 2147483647], or \"auto\""},
+      {"parallel.zero_stage=4", "parallel.zero_stage is 4; legal: integer in [0, 3]"},
       {"checkpoint.keep_last=-1", "checkpoint.keep_last is -1"},
       {"checkpoint.resume=", "legal: \"auto\", \"never\" or a path"},
       {"logging.every=0", "logging.every is 0"},

@@ -53,6 +53,9 @@ class Pending {
 /// Where the parts of a whole begin, by rank, and its end: one entry more than there are ranks.
 using Offsets = std::vector<backend::Index>;
 
+/// `elements` in one share a rank, equal but for the last ones: how `all_reduce_sum` divides them.
+Offsets even_offsets(backend::Index elements, int ranks);
+
 /// The ranks of one job (or of one group of them) and their collectives. Every rank of the group
 /// calls the same operations in the same order. Sums are taken in rank order, so results are
 /// bitwise the same on every rank and in every run of one layout. A peer that failed, or did not

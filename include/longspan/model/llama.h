@@ -41,9 +41,10 @@ struct LossResult {
 class Llama {
  public:
   /// Declares and allocates the parameters (zeroed) in `dtype` on the backend, which must outlive
-  /// the model. `config` must be resolved.
+  /// the model. `config` must be resolved. Embedding, blocks, and final norm with the head are the
+  /// units in which `placement` divides parameters.
   Llama(const LlamaConfig& config, base::DType dtype, backend::Backend& backend,
-        const MemoryPolicy& memory = {});
+        const MemoryPolicy& memory = {}, const nn::Placement& placement = {});
   ~Llama();
 
   const LlamaConfig& config() const;
@@ -52,8 +53,9 @@ class Llama {
 
   /// Forward and backward of one packed micro-batch: adds the gradients of `loss_scale` * sum of
   /// NLL to the parameters' (of this rank's tokens: what ranks hold is to be summed). Where ranks
-  /// share a row all of them call it. A token or label outside the vocabulary throws InputError
-  /// before any work.
+  /// share a row all of them call it, and where parameters are divided among ranks, every rank runs
+  /// the same number of passes (of `evaluate`, too): empty ones where it has no more rows. A token or
+  /// label outside the vocabulary throws InputError before any work.
   LossResult forward_backward(const TokenBatch& batch, double loss_scale);
   /// Loss alone; keeps nothing.
   LossResult evaluate(const TokenBatch& batch);

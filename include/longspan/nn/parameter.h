@@ -1,72 +1,160 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "longspan/backend/backend.h"
+#include "longspan/comm/communicator.h"
+#include "longspan/shard/partition.h"
 
 namespace longspan::nn {
 
 /// What a parameter is, for weight decay and for its first value.
 enum class ParameterKind : std::uint8_t { kMatrix, kNorm, kEmbedding };
 
-/// One named tensor as checkpoints know it (Hugging Face's names and shapes). `weight` and
-/// `gradient` are views into the set's flat storage, valid after ParameterSet::allocate.
+/// One named tensor as checkpoints know it (Hugging Face's names and shapes).
 struct Parameter {
   std::string name;
   backend::Shape shape;
   ParameterKind kind = ParameterKind::kMatrix;
-  backend::Index offset = 0;  ///< first element in the flat storage
-  backend::Tensor weight;     ///< the dtype of activations
-  backend::Tensor gradient;   ///< float32 (float64)
+  backend::Index offset = 0;  ///< first element on the flat axis
+  int unit = 0;               ///< of which unit it is a part
 };
 
-/// All parameters of a model in one flat axis: `weights` and `gradients` are rank-1 tensors of
-/// `elements()`; every parameter is a range of them. Parameters declared one after another with
-/// `join` lie without a gap, so that e.g. q, k and v make one matrix; others start at a multiple
-/// of 64 elements. What lies in a gap stays 0. Optimizers, reductions and partitions work on
-/// ranges of the flat axis; layers and checkpoints on the named views.
+/// How a set lies on the ranks of a job: ZeRO (Rajbhandari et al. 2020). From stage 1 on a rank
+/// updates its own part of the elements alone and has no optimizer state of others; from stage 2 on
+/// it keeps no others' gradients, at stage 3 no others' weights. One rank: no stage does anything.
+struct Placement {
+  int zero_stage = 0;
+  comm::Communicator* ranks = nullptr;  ///< must outlive the set; null: one rank
+};
+
+/// What a unit is opened for.
+enum class Use : std::uint8_t { kWeights, kGradients, kBoth };
+
+/// Elements of one parameter that are this rank's own.
+struct OwnRange {
+  int number = 0;             ///< the parameter's
+  shard::Range elements;      ///< counted from its first
+  backend::Index stored = 0;  ///< where they begin in a storage of own elements alone
+};
+
+/// All parameters of a model on one flat axis; every parameter is a range of it. Parameters
+/// declared one after another with `join` lie without a gap, so that e.g. q, k and v make one
+/// matrix; others start at a multiple of 64 elements. What lies in a gap stays 0. Optimizers and
+/// reductions work on ranges of the flat axis; layers and checkpoints on named views.
+///
+/// The axis is made of units (a block's parameters, say), in which weights come and gradients go:
+/// where a rank keeps a part alone (see Placement), a unit's views are there only between `open`
+/// and `close`. Both are no-ops where nothing needs doing; where something does, every rank calls
+/// them in the same order.
 class ParameterSet {
  public:
-  static constexpr backend::Index kAlignment = 64;
+  static constexpr backend::Index kAlignment = shard::Partition::kAlignment;
+  static constexpr int kNoUnit = -1;
 
-  /// Declares a parameter; returns its number. Only before `allocate`.
+  /// Declares a parameter in the unit begun last; returns its number. Only before `allocate`.
   int declare(std::string name, backend::Shape shape, ParameterKind kind, bool join = false);
+  /// What is declared from now on is of another unit. The first begins by itself.
+  void begin_unit();
   /// Makes the storage: weights in `dtype`, gradients in float32 (float64 for float64), both
   /// zeroed.
-  void allocate(backend::Backend& backend, base::DType dtype);
+  void allocate(backend::Backend& backend, base::DType dtype, const Placement& placement = {});
 
   backend::Index elements() const { return elements_; }
   const std::vector<Parameter>& parameters() const { return parameters_; }
   const Parameter& at(int number) const { return parameters_[static_cast<std::size_t>(number)]; }
-  const backend::Tensor& weights() const { return weights_; }
-  const backend::Tensor& gradients() const { return gradients_; }
 
-  /// Parameters first..first+count-1 (joined, equal row lengths) as one matrix: its weight view
-  /// or its gradient view.
+  /// Views of a parameter; of parameters first..first+count-1 (joined, equal row lengths) as one
+  /// matrix. Throw InternalError while the unit is not there.
+  backend::Tensor weight(int number) const;
+  backend::Tensor gradient(int number) const;
   backend::Tensor joined_weight(int first, int count) const;
   backend::Tensor joined_gradient(int first, int count) const;
 
+  /// Makes a unit's weights, gradients or both available. Weights are gathered from all ranks, and
+  /// those of `next` begin to come: it should be the unit opened for its weights after this one.
+  /// Gradients start at 0 (see `claim_gradient`).
+  void open(int unit, Use use, int next = kNoUnit);
+  /// Sums the unit's gradients over ranks, adds the rank's own part to what it keeps, and drops the
+  /// rest. Throws InternalError when the unit is not open.
+  void close(int unit);
+
   /// Starts the gradients of a step at 0. The large ones are only marked: what is added to them
   /// first overwrites them (see `claim_gradient`), which saves writing and reading every byte.
-  void start_gradients(backend::Backend& backend);
+  void start_gradients();
   /// Called by a layer before it adds to the gradient of parameters first..first+count-1, which it
   /// always adds to together: true when it must overwrite instead.
   bool claim_gradient(int first, int count);
   /// Makes the gradients 0 that nothing was added to since `start_gradients`. Before they are read.
-  void settle_gradients(backend::Backend& backend);
+  void settle_gradients();
+
+  /// Settles, and sums over ranks what no `close` has summed. Then every rank has the sums of its
+  /// own elements (stage 0: of all).
+  void reduce_gradients();
+  /// Sum of the squares of all gradients, the same bits on every rank.
+  double gradient_squares() const;
+  /// After an update of own weights: gives every rank the others', where it keeps them.
+  void gather_weights();
+
+  /// This rank's own elements: of every parameter at most one range, in order; with one rank, or at
+  /// stage 0, all of every parameter.
+  const std::vector<OwnRange>& own_ranges() const { return own_ranges_; }
+  backend::Tensor own_weight(const OwnRange& range) const;    // rank 1
+  backend::Tensor own_gradient(const OwnRange& range) const;  // rank 1
+  const shard::Partition& partition() const { return *partition_; }
+  /// Whether this rank keeps its own weights alone: then `weights` holds these densely, else the
+  /// whole axis; likewise `gradients`.
+  bool splits_weights() const { return splits_weights_; }
+  bool splits_gradients() const { return splits_gradients_; }
+  const backend::Tensor& weights() const { return weights_; }
+  const backend::Tensor& gradients() const { return gradients_; }
 
   /// Writes first values: matrices and embeddings normal(0, deviation), norms 1. Depends on the
   /// seed, the parameter's number and the element alone.
   void initialise(backend::Backend& backend, std::uint64_t seed, double deviation);
 
  private:
-  backend::Tensor joined(const backend::Tensor& flat, int first, int count) const;
+  struct Unit {
+    backend::Index begin = 0;
+    int first = 0;  ///< number of its first parameter
+    int end = 0;
+    backend::Tensor weights;    ///< whole; undefined while they are not there
+    backend::Tensor gradients;  ///< likewise
+    backend::Tensor coming;     ///< weights that are being gathered
+    std::unique_ptr<comm::Pending> gathering;
+    bool kept_is_void = false;  ///< the contents of the kept piece's gradients are void
+  };
+
+  Unit& unit_at(int number) { return units_[static_cast<std::size_t>(number)]; }
+  const Unit& unit_at(int number) const { return units_[static_cast<std::size_t>(number)]; }
+  void find_own_ranges();
+  void place_units();
+  backend::Tensor piece_of(const backend::Tensor& storage, bool is_split, int unit) const;
+  backend::Tensor own_part(const backend::Tensor& storage, bool is_split,
+                           const OwnRange& range) const;
+  backend::Tensor view(const backend::Tensor& whole, int first, int count, const char* what) const;
+  backend::Tensor joined(const backend::Tensor& whole, int first, int count,
+                         const char* what) const;
+  void void_gradients(int first, int end);
+  void settle(const Unit& unit);
+  void zero_gaps(const Unit& unit) const;
+  void start_gathering(int unit);
 
   std::vector<Parameter> parameters_;
   std::vector<bool> unset_;  ///< by parameter: its gradient's contents are void
+  std::vector<Unit> units_;
+  std::vector<OwnRange> own_ranges_;
   backend::Index elements_ = 0;
+  backend::Backend* backend_ = nullptr;
+  comm::Communicator* ranks_ = nullptr;  ///< null: one rank
+  bool splits_updates_ = false;
+  bool splits_gradients_ = false;
+  bool splits_weights_ = false;
+  std::optional<shard::Partition> partition_;
   backend::Tensor weights_;
   backend::Tensor gradients_;
 };

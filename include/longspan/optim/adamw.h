@@ -15,24 +15,26 @@ struct AdamWConfig {
   bool decay_norms_and_embeddings = false;
 };
 
-/// AdamW (Loshchilov & Hutter) over the flat axis of a ParameterSet, with decoupled decay by
-/// parameter kind, float32 moments and, for bfloat16 weights, a float32 master copy.
+/// AdamW (Loshchilov & Hutter) over this rank's own elements of a ParameterSet, with decoupled
+/// decay by parameter kind, float32 moments and, for bfloat16 weights, a float32 master copy.
 class AdamW {
  public:
-  /// Allocates the state (zero moments); the parameters must outlive the optimizer.
+  /// Allocates the state (zero moments); all that is given must outlive the optimizer.
   AdamW(const AdamWConfig& config, nn::ParameterSet& parameters, backend::Backend& backend);
 
-  /// Takes the master weights from the parameters' present weights (after initialisation).
+  /// Takes the master weights from the parameters' present weights (after initialisation, or after
+  /// loading weights that no master was saved with).
   void reset_master();
-  /// Makes the parameters' weights from the master weights (after loading a checkpoint).
+  /// Makes the parameters' own weights from the master weights (after loading a checkpoint).
   void publish_master();
-  /// One update with the gradients as they are, scaled by `gradient_scale` first.
+  /// One update of own weights with the gradients as they are, scaled by `gradient_scale` first.
   void step(double learning_rate, double gradient_scale);
 
   std::int64_t updates() const { return updates_; }
   void set_updates(std::int64_t updates) { updates_ = updates; }
 
-  /// Rank-1, over the flat axis. The master is the weights themselves unless they are bfloat16.
+  /// Rank-1, over own elements as nn::OwnRange::stored counts them. The master is undefined when
+  /// the weights themselves are updated.
   const backend::Tensor& master() const { return master_; }
   const backend::Tensor& moment1() const { return moment1_; }
   const backend::Tensor& moment2() const { return moment2_; }

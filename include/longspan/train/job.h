@@ -76,6 +76,7 @@ struct Job {
     std::int64_t data = 0;          ///< groups; 0 ("auto"): ranks / those of a sequence group
     std::string sequence = "auto";  ///< ranks of a sequence group: "auto", "4", or "8x2"
     double timeout_seconds = 600;
+    std::int64_t zero_stage = 1;  ///< see nn::Placement
   } parallel;
 
   struct Checkpoint {

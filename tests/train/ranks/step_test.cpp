@@ -1,11 +1,9 @@
 #include <catch2/catch.hpp>
 #include <cmath>
-#include <map>
-#include <numeric>
 
 #include "longspan/base/error.h"
 #include "longspan/base/random.h"
-#include "tests/support/relative_distance.h"
+#include "tests/train/ranks/step_bench.h"
 #include "train/parallel_layout.h"
 #include "train/training_step.h"
 
@@ -14,14 +12,9 @@ namespace longspan::train {
 namespace {
 
 using backend::Index;
-using longspan::test::relative_distance;
+using longspan::test::world;
 using shard::SequenceDegrees;
 using Rows = std::vector<std::shared_ptr<const data::MicroBatch>>;
-
-comm::Communicator& world() {
-  static const auto kWorld = comm::make_world_communicator();
-  return *kWorld;
-}
 
 Job job_of(Index heads, Index kv_heads, const std::string& precision) {
   Job job;
@@ -68,34 +61,30 @@ Rows rows_of_step() {
           row_of({2}, 1.0, 4)};
 }
 
-struct Result {
+/// One step of these ranks, as far as its gradients.
+struct Step {
+  Step(const Job& step_job, comm::Communicator& communicator, SequenceDegrees degrees)
+      : job(step_job), mesh(communicator, degrees), step(job, *backend, mesh) {
+    const Rows all = rows_of_step();
+    const auto groups = static_cast<std::size_t>(mesh.data().size());
+    Rows mine;
+    for (auto row = static_cast<std::size_t>(mesh.data().rank()); row < all.size(); row += groups) {
+      mine.push_back(all[row]);
+    }
+    pad_micro_batches(mine, passes_of(static_cast<std::int64_t>(all.size()), mesh.data().size()));
+    loss = step.forward_backward(mine).loss();
+    grad_norm = std::sqrt(parameters().gradient_squares());
+  }
+
+  nn::ParameterSet& parameters() { return step.model().parameters(); }
+
+  Job job;
+  std::unique_ptr<backend::Backend> backend = backend::make_cpu_backend(std::size_t{64} << 20U);
+  shard::Mesh mesh;
+  TrainingStep step;
   double loss = 0;
   double grad_norm = 0;
-  std::map<std::string, std::vector<double>> gradients;
 };
-
-Result run_step(const Job& job, comm::Communicator& communicator, SequenceDegrees degrees) {
-  const auto backend = backend::make_cpu_backend(std::size_t{64} << 20U);
-  const shard::Mesh mesh(communicator, degrees);
-  TrainingStep step(job, *backend, mesh);
-  const Rows all = rows_of_step();
-  Rows mine;
-  for (auto row = static_cast<std::size_t>(mesh.data().rank()); row < all.size();
-       row += static_cast<std::size_t>(mesh.data().size())) {
-    mine.push_back(all[row]);
-  }
-  Result result;
-  result.loss = step.forward_backward(mine).loss();
-  for (const nn::Parameter& parameter : step.model().parameters().parameters()) {
-    const auto exact =
-        backend->allocate(parameter.shape, base::DType::kFloat64, backend::MemoryTag::kWorkspace);
-    backend->copy(exact, parameter.gradient);
-    const double* data = exact.data<double>();
-    result.gradients[parameter.name] = {data, data + exact.elements()};
-  }
-  result.grad_norm = step.update(0, result.loss).grad_norm;
-  return result;
-}
 
 std::vector<SequenceDegrees> all_degrees() {
   std::vector<SequenceDegrees> all;
@@ -107,17 +96,18 @@ std::vector<SequenceDegrees> all_degrees() {
   return all;
 }
 
-void check_layouts(const Job& job, double tolerance) {
+void check_layouts(Job job, double tolerance) {
   const auto alone = comm::make_single_communicator();
-  const Result expected = run_step(job, *alone, {});
+  Step expected(job, *alone, {});
   for (const SequenceDegrees degrees : all_degrees()) {
-    INFO(degrees.ulysses << " x " << degrees.ring << " of " << world().size() << " ranks");
-    const Result found = run_step(job, world(), degrees);
-    CHECK(std::abs(found.loss - expected.loss) <= tolerance * expected.loss);
-    CHECK(std::abs(found.grad_norm - expected.grad_norm) <= tolerance * expected.grad_norm);
-    for (const auto& [name, gradient] : expected.gradients) {
-      INFO(name);
-      CHECK(relative_distance(found.gradients.at(name), gradient) <= tolerance);
+    for (job.parallel.zero_stage = 0; job.parallel.zero_stage <= 3; ++job.parallel.zero_stage) {
+      INFO(degrees.ulysses << " x " << degrees.ring << " of " << world().size()
+                           << " ranks, ZeRO stage " << job.parallel.zero_stage);
+      Step found(job, world(), degrees);
+      CHECK(std::abs(found.loss - expected.loss) <= tolerance * expected.loss);
+      CHECK(std::abs(found.grad_norm - expected.grad_norm) <= tolerance * expected.grad_norm);
+      CHECK(longspan::test::largest_distance(found.parameters(), false, expected.parameters()) <=
+            tolerance);
     }
   }
 }

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "longspan/comm/communicator.h"
+#include "longspan/shard/cover.h"
+
+namespace longspan::shard {
+
+/// How a flat axis of elements is shared out among ranks. The axis is made of units, one behind
+/// another, and every unit is divided evenly, so that gathering one draws on all ranks alike. A
+/// unit's pieces lie in rank order; each is the same multiple of kAlignment elements, but for the
+/// last ones, which are shorter or empty. A rank stores its own pieces densely, one behind another.
+class Partition {
+ public:
+  static constexpr Index kAlignment = 64;
+
+  /// `begins`: where each unit begins, a multiple of kAlignment, and the end of the last one.
+  /// Throws InternalError when they do not rise from 0 so, or `rank` is none of `ranks`.
+  Partition(std::vector<Index> begins, int ranks, int rank);
+
+  int units() const { return static_cast<int>(begins_.size()) - 1; }
+  int ranks() const { return ranks_; }
+  Index elements() const { return begins_.back(); }
+
+  /// Where a unit lies on the axis; likewise a rank's piece of it, and this rank's.
+  Range unit(int number) const { return between(begins_, number); }
+  Range piece(int unit, int rank) const;
+  Range own(int unit) const { return piece(unit, rank_); }
+  /// The pieces as collectives on the unit alone take them: counted from its begin.
+  comm::Offsets offsets(int unit) const;
+
+  /// Where this rank's piece of a unit lies in its storage, and how long that is.
+  Range stored(int unit) const { return between(stored_, unit); }
+  Index own_elements() const { return stored_.back(); }
+
+ private:
+  static Range between(const std::vector<Index>& bounds, int number) {
+    const auto at = static_cast<std::size_t>(number);
+    return {bounds[at], bounds[at + 1]};
+  }
+
+  std::vector<Index> begins_;
+  std::vector<Index> stored_;
+  int ranks_;
+  int rank_;
+};
+
+}  // namespace longspan::shard

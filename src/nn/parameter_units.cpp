@@ -1,0 +1,153 @@
+// How units of a ParameterSet come and go, and what ranks tell each other about them.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "longspan/base/error.h"
+#include "longspan/nn/parameter.h"
+
+namespace longspan::nn {
+
+using backend::Index;
+using backend::MemoryTag;
+using backend::Tensor;
+using shard::Range;
+
+/// Sends this rank's piece of a unit's weights and begins to receive the others'.
+void ParameterSet::start_gathering(int number) {
+  Unit& unit = unit_at(number);
+  if (!splits_weights_ || unit.coming.defined() || unit.weights.defined()) return;
+  const Range own = partition_->own(number);
+  unit.coming =
+      backend_->allocate({partition_->unit(number).size()}, weights_.dtype(), MemoryTag::kWeights);
+  backend_->copy(unit.coming.rows(own.begin - unit.begin, own.end - unit.begin),
+                 piece_of(weights_, splits_weights_, number));
+  unit.gathering = ranks_->start_all_gather(unit.coming, partition_->offsets(number), *backend_);
+}
+
+void ParameterSet::open(int number, Use use, int next) {
+  if (!splits_gradients_) return;
+  Unit& unit = unit_at(number);
+  if (unit.gradients.defined() || (splits_weights_ && unit.weights.defined())) {
+    throw base::InternalError(fmt::format("unit {} of the parameters is opened twice", number));
+  }
+  const backend::Scope scope(*backend_, "opening");
+  if (use != Use::kGradients && splits_weights_) {
+    start_gathering(number);
+    unit.gathering->wait();
+    unit.gathering.reset();
+    unit.weights = std::exchange(unit.coming, {});
+  }
+  if (use != Use::kWeights) {
+    unit.gradients = backend_->allocate({partition_->unit(number).size()}, gradients_.dtype(),
+                                        MemoryTag::kGradients);
+    zero_gaps(unit);
+    void_gradients(unit.first, unit.end);
+  }
+  if (next != kNoUnit) start_gathering(next);
+}
+
+void ParameterSet::close(int number) {
+  if (!splits_gradients_) return;
+  Unit& unit = unit_at(number);
+  if (splits_weights_ && !unit.weights.defined() && !unit.gradients.defined()) {
+    throw base::InternalError(fmt::format("unit {} of the parameters is not open", number));
+  }
+  if (splits_weights_) unit.weights = {};
+  if (!unit.gradients.defined()) return;
+  const backend::Scope scope(*backend_, "reduction");
+  settle(unit);
+  const Range own = partition_->own(number);
+  const Tensor sum = unit.gradients.rows(own.begin - unit.begin, own.end - unit.begin);
+  ranks_->reduce_scatter_sum(sum, unit.gradients, partition_->offsets(number), *backend_);
+  const Tensor kept = piece_of(gradients_, splits_gradients_, number);
+  if (std::exchange(unit.kept_is_void, false)) {
+    backend_->copy(kept, sum);
+  } else {
+    backend_->accumulate(kept, sum);
+  }
+  unit.gradients = {};
+}
+
+void ParameterSet::start_gradients() {
+  if (splits_gradients_) {
+    for (Unit& unit : units_) unit.kept_is_void = true;
+  } else {
+    void_gradients(0, static_cast<int>(parameters_.size()));
+  }
+}
+
+/// Norms' gradients are small and added to, so they are set to 0 at once.
+void ParameterSet::void_gradients(int first, int end) {
+  for (int number = first; number < end; ++number) {
+    const bool is_norm = at(number).kind == ParameterKind::kNorm;
+    if (is_norm) backend_->zero(gradient(number));
+    unset_[static_cast<std::size_t>(number)] = !is_norm;
+  }
+}
+
+bool ParameterSet::claim_gradient(int first, int count) {
+  const auto begin = unset_.begin() + first;
+  const bool overwrite = *begin;
+  std::fill(begin, begin + count, false);
+  return overwrite;
+}
+
+void ParameterSet::settle(const Unit& unit) {
+  for (int number = unit.first; number < unit.end; ++number) {
+    if (claim_gradient(number, 1)) backend_->zero(gradient(number));
+  }
+}
+
+void ParameterSet::settle_gradients() {
+  for (int number = 0; number < partition_->units(); ++number) {
+    Unit& unit = unit_at(number);
+    if (!splits_gradients_) {
+      settle(unit);
+    } else if (std::exchange(unit.kept_is_void, false)) {
+      backend_->zero(piece_of(gradients_, splits_gradients_, number));
+    }
+  }
+}
+
+/// A unit that was just made has anything between its parameters and behind the last.
+void ParameterSet::zero_gaps(const Unit& unit) const {
+  for (int number = unit.first; number < unit.end; ++number) {
+    const Index begin = at(number).offset + at(number).shape.elements() - unit.begin;
+    const Index end =
+        number + 1 < unit.end ? at(number + 1).offset - unit.begin : unit.gradients.elements();
+    if (begin < end) backend_->zero(unit.gradients.rows(begin, end));
+  }
+}
+
+void ParameterSet::reduce_gradients() {
+  settle_gradients();
+  if (ranks_ == nullptr || splits_gradients_) return;
+  if (!splits_updates_) return ranks_->all_reduce_sum(gradients_, *backend_);
+  for (int number = 0; number < partition_->units(); ++number) {
+    ranks_->reduce_scatter_sum(piece_of(gradients_, splits_gradients_, number),
+                               unit_at(number).gradients, partition_->offsets(number), *backend_);
+  }
+}
+
+double ParameterSet::gradient_squares() const {
+  if (!splits_updates_) return backend_->sum_of_squares(gradients_);
+  std::vector<double> squares(1);
+  for (int number = 0; number < partition_->units(); ++number) {
+    squares[0] += backend_->sum_of_squares(piece_of(gradients_, splits_gradients_, number));
+  }
+  ranks_->all_reduce_sum(squares);
+  return squares[0];
+}
+
+void ParameterSet::gather_weights() {
+  if (!splits_updates_ || splits_weights_) return;
+  const backend::Scope scope(*backend_, "gathering");
+  for (int number = 0; number < partition_->units(); ++number) {
+    ranks_->start_all_gather(unit_at(number).weights, partition_->offsets(number), *backend_)
+        ->wait();
+  }
+}
+
+}  // namespace longspan::nn

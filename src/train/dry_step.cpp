@@ -1,0 +1,130 @@
+#include "train/dry_step.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <numeric>
+#include <vector>
+
+#include "train/resources.h"
+
+namespace longspan::train {
+namespace {
+
+/// A full row: one document, every label counts.
+std::shared_ptr<const data::MicroBatch> full_micro_batch(std::int64_t tokens) {
+  auto batch = std::make_shared<data::MicroBatch>();
+  const auto count = static_cast<std::size_t>(tokens);
+  batch->tokens.assign(count, 0);
+  batch->labels.assign(count, 0);
+  batch->positions.resize(count);
+  std::iota(batch->positions.begin(), batch->positions.end(), 0);
+  batch->cu_seqlens = {0, static_cast<std::int32_t>(tokens)};
+  batch->targets = tokens;
+  return batch;
+}
+
+backend::DryBackend& watching(backend::DryBackend& backend, std::int64_t change) {
+  backend.watch(change);
+  return backend;
+}
+
+/// Ranks that do the same in a step: one of them, and how many there are.
+struct AlikeRanks {
+  int rank = 0;
+  std::uint64_t count = 0;
+};
+
+/// What a rank does is decided by its rows, by what of a row is its own, and by how much of
+/// whatever is summed or gathered over all ranks is.
+std::vector<AlikeRanks> alike_ranks(const Job& job, const ParallelLayout& layout, int ranks,
+                                    const nn::ParameterSet& parameters) {
+  const shard::Partition& partition = parameters.partition();
+  const comm::Offsets even = comm::even_offsets(parameters.elements(), ranks);
+  const int degree = layout.sequence.ranks();
+  std::vector<std::vector<std::int64_t>> of_place;
+  for (int place = 0; place < degree; ++place) {
+    of_place.push_back(place_traits(job, layout.sequence, place));
+  }
+  std::map<std::vector<std::int64_t>, AlikeRanks> kinds;
+  for (int rank = 0; rank < ranks; ++rank) {
+    const auto at = static_cast<std::size_t>(rank);
+    std::vector<std::int64_t> traits = of_place[static_cast<std::size_t>(rank % degree)];
+    traits.push_back(layout.rows_of(job, rank / degree));
+    if (partition.ranks() == 1) {
+      traits.push_back(even[at + 1] - even[at]);
+    } else {
+      for (int unit = 0; unit < partition.units(); ++unit) {
+        traits.push_back(partition.piece(unit, rank).size());
+      }
+    }
+    AlikeRanks& kind = kinds[std::move(traits)];
+    if (kind.count++ == 0) kind.rank = rank;
+  }
+  std::vector<AlikeRanks> alike;
+  for (const auto& [traits, kind] : kinds) alike.push_back(kind);
+  std::sort(alike.begin(), alike.end(),
+            [](const AlikeRanks& a, const AlikeRanks& b) { return a.rank < b.rank; });
+  return alike;
+}
+
+}  // namespace
+
+WithThreads::WithThreads(int threads) : before_(omp_get_max_threads()) {
+  omp_set_num_threads(threads);
+}
+
+WithThreads::~WithThreads() { omp_set_num_threads(before_); }
+
+DryStep::DryStep(const Job& job, const PlanSetting& setting, int rank, std::int64_t watched)
+    : threads(thread_count(job, setting.local_ranks)),
+      limited(threads),
+      backend(setting.device, threads),
+      layout(parallel_layout(job, setting.ranks)),
+      world(rank, setting.ranks, backend),
+      mesh(world, layout.sequence),
+      step(job, watching(backend, watched), mesh) {
+  backend.start_step();
+  std::vector<std::shared_ptr<const data::MicroBatch>> rows(
+      static_cast<std::size_t>(layout.rows_of(job, mesh.data().rank())),
+      full_micro_batch(job.training.micro_batch_tokens));
+  pad_micro_batches(rows, layout.rows_of(job, 0));
+  sums = step.forward_backward(rows);
+  step.update(0, 0.0);
+}
+
+std::uint64_t bytes_of_states(const backend::Ledger& ledger) {
+  return ledger.peak(backend::MemoryTag::kWeights) + ledger.peak(backend::MemoryTag::kGradients) +
+         ledger.peak(backend::MemoryTag::kOptimizer);
+}
+
+DryWorld::DryWorld(const Job& job, const PlanSetting& setting, std::uint64_t assumed_states) {
+  const auto take = [&](const DryStep& dry, const AlikeRanks& kind) {
+    const backend::Ledger& ledger = dry.backend.ledger();
+    const std::uint64_t states = assumed_states == 0 ? 0 : bytes_of_states(ledger);
+    const std::uint64_t total = ledger.peak_total() - states + assumed_states;
+    if (total > needed) heaviest = kind.rank;
+    needed = std::max(needed, total);
+    for (std::size_t tag = 0; tag < backend::kMemoryTags; ++tag) {
+      const std::uint64_t peak = ledger.peak(static_cast<backend::MemoryTag>(tag));
+      peak_bytes[tag] = std::max(peak_bytes[tag], peak);
+    }
+    for (std::size_t i = 0; i < comm::kCollectives; ++i) {
+      const auto collective = static_cast<comm::Collective>(i);
+      sent[collective] += kind.count * dry.world.traffic()[collective];
+    }
+  };
+  DryStep first(job, setting, 0);
+  for (const AlikeRanks& kind :
+       alike_ranks(job, first.layout, setting.ranks, first.step.model().parameters())) {
+    if (kind.rank == 0) {
+      take(first, kind);
+    } else {
+      take(DryStep(job, setting, kind.rank), kind);
+    }
+  }
+}
+
+}  // namespace longspan::train

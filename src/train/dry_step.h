@@ -1,0 +1,56 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "longspan/backend/dry.h"
+#include "longspan/comm/dry.h"
+#include "longspan/train/job.h"
+#include "longspan/train/plan.h"
+#include "train/parallel_layout.h"
+#include "train/training_step.h"
+
+namespace longspan::train {
+
+/// oneDNN's scratch depends on the number of threads, which is the process's.
+class WithThreads {
+ public:
+  explicit WithThreads(int threads);
+  ~WithThreads();
+  WithThreads(const WithThreads&) = delete;
+  WithThreads& operator=(const WithThreads&) = delete;
+
+ private:
+  int before_;
+};
+
+/// One step of a rank that computes nothing: the trainer's, with full rows.
+struct DryStep {
+  /// `watched`: see DryBackend::watch. Throws InputError as parallel_layout does.
+  DryStep(const Job& job, const PlanSetting& setting, int rank, std::int64_t watched = -1);
+
+  int threads;
+  WithThreads limited;
+  backend::DryBackend backend;
+  ParallelLayout layout;
+  comm::DryCommunicator world;
+  shard::Mesh mesh;
+  TrainingStep step;
+  TrainingStep::Sums sums;
+};
+
+/// Weights, gradients and optimizer state, at their peaks.
+std::uint64_t bytes_of_states(const backend::Ledger& ledger);
+
+/// What a step takes of all ranks. Ranks that do the same are run once.
+struct DryWorld {
+  /// `assumed_states`: bytes that stand for those of the states; 0: they are what they are.
+  DryWorld(const Job& job, const PlanSetting& setting, std::uint64_t assumed_states);
+
+  int heaviest = 0;                                              ///< the rank that needs most
+  std::uint64_t needed = 0;                                      ///< by it
+  std::array<std::uint64_t, backend::kMemoryTags> peak_bytes{};  ///< of each tag the most
+  comm::Traffic sent;                                            ///< by all
+};
+
+}  // namespace longspan::train

@@ -1,0 +1,107 @@
+#include "tests/train/ranks/step_bench.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "tests/model/fixture.h"
+
+namespace longspan::test {
+
+using backend::Tensor;
+
+comm::Communicator& world() {
+  static const std::unique_ptr<comm::Communicator> kWorld = comm::make_world_communicator();
+  return *kWorld;
+}
+
+train::Job small_job(bool tied, int zero_stage) {
+  train::Job job;
+  job.model = model::test::small_config(tied);
+  job.model.num_hidden_layers = 3;
+  job.model.initializer_range = 0.3;
+  job.optimizer.learning_rate = 0.01;
+  job.optimizer.epsilon = 1e-4;  // no division by gradients that are only rounding
+  job.training.steps = 10;
+  job.parallel.zero_stage = zero_stage;
+  return job;
+}
+
+std::vector<Batches> batches_of_ranks(const train::Job& job, int ranks, int first,
+                                      std::uint64_t step) {
+  std::vector<Batches> all;
+  for (int rank = 0; rank < ranks; ++rank) {
+    const int part = (first + rank) % 4;
+    const int count = part == 0 ? 3 : part == 1 ? 1 : part == 2 ? 0 : 2;
+    Batches mine;
+    for (int i = 0; i < count; ++i) {
+      const auto seed =
+          100 * step + 10 * static_cast<std::uint64_t>(rank) + static_cast<std::uint64_t>(i);
+      auto host = model::test::random_batch(job.model, {5 + rank, 1, 0, 9 - 3 * i, 12}, seed);
+      for (std::size_t t = 0; t < host.labels.size(); ++t) {
+        const bool masked = part == 1 || (part == 3 && i == 0 && t % 3 != 0);
+        if (masked) host.labels[t] = data::kIgnoredLabel;
+      }
+      auto batch = std::make_shared<data::MicroBatch>();
+      batch->targets = static_cast<std::int64_t>(host.labels.size()) -
+                       std::count(host.labels.begin(), host.labels.end(), data::kIgnoredLabel);
+      batch->tokens = host.tokens;
+      batch->labels = host.labels;
+      batch->positions = host.positions;
+      batch->cu_seqlens = host.cu_seqlens;
+      mine.push_back(std::move(batch));
+    }
+    all.push_back(std::move(mine));
+  }
+  return all;
+}
+
+Batches joined(const std::vector<Batches>& of_ranks) {
+  Batches all;
+  for (const Batches& one : of_ranks) all.insert(all.end(), one.begin(), one.end());
+  return all;
+}
+
+Batches padded(const std::vector<Batches>& of_ranks, int rank) {
+  std::size_t passes = 0;
+  for (const Batches& one : of_ranks) passes = std::max(passes, one.size());
+  Batches mine = of_ranks[static_cast<std::size_t>(rank)];
+  train::pad_micro_batches(mine, static_cast<std::int64_t>(passes));
+  return mine;
+}
+
+namespace {
+
+/// Elements of any float tensor.
+std::vector<double> values_of(const Tensor& tensor) {
+  const auto host = backend::make_cpu_backend(std::size_t{64} << 20U);
+  return model::test::values(*host, tensor);
+}
+
+}  // namespace
+
+double largest_distance(nn::ParameterSet& set, bool weights, nn::ParameterSet& reference) {
+  const std::size_t count = set.parameters().size();
+  std::vector<double> sums(2 * count);
+  for (const nn::OwnRange& range : set.own_ranges()) {
+    const auto found = values_of(weights ? set.own_weight(range) : set.own_gradient(range));
+    const auto whole =
+        values_of(weights ? reference.weight(range.number) : reference.gradient(range.number));
+    const auto at = static_cast<std::size_t>(range.number);
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      const double expected = whole[static_cast<std::size_t>(range.elements.begin) + i];
+      const double difference = found[i] - expected;
+      sums[2 * at] += difference * difference;
+      sums[2 * at + 1] += expected * expected;
+    }
+  }
+  world().all_reduce_sum(sums);
+  double largest = 0;
+  for (std::size_t at = 0; at < count; ++at) {
+    // Where all should be 0, all must be.
+    const double scale = sums[2 * at + 1] > 0 ? sums[2 * at + 1] : 1e-30;
+    largest = std::max(largest, std::sqrt(sums[2 * at] / scale));
+  }
+  return largest;
+}
+
+}  // namespace longspan::test

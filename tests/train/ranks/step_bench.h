@@ -1,0 +1,34 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "longspan/comm/communicator.h"
+#include "longspan/data/sampler.h"
+#include "longspan/train/job.h"
+#include "train/training_step.h"
+
+namespace longspan::test {
+
+comm::Communicator& world();
+
+/// A small job with grouped-query attention in float32 on so many ranks.
+train::Job small_job(bool tied, int zero_stage);
+
+using Batches = std::vector<std::shared_ptr<const data::MicroBatch>>;
+
+/// Micro-batches of every rank in a step. Ranks play four parts in turn, beginning with `first`:
+/// three micro-batches; one, all of whose labels are ignored; none; two, of which one is masked in
+/// part. Documents are of many lengths, and others in every step.
+std::vector<Batches> batches_of_ranks(const train::Job& job, int ranks, int first,
+                                      std::uint64_t step);
+Batches joined(const std::vector<Batches>& of_ranks);
+/// What this rank runs: its own, and empty ones until it has as many as any.
+Batches padded(const std::vector<Batches>& of_ranks, int rank);
+
+/// How far two sets of tensors, one of each parameter, are from each other: the largest
+/// ||a - b|| / ||b||, over all ranks. `of` gives what this rank holds of `a`, and `reference` is
+/// whole.
+double largest_distance(nn::ParameterSet& set, bool weights, nn::ParameterSet& reference);
+
+}  // namespace longspan::test
