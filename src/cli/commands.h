@@ -10,6 +10,7 @@ namespace longspan::cli {
 // code or by throwing base::Error.
 void add_train_command(CLI::App& app, int& exit_code);
 void add_plan_command(CLI::App& app);
+void add_verify_command(CLI::App& app);
 void add_generate_command(CLI::App& app);
 void add_schema_command(CLI::App& app);
 void add_bench_command(CLI::App& app);

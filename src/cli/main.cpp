@@ -34,6 +34,7 @@ int run(int argc, char** argv) {
   app.failure_message(CLI::FailureMessage::help);
   longspan::cli::add_train_command(app, exit_code);
   longspan::cli::add_plan_command(app);
+  longspan::cli::add_verify_command(app);
   longspan::cli::add_tokenize_command(app);
   longspan::cli::add_generate_command(app);
   longspan::cli::add_schema_command(app);

@@ -135,7 +135,7 @@ class PlanEqualsRun(harness.Workspace):
                               "num_key_value_heads": 4, "max_position_embeddings": 1 << 17},
                     "memory": {"limit": "24MiB", "activation_checkpointing": level,
                                "mini_sequence": {"mlp": "512KiB", "lm_head": "512KiB"}},
-                    "data": {"packing": "streamed"}, "training": {"steps": 1},
+                    "data": {"packing": "streamed", "shuffle": False}, "training": {"steps": 1},
                 })
                 one = self.plan(job, 1, "--max-sequence")["micro_batch_tokens"]
                 share = sequence if "x" in sequence else int(sequence)
@@ -338,8 +338,8 @@ class PlanEqualsRun(harness.Workspace):
         profile = self.root / "profile.json"
         profile.write_text('{"name": "x", "kind": "tpu"}', encoding="utf-8")
         self.assertIn("kind", run("plan", job, "--device", profile, expect=2).stderr)
-        self.assertIn("parallel.data is 2", run("plan", job, "--world-size", "4", "--set",
-                                                "parallel.data=2", expect=2).stderr)
+        self.assertIn("parallel.data is 3", run("plan", job, "--world-size", "4", "--set",
+                                                "parallel.data=3", expect=2).stderr)
         for more in ([], ["--force"], ["--dry-run"]):
             refused = run("train", job, *more, "--set", "run.device_profile=h200", expect=2)
             self.assertIn("run.device is \"cpu\"", refused.stderr)

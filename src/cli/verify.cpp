@@ -1,0 +1,67 @@
+#include "longspan/train/verify.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/commands.h"
+#include "longspan/base/error.h"
+#include "longspan/comm/communicator.h"
+#include "longspan/train/job.h"
+
+namespace longspan::cli {
+namespace {
+
+struct Arguments {
+  std::string job;
+  std::vector<std::string> overrides;
+  bool full = false;
+  bool json = false;
+};
+
+void run(const Arguments& arguments) {
+  const auto world = comm::make_world_communicator();
+  train::Job job;
+  comm::run_agreed(*world, [&] { job = train::read_job(arguments.job, arguments.overrides); });
+  const train::Verification verification = train::verify(job, *world, arguments.full);
+  if (world->rank() == 0) {
+    std::puts((arguments.json ? train::verification_json(verification)
+                              : train::verification_text(verification))
+                  .c_str());
+    std::fflush(stdout);
+  }
+  if (verification.agrees()) return;
+  throw base::Error(base::ExitCode::kInternal,
+                    "verify: this layout's loss or gradients are not those of one rank; please "
+                    "report it with the job file",
+                    true);
+}
+
+}  // namespace
+
+void add_verify_command(CLI::App& app) {
+  auto* command = app.add_subcommand(
+      "verify", "Prove that a job's layout gives what one rank gives: loss and every gradient");
+  auto arguments = std::make_shared<Arguments>();
+  command->add_option("job", arguments->job, "Job file (JSON)")->required();
+  command
+      ->add_option("--set", arguments->overrides,
+                   "Override a key: --set parallel.sequence=4 (repeatable)")
+      ->allow_extra_args(false);
+  command->add_flag("--full", arguments->full,
+                    "Run model and rows as they are; every rank then holds all of it, plain");
+  command->add_flag("--json", arguments->json,
+                    "Print one JSON object instead of text, with every gradient's error");
+  command->footer(
+      "Start it as the job will be started: mpirun -np 4 longspan verify job.json\n"
+      "One step of the job's data is run by all ranks and by one that shards, chunks and "
+      "recomputes\n"
+      "nothing. Unless --full, with fewer and narrower layers and shorter rows, but with the "
+      "job's\n"
+      "heads, layout and policies. Exit code 1 when anything differs.");
+  command->callback([arguments] { run(*arguments); });
+}
+
+}  // namespace longspan::cli

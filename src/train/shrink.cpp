@@ -1,0 +1,120 @@
+#include "train/shrink.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace longspan::train {
+namespace {
+
+constexpr std::int64_t kLayers = 2;
+constexpr std::int64_t kHeadDim = 16;
+constexpr std::int64_t kVocab = 512;
+constexpr std::int64_t kRowTokens = 384;
+constexpr std::int64_t kTokensOfRank = 8;
+constexpr int kRanges = 3;
+
+const char* name_of(model::Checkpointing level) {
+  switch (level) {
+    case model::Checkpointing::kBlock:
+      return "block";
+    case model::Checkpointing::kBlockKeepAttention:
+      return "block_keep_attention";
+    case model::Checkpointing::kNone:
+      break;
+  }
+  return "none";
+}
+
+class Shrinking {
+ public:
+  explicit Shrinking(const Job& job) : before_(job) { result_.job = job; }
+
+  Shrunk finish() { return std::move(result_); }
+
+  void shrink_model() {
+    model::LlamaConfig& model = result_.job.model;
+    const std::int64_t layers = model.num_hidden_layers;
+    lower("model.num_hidden_layers", model.num_hidden_layers, kLayers);
+    shrink_checkpointing(layers);
+    lower("model.head_dim", model.head_dim, kHeadDim);
+    lower("model.hidden_size", model.hidden_size, model.num_attention_heads * model.head_dim);
+    const std::int64_t width = before_.model.hidden_size;
+    lower("model.intermediate_size", model.intermediate_size,
+          (before_.model.intermediate_size * model.hidden_size + width - 1) / width);
+    lower("model.vocab_size", model.vocab_size, kVocab);
+  }
+
+  void shrink_batch(const ParallelLayout& layout) {
+    Job::Training& training = result_.job.training;
+    lower("training.micro_batch_tokens", training.micro_batch_tokens,
+          std::max(kRowTokens, kTokensOfRank * layout.sequence.ranks()));
+    // One row more than two a group: not all groups have as many.
+    const std::int64_t rows =
+        std::min<std::int64_t>(ParallelLayout::rows(before_), 2 * layout.data + 1);
+    lower("training.tokens_per_step", training.tokens_per_step, rows * training.micro_batch_tokens);
+  }
+
+  void shrink_budgets() {
+    Job::Memory& memory = result_.job.memory;
+    const bool recomputes = memory.activation_checkpointing != "none";
+    const bool is_whole =
+        memory.mini_sequence_mlp == "none" || (memory.mini_sequence_mlp == "auto" && !recomputes);
+    if (!is_whole) take_ranges("memory.mini_sequence.mlp", memory.mini_sequence_mlp);
+    take_ranges("memory.mini_sequence.lm_head", memory.mini_sequence_lm_head);
+    memory.limit = 0;
+  }
+
+ private:
+  void lower(const char* key, std::int64_t& value, std::int64_t most) {
+    if (value <= most) return;
+    result_.changes.push_back(fmt::format("{} {} of {}", key, most, value));
+    value = most;
+  }
+
+  /// Levels by layers: those of layers spread over the model.
+  void shrink_checkpointing(std::int64_t layers) {
+    std::string& text = result_.job.memory.activation_checkpointing;
+    if (text.find(':') == std::string::npos) return;
+    const model::MemoryPolicy policy = memory_policy(before_);
+    const std::int64_t fewer = result_.job.model.num_hidden_layers;
+    std::string levels;
+    for (std::int64_t layer = 0; layer < fewer; ++layer) {
+      const std::int64_t from = layer * (layers - 1) / std::max<std::int64_t>(fewer - 1, 1);
+      levels += fmt::format("{}{}: {}", layer == 0 ? "" : ", ", layer,
+                            name_of(policy.checkpointing(from)));
+    }
+    text = levels;
+  }
+
+  void take_ranges(const char* key, std::string& text) {
+    // A number of ranges stays.
+    if (std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; })) return;
+    result_.changes.push_back(fmt::format("{} {} ranges for \"{}\"", key, kRanges, text));
+    text = std::to_string(kRanges);
+  }
+
+  const Job& before_;
+  Shrunk result_;
+};
+
+}  // namespace
+
+Shrunk shrink(const Job& job, const ParallelLayout& layout) {
+  Shrinking shrinking(job);
+  shrinking.shrink_model();
+  shrinking.shrink_batch(layout);
+  shrinking.shrink_budgets();
+  return shrinking.finish();
+}
+
+Job plain(const Job& job) {
+  Job oracle = job;
+  oracle.memory = {};
+  oracle.memory.mini_sequence_mlp = "none";
+  oracle.memory.mini_sequence_lm_head = std::to_string(1);
+  oracle.parallel = {};
+  return oracle;
+}
+
+}  // namespace longspan::train

@@ -1,0 +1,186 @@
+#include "longspan/train/verify.h"
+
+#include <fmt/format.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <optional>
+
+#include "longspan/base/error.h"
+#include "longspan/train/corpus.h"
+#include "train/resources.h"
+#include "train/shrink.h"
+#include "train/training_step.h"
+
+namespace longspan::train {
+namespace {
+
+using backend::Index;
+using backend::Tensor;
+
+/// Rounding of sums in another order, with room; a wrong layout is off by far more.
+double tolerance_of(const std::string& precision) {
+  return precision == "fp64" ? 1e-10 : precision == "fp32" ? 1e-5 : 5e-2;
+}
+
+/// Token ids as far as the shrunk vocabulary has them.
+std::shared_ptr<const data::MicroBatch> within(const data::MicroBatch& row, std::int64_t vocab) {
+  auto result = std::make_shared<data::MicroBatch>(row);
+  for (auto& token : result->tokens) token = static_cast<data::TokenId>(token % vocab);
+  for (auto& label : result->labels) {
+    if (label != data::kIgnoredLabel) label = static_cast<std::int32_t>(label % vocab);
+  }
+  return result;
+}
+
+/// The rows of the job's first step, of its own data.
+Rows first_rows(const Job& job, const model::LlamaConfig& model) {
+  Job reading = job;
+  reading.model = model;  // of the vocabulary that the data were made for
+  Corpus corpus(reading, 0, 1);
+  Rows rows;
+  for (const auto& row : corpus.training().rows(0)) {
+    rows.push_back(within(corpus.training().read(row), job.model.vocab_size));
+  }
+  return rows;
+}
+
+/// One step as far as its gradients, which stay on the ranks that own them.
+class Run {
+ public:
+  Run(const Job& job, comm::Communicator& ranks, const Rows& all)
+      : layout_(parallel_layout(job, ranks.size())),
+        backend_(backend::make_cpu_backend(memory_limit(job, ranks.local_size()))),
+        mesh_(ranks, layout_.sequence),
+        step_(job, *backend_, mesh_) {
+    Rows mine;
+    for (auto row = static_cast<std::size_t>(mesh_.data().rank()); row < all.size();
+         row += static_cast<std::size_t>(mesh_.data().size())) {
+      mine.push_back(all[row]);
+    }
+    pad_micro_batches(mine, passes_of(static_cast<std::int64_t>(all.size()), mesh_.data().size()));
+    loss_ = step_.forward_backward(mine).loss();
+    norm_ = std::sqrt(parameters().gradient_squares());
+  }
+
+  double loss() const { return loss_; }
+  double norm() const { return norm_; }
+  nn::ParameterSet& parameters() { return step_.model().parameters(); }
+  std::vector<double> host(const Tensor& gradient) {
+    const Tensor exact =
+        backend_->allocate(gradient.shape(), base::DType::kFloat64, backend::MemoryTag::kWorkspace);
+    backend_->copy(exact, gradient);
+    std::vector<double> values(static_cast<std::size_t>(exact.elements()));
+    backend_->copy_to_host(values.data(), exact, exact.bytes());
+    return values;
+  }
+
+ private:
+  ParallelLayout layout_;
+  std::unique_ptr<backend::Backend> backend_;
+  shard::Mesh mesh_;
+  TrainingStep step_;
+  double loss_ = 0;
+  double norm_ = 0;
+};
+
+/// Not a number where either is: that is no agreement.
+double relative(double difference, double whole) {
+  return difference == 0 ? 0.0 : difference / whole;
+}
+
+/// Every rank compares the elements that are its own; where all ranks have all, it changes nothing
+/// that they count several times.
+std::vector<Difference> compare_gradients(Run& shared, Run& alone, comm::Communicator& world) {
+  const auto& parameters = alone.parameters().parameters();
+  std::vector<double> squares(2 * parameters.size());
+  for (const nn::OwnRange& range : shared.parameters().own_ranges()) {
+    const auto number = static_cast<std::size_t>(range.number);
+    const Index size = parameters[number].shape.elements();
+    const Tensor whole = alone.parameters().gradient(range.number).reshape({size});
+    const auto expected = alone.host(whole.rows(range.elements.begin, range.elements.end));
+    const auto found = shared.host(shared.parameters().own_gradient(range));
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      const double difference = found[i] - expected[i];
+      squares[2 * number] += difference * difference;
+      squares[2 * number + 1] += expected[i] * expected[i];
+    }
+  }
+  world.all_reduce_sum(squares);
+  std::vector<Difference> differences;
+  for (std::size_t number = 0; number < parameters.size(); ++number) {
+    differences.push_back({parameters[number].name, relative(std::sqrt(squares[2 * number]),
+                                                             std::sqrt(squares[2 * number + 1]))});
+  }
+  return differences;
+}
+
+bool is_within(const Difference& difference, double tolerance) {
+  return difference.relative <= tolerance;
+}
+
+std::string describe(const Job& job, const ParallelLayout& layout, int ranks) {
+  return fmt::format("{} rank(s): {} data group(s), {} Ulysses x {} ring, ZeRO stage {}", ranks,
+                     layout.data, layout.sequence.ulysses, layout.sequence.ring,
+                     job.parallel.zero_stage);
+}
+
+}  // namespace
+
+bool Comparison::agrees() const {
+  return is_within(loss_difference, tolerance) && is_within(norm_difference, tolerance) &&
+         std::all_of(gradients.begin(), gradients.end(),
+                     [&](const Difference& one) { return is_within(one, tolerance); });
+}
+
+bool Verification::agrees() const {
+  return std::all_of(comparisons.begin(), comparisons.end(),
+                     [](const Comparison& one) { return one.agrees(); });
+}
+
+Comparison compare(const Job& job, const Job& oracle, const Rows& rows, comm::Communicator& world) {
+  const auto single = comm::make_single_communicator();
+  std::optional<Run> alone;
+  comm::run_agreed(world, [&] { alone.emplace(oracle, *single, rows); });
+  Run shared(job, world, rows);
+  Comparison comparison;
+  comparison.precision = job.training.precision;
+  comparison.tolerance = tolerance_of(job.training.precision);
+  comparison.loss = alone->loss();
+  comparison.loss_difference = {
+      "loss", relative(std::abs(shared.loss() - alone->loss()), std::abs(alone->loss()))};
+  comparison.norm_difference = {"gradient norm",
+                                relative(std::abs(shared.norm() - alone->norm()), alone->norm())};
+  comparison.gradients = compare_gradients(shared, *alone, world);
+  return comparison;
+}
+
+Verification verify(const Job& job, comm::Communicator& world, bool full) {
+  omp_set_num_threads(thread_count(job, world.local_size()));
+  comm::set_timeout(job.parallel.timeout_seconds);
+  Verification verification;
+  Rows rows;
+  comm::run_agreed(world, [&] {
+    const ParallelLayout layout = parallel_layout(job, world.size());
+    Shrunk small = full ? Shrunk{job, {}} : shrink(job, layout);
+    // What "auto" makes of the ranks must not depend on how many rows are left.
+    small.job.parallel.sequence =
+        fmt::format("{}x{}", layout.sequence.ulysses, layout.sequence.ring);
+    verification.layout = describe(job, layout, world.size());
+    verification.job = std::move(small.job);
+    verification.shrunk = std::move(small.changes);
+    rows = first_rows(verification.job, job.model);
+  });
+  std::vector<std::string> precisions{job.training.precision};
+  if (precisions.front() == "bf16") precisions.insert(precisions.begin(), "fp32");
+  for (const std::string& precision : precisions) {
+    Job run = verification.job;
+    run.training.precision = precision;
+    verification.comparisons.push_back(compare(run, plain(run), rows, world));
+  }
+  return verification;
+}
+
+}  // namespace longspan::train
