@@ -3,7 +3,11 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <string>
+#include <utility>
+
+#include "longspan/base/error.h"
 
 namespace longspan::train {
 
@@ -61,6 +65,24 @@ void StateReader::read(std::size_t state, int number, Index first, Index count, 
   world_->broadcast(message, 0);
   exchange(request, received);
   source.backend->copy_to_host(out, received, bytes);
+}
+
+void StateReader::run(const std::function<void()>& action) {
+  std::optional<base::Error> failure;
+  if (world_->rank() == 0) {
+    try {
+      action();
+    } catch (const base::Error& error) {
+      if (error.code() == base::ExitCode::kPeerFailed) throw;  // there is nobody left to tell
+      failure = error;
+    }
+    finish();
+  } else {
+    serve();
+  }
+  comm::run_agreed(*world_, [&] {
+    if (failure) throw base::Error(*failure);
+  });
 }
 
 void StateReader::finish() {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <vector>
 
 #include "longspan/comm/communicator.h"
@@ -21,8 +22,8 @@ State weights_of(const nn::ParameterSet& parameters, backend::Backend& backend);
 /// Moments and, where one is saved, the master weights: in the same order on every rank.
 std::vector<State> states_of(const optim::AdamW& optimizer, backend::Backend& backend);
 
-/// Lets one rank read states of which every rank holds a part: rank 0 reads, range by range, while
-/// the others answer in `serve`, until `finish`. What rank 0 holds itself is read without them.
+/// Lets rank 0 read states of which every rank holds a part, range by range, so that nothing is ever
+/// whole anywhere. What rank 0 holds itself is read without the others.
 class StateReader {
  public:
   /// Of the weights, then `states_of`. All must outlive this.
@@ -30,15 +31,16 @@ class StateReader {
               backend::Backend& backend, comm::Communicator& world);
 
   const std::vector<State>& states() const { return states_; }
-  /// Rank 0: copies elements [first, first + count) of a parameter to host memory.
+  /// Called by every rank: runs `action` on rank 0, which may `read`, while the others answer until
+  /// it is done. If it throws an Error, every rank throws it, agreed.
+  void run(const std::function<void()>& action);
+  /// Only from the action: copies elements [first, first + count) of a parameter to host memory.
   void read(std::size_t state, int number, backend::Index first, backend::Index count, void* out);
-  /// Rank 0, once, whether the reading went well or not.
-  void finish();
-  /// Every other rank: returns after rank 0 has finished.
-  void serve();
 
  private:
   struct Request;
+  void finish();
+  void serve();
   void exchange(const Request& request, const backend::Tensor& received);
 
   const nn::ParameterSet* parameters_;

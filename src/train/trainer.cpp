@@ -54,7 +54,6 @@ class Trainer {
   void validate();
   StateReader state_reader();
   void save();
-  void write_checkpoint(StateReader& reader);
 
   bool leads() const { return world_->rank() == 0; }
 
@@ -370,34 +369,19 @@ StateReader Trainer::state_reader() {
   return {step_->model().parameters(), step_->optimizer(), *backend_, *world_};
 }
 
-/// Rank 0 writes, and the others send it what they alone hold; when it fails they are told so.
+/// Rank 0 writes, and the others send it what they alone hold.
 void Trainer::save() {
   StateReader reader = state_reader();
-  std::optional<base::Error> failure;
-  if (leads()) {
-    try {
-      write_checkpoint(reader);
-    } catch (const base::Error& error) {
-      if (error.code() == base::ExitCode::kPeerFailed) throw;  // there is nobody left to tell
-      failure = error;
-    }
-    reader.finish();
-  } else {
-    reader.serve();
-  }
-  comm::run_agreed(*world_, [&] {
-    if (failure) throw base::Error(*failure);
+  reader.run([&] {
+    const auto start = Clock::now();
+    record_->sync();
+    checkpoint::Store store(directory_->checkpoints());
+    const auto path = store.save(
+        progress_.step,
+        checkpoint_contents(step_->model(), reader, progress_, corpus_->tokenizer()),
+        job_.checkpoint.keep_last);
+    report_.saved(progress_.step, path.string(), seconds_since(start));
   });
-}
-
-void Trainer::write_checkpoint(StateReader& reader) {
-  const auto start = Clock::now();
-  record_->sync();
-  checkpoint::Store store(directory_->checkpoints());
-  const auto path = store.save(
-      progress_.step, checkpoint_contents(step_->model(), reader, progress_, corpus_->tokenizer()),
-      job_.checkpoint.keep_last);
-  report_.saved(progress_.step, path.string(), seconds_since(start));
 }
 
 }  // namespace

@@ -76,6 +76,9 @@ class BadInput(Refusals):
             ({"run": {"device_profile": "h300"}}, ["h300", "h200"]),
             ({"run": {"device_profile": "h200"}}, ["run.device_profile", "run.device"]),
             ({"parallel": {"data": 2}}, ["parallel.data"]),
+            ({"parallel": {"zero_stage": 4}}, ["parallel.zero_stage", "[0, 3]"]),
+            ({"parallel": {"zero_stage": "3"}}, ["parallel.zero_stage"]),
+            ({"parallel": {"fsdp": 3}}, ["parallel.fsdp", "parallel.zero_stage"]),
             ({"checkpoint": {"keep_last": -3}}, ["checkpoint.keep_last"]),
             ({"checkpoint": {"resume": str(self.root / "nowhere")}}, ["nowhere"]),
         ]
