@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <array>
 #include <cstdio>
 #include <exception>
 #include <iostream>
@@ -17,9 +18,12 @@ using longspan::base::ExitCode;
 /// is told by rank 0 alone, and each of them leaves by itself.
 int fail(ExitCode code, const char* message, bool agreed) noexcept {
   if (agreed ? longspan::comm::launched_rank() == 0 : longspan::comm::may_report()) {
-    std::fputs("longspan: error: ", stderr);
-    std::fputs(message, stderr);
-    std::fputs("\n", stderr);
+    std::array<char, 32> who{};  // a peer's failure names its ranks itself
+    const int rank = longspan::comm::launched_rank();
+    if (rank > 0 && code != ExitCode::kPeerFailed) {
+      std::snprintf(who.data(), who.size(), "rank %d: ", rank);
+    }
+    std::fprintf(stderr, "longspan: error: %s%s\n", who.data(), message);
   }
   std::fflush(nullptr);
   if (!agreed) longspan::comm::abort_world(static_cast<int>(code));

@@ -333,6 +333,12 @@ void MpiCommunicator::barrier() {
 }  // namespace
 
 std::unique_ptr<Communicator> make_world_communicator(std::size_t longest_message) {
+  const char* tasks = std::getenv("SLURM_STEP_NUM_TASKS");
+  if (!is_launched() && tasks != nullptr && std::atoi(tasks) > 1) {
+    throw base::InputError(fmt::format(
+        "srun started {} processes without telling them of each other; use srun --mpi=pmix",
+        tasks));
+  }
   if (!is_launched()) return make_single_communicator();
   return std::make_unique<MpiCommunicator>(longest_message);
 }

@@ -167,7 +167,8 @@ class Faults(harness.Workspace):
         for rank in range(RANKS):
             with self.subTest(rank=rank):
                 launch = self.launch_with_one(rank, job, "--set", f"memory.limit={limit}")
-                self.ended(launch, (OUT_OF_MEMORY,), names=("memory.limit",))
+                self.ended(launch, (OUT_OF_MEMORY,), names=(
+                    "memory.limit", f"error: {f'rank {rank}: ' if rank else ''}out of memory"))
                 self.assertIn("resumed after step 5", launch.output())
                 self.assertEqual(self.checkpoint_files("thrown"), saved)
         with self.subTest("all ranks alike"):

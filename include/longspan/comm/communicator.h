@@ -136,7 +136,7 @@ std::unique_ptr<Communicator> make_single_communicator();
 
 /// Every rank of the launcher's job when this process was started by mpirun or srun (a PMI or
 /// OpenMPI environment is there), else a single one. Calls MPI_Init at most once and finalises at
-/// exit.
+/// exit. Throws InputError in one of several processes of srun that have no such environment.
 std::unique_ptr<Communicator> make_world_communicator();
 
 /// Whether this process is a rank of a launcher's job, by the same signs.
