@@ -66,6 +66,11 @@ int fewest_ranks(std::int64_t rows, int ranks) {
 
 }  // namespace
 
+std::string layout_text(const Job& job, const ParallelLayout& layout) {
+  return fmt::format("{} data group(s) of {} Ulysses x {} ring rank(s), ZeRO stage {}", layout.data,
+                     layout.sequence.ulysses, layout.sequence.ring, job.parallel.zero_stage);
+}
+
 std::vector<std::int64_t> place_traits(const Job& job, const SequenceDegrees& degrees, int place) {
   const shard::TokenLayout tokens(job.training.micro_batch_tokens, degrees);
   const auto heads = shard::Cover::even(job.model.num_attention_heads, degrees.ulysses);

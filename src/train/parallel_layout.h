@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "longspan/shard/token_layout.h"
@@ -29,6 +30,9 @@ struct ParallelLayout {
 /// "auto" for parallel.sequence shares a row among no more ranks than needed for every group to
 /// have one. A degree alone is taken as Ulysses ranks as far as there are heads, and a ring beyond.
 ParallelLayout parallel_layout(const Job& job, int ranks);
+
+/// "1 data group(s) of 2 Ulysses x 2 ring rank(s), ZeRO stage 3".
+std::string layout_text(const Job& job, const ParallelLayout& layout);
 
 /// What a place of a sequence group holds of a full row, in numbers: places that have all in common
 /// hold and exchange the same.

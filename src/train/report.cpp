@@ -32,8 +32,8 @@ std::string format_count(double count) {
   return fmt::format("{:.2f}B", count / 1e9);
 }
 
-void Report::start(const Job& job, const backend::Backend& backend, const comm::Communicator& world,
-                   double peak_gflops, const std::string& corpus) {
+void Report::start(const Job& job, const std::string& layout, const backend::Backend& backend,
+                   const comm::Communicator& world, double peak_gflops, const std::string& corpus) {
   if (!enabled_) return;
   const auto& model = job.model;
   print(fmt::format("run     {} in {}", job.run.name, job.run.output_dir));
@@ -47,6 +47,7 @@ void Report::start(const Job& job, const backend::Backend& backend, const comm::
   print(fmt::format("batch   {} tokens a step in rows of {}, {} steps",
                     job.training.tokens_per_step, job.training.micro_batch_tokens,
                     job.training.steps));
+  if (world.size() > 1) print(fmt::format("layout  {}", layout));
   print(fmt::format("device  {} rank{} ({}), each {}: {}, {:.0f} GFLOP/s, {} of memory",
                     world.size(), world.size() == 1 ? "" : "s", world.name(), backend.name(),
                     backend.description(), peak_gflops,

@@ -17,8 +17,8 @@ class Report {
   explicit Report(bool enabled) : enabled_(enabled) {}
 
   /// The job in a few lines: model, data, device, ranks, memory.
-  void start(const Job& job, const backend::Backend& backend, const comm::Communicator& world,
-             double peak_gflops, const std::string& corpus);
+  void start(const Job& job, const std::string& layout, const backend::Backend& backend,
+             const comm::Communicator& world, double peak_gflops, const std::string& corpus);
   void resumed(std::int64_t step, const std::string& directory);
   void warning(const std::string& text);
   void step(const StepMetrics& metrics, std::int64_t total_steps);

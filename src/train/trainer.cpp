@@ -140,7 +140,8 @@ void Trainer::build_model() {
   world_->barrier();  // all ranks measure at once: they share the machine later, too
   peak_gflops_ = job_.logging.peak_tflops > 0 ? 1e3 * job_.logging.peak_tflops
                                               : measure_matmul_gflops(job_.training.precision);
-  report_.start(job_, *backend_, *world_, peak_gflops_, corpus_->fingerprint());
+  report_.start(job_, layout_text(job_, layout_), *backend_, *world_, peak_gflops_,
+                corpus_->fingerprint());
 }
 
 /// The step directory to start from, or an empty string. Only rank 0 looks.
@@ -376,10 +377,10 @@ void Trainer::save() {
     const auto start = Clock::now();
     record_->sync();
     checkpoint::Store store(directory_->checkpoints());
-    const auto path = store.save(
-        progress_.step,
-        checkpoint_contents(step_->model(), reader, progress_, corpus_->tokenizer()),
-        job_.checkpoint.keep_last);
+    const auto path =
+        store.save(progress_.step,
+                   checkpoint_contents(step_->model(), reader, progress_, corpus_->tokenizer()),
+                   job_.checkpoint.keep_last);
     report_.saved(progress_.step, path.string(), seconds_since(start));
   });
 }

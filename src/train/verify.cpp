@@ -121,12 +121,6 @@ bool is_within(const Difference& difference, double tolerance) {
   return difference.relative <= tolerance;
 }
 
-std::string describe(const Job& job, const ParallelLayout& layout, int ranks) {
-  return fmt::format("{} rank(s): {} data group(s), {} Ulysses x {} ring, ZeRO stage {}", ranks,
-                     layout.data, layout.sequence.ulysses, layout.sequence.ring,
-                     job.parallel.zero_stage);
-}
-
 }  // namespace
 
 bool Comparison::agrees() const {
@@ -168,7 +162,7 @@ Verification verify(const Job& job, comm::Communicator& world, bool full) {
     // What "auto" makes of the ranks must not depend on how many rows are left.
     small.job.parallel.sequence =
         fmt::format("{}x{}", layout.sequence.ulysses, layout.sequence.ring);
-    verification.layout = describe(job, layout, world.size());
+    verification.layout = layout_text(job, layout);
     verification.job = std::move(small.job);
     verification.shrunk = std::move(small.changes);
     rows = first_rows(verification.job, job.model);

@@ -123,6 +123,50 @@ class PlanEqualsRun(harness.Workspace):
                     self.assertEqual(plan["peak_bytes"], row["peak_bytes"])
                     self.assertEqual(plan["comm_bytes"], row["comm_bytes"])
 
+    def test_bytes_of_any_layout_are_the_formulas(self):
+        heads, kv_heads, head_dim, layers, tokens = 64, 8, 4, 2, 4096
+        job = self.write("formulas", {
+            "model": {"hidden_size": heads * head_dim, "intermediate_size": 32,
+                      "num_hidden_layers": layers, "num_attention_heads": heads,
+                      "num_key_value_heads": kv_heads, "max_position_embeddings": tokens},
+            "training": {"tokens_per_step": 16 * tokens, "micro_batch_tokens": tokens},
+        })
+        parameters = self.plan(job)["parameters"]
+        for ranks, ulysses, ring, stage in (
+                (4, 4, 1, 0), (4, 1, 4, 1), (4, 2, 2, 2), (4, 1, 1, 3), (1024, 64, 1, 0),
+                (1024, 1, 64, 1), (1024, 16, 4, 2), (1024, 64, 16, 3)):
+            with self.subTest(f"{ranks} ranks, {ulysses}x{ring}, stage {stage}"):
+                plan = self.plan(job, ranks, "--set", f"parallel.sequence={ulysses}x{ring}",
+                                 "--set", f"parallel.zero_stage={stage}",
+                                 "--set", f"training.tokens_per_step={1024 * tokens}")
+                self.assertEqual(plan["layout"], {"data": ranks // (ulysses * ring),
+                                                  "ulysses": ulysses, "ring": ring})
+                sent = plan["comm_bytes"]
+                # Forward and backward of every row and layer, float32: q, k, v there and the
+                # output back, of which (u - 1) / u moves; heads that several ranks read count
+                # once for each.
+                row = 4 * tokens * head_dim * layers * 1024
+                kv = row * max(kv_heads, ulysses)
+                self.assertEqual(sent["all_to_all"],
+                                 2 * (ulysses - 1) * (2 * row * heads + 2 * kv) // ulysses)
+                hops = 0 if ring == 1 else 2 * (ring - 1) + ring
+                self.assertEqual(sent["send_receive"], hops * 2 * kv)
+                # ZeRO: every gradient to its owner, every weight from its owner; the gaps that
+                # align parameters go along.
+                passes = 1024 // (ranks // (ulysses * ring))
+                once = 4 * parameters * (ranks - 1)
+                least = {"all_reduce": 2 * once if stage == 0 else 0,
+                         "reduce_scatter": [0, once, passes * once, passes * once][stage],
+                         "all_gather": [0, once, once, 0][stage]}
+                for kind, bytes_sent in least.items():
+                    if stage == 3 and kind == "all_gather":
+                        continue
+                    self.assertGreaterEqual(sent[kind], bytes_sent)
+                    self.assertLessEqual(sent[kind], 1.05 * bytes_sent)
+                if stage == 3:  # blocks twice a pass, embedding and head once
+                    self.assertGreater(sent["all_gather"], passes * once)
+                    self.assertLess(sent["all_gather"], 2.1 * passes * once)
+
     def test_four_ranks_train_what_is_almost_four_times_longer(self):
         for level, sequence in (("block", "4"), ("block", "2x2"), ("block_keep_attention", "4"),
                                 ("none", "1x4")):

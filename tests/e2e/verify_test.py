@@ -47,7 +47,7 @@ class Verify(harness.Workspace):
         job = self.job("told")
         text = run("verify", job).stdout
         for part in ("block 0", "block 1", "model.embed_tokens.weight", "all agree",
-                     "1 data group(s), 1 Ulysses x 1 ring, ZeRO stage 1"):
+                     "1 data group(s) of 1 Ulysses x 1 ring rank(s), ZeRO stage 1"):
             self.assertIn(part, text)
         self.assertIn("parallel.sequence", run("verify", job, "--set", "parallel.sequence=3",
                                                expect=2).stderr)
