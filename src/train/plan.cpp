@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
+#include <optional>
+#include <utility>
 
 #include "longspan/base/error.h"
 #include "longspan/comm/dry.h"
@@ -66,14 +68,23 @@ struct DryStep {
         limited(threads),
         backend(setting.device, threads),
         world(rank, setting.ranks, backend),
-        step(job, watch(watched), world) {
+        host(host_of(job, setting)),
+        step(job, watch(watched), world, host ? &*host : nullptr) {
     backend.start_step();
+    if (host) host->start_step();
     std::vector<std::shared_ptr<const data::MicroBatch>> batches(
         static_cast<std::size_t>(rows_of(rank, job, setting.ranks)),
         full_micro_batch(job.training.micro_batch_tokens));
     pad_micro_batches(batches, rows_of(0, job, setting.ranks));
     sums = step.forward_backward(batches);
     step.update(0, 0.0);
+  }
+
+  /// Keeps the optimizer's state when the job says so.
+  static std::optional<DryBackend> host_of(const Job& job, const PlanSetting& setting) {
+    check_offload(job, setting.device.kind);
+    if (job.optimizer.offload == "none") return std::nullopt;
+    return std::optional<DryBackend>(std::in_place, DeviceProfile::load("cpu"), 1);
   }
 
   DryBackend& watch(std::int64_t change) {
@@ -85,6 +96,7 @@ struct DryStep {
   WithThreads limited;
   DryBackend backend;
   comm::DryCommunicator world;
+  std::optional<DryBackend> host;
   TrainingStep step;
   TrainingStep::Sums sums;
 };
@@ -240,6 +252,7 @@ Plan make_plan(const Job& job, const PlanSetting& setting) {
   plan.limit = limit_of(job, setting);
   plan.state_bytes = bytes_of_states(ledger);
   plan.assumed_states = assumed_states(job, setting);
+  plan.host_bytes = dry.host ? dry.host->ledger().peak_total() : 0;
   plan.phases = dry.backend.phases();
   plan.timeline = dry.backend.timeline();
   plan.counts = dry.backend.counts();

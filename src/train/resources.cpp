@@ -26,6 +26,14 @@ void check_ranks(const Job& job, int ranks) {
   }
 }
 
+void check_offload(const Job& job, const std::string& device_kind) {
+  if (job.optimizer.offload == "none" || device_kind != "cpu") return;
+  throw base::InputError(fmt::format(
+      "optimizer.offload is \"{}\", but the state of a \"cpu\" device is in host memory anyway; "
+      "leave the key out, or plan for another device",
+      job.optimizer.offload));
+}
+
 int thread_count(const Job& job, int local_ranks) {
   if (job.run.threads > 0) return static_cast<int>(job.run.threads);
   if (std::getenv("OMP_NUM_THREADS") != nullptr) return omp_get_max_threads();

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 
 #include "longspan/train/job.h"
 
@@ -9,6 +10,9 @@ namespace longspan::train {
 /// Throws InputError when the job cannot be trained by so many ranks: parallel.data names another
 /// number, or a step has too few rows.
 void check_ranks(const Job& job, int ranks);
+/// Throws InputError when the job asks for host memory beside a device of this kind that has no
+/// other.
+void check_offload(const Job& job, const std::string& device_kind);
 /// Threads of a rank: the job's word, else OMP_NUM_THREADS, else a fair share of the cores that
 /// the launcher left to this process, `local_ranks` of which share the machine.
 int thread_count(const Job& job, int local_ranks);

@@ -113,6 +113,7 @@ void Trainer::check_plan() {
                       "run.device_profile to \"{}\" to train there",
                       job_.run.device_profile, device.kind, job_.run.device, job_.run.device));
     }
+    check_offload(job_, device.kind);
     if (options_.force && !options_.dry_run) return;
     PlanSetting setting = PlanSetting::of(world_->size(), device);
     setting.local_ranks = world_->local_size();
@@ -370,10 +371,10 @@ void Trainer::save() {
     const auto start = Clock::now();
     record_->sync();
     checkpoint::Store store(directory_->checkpoints());
-    const auto path = store.save(
-        progress_.step,
-        checkpoint_contents(step_->model(), reader, progress_, corpus_->tokenizer()),
-        job_.checkpoint.keep_last);
+    const auto path =
+        store.save(progress_.step,
+                   checkpoint_contents(step_->model(), reader, progress_, corpus_->tokenizer()),
+                   job_.checkpoint.keep_last);
     report_.saved(progress_.step, path.string(), seconds_since(start));
   });
 }

@@ -78,13 +78,14 @@ void pad_micro_batches(std::vector<std::shared_ptr<const data::MicroBatch>>& bat
   }
 }
 
-TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, comm::Communicator& world)
+TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, comm::Communicator& world,
+                           backend::Backend* host)
     : job_(&job),
       backend_(&backend),
       world_(&world),
       model_(job.model, supported_dtype(job, backend), backend, memory_policy(job),
              {.zero_stage = static_cast<int>(job.parallel.zero_stage), .ranks = &world}),
-      optimizer_(adamw_config(job), initialised(model_, job, backend).parameters(), backend),
+      optimizer_(adamw_config(job), initialised(model_, job, backend).parameters(), backend, host),
       schedule_(schedule_of(job)) {}
 
 TrainingStep::Sums TrainingStep::forward_backward(
