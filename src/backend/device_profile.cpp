@@ -37,6 +37,7 @@ void declare(DeviceProfile& profile, base::Declarations& keys) {
   rate("node_bandwidth", profile.node_bandwidth, "Bytes a second to devices of the same machine.");
   rate("network_bandwidth", profile.network_bandwidth, "Bytes a second to other machines.");
   rate("link_latency", profile.link_latency, "Least seconds of a message.");
+  rate("host_bandwidth", profile.host_bandwidth, "Bytes a second to or from the host's memory.");
   keys.text("source", profile.source, "Where the figures come from.").required().at_least(1);
 }
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "train/resources.h"
@@ -29,6 +30,12 @@ std::shared_ptr<const data::MicroBatch> full_micro_batch(std::int64_t tokens) {
 backend::DryBackend& watching(backend::DryBackend& backend, std::int64_t change) {
   backend.watch(change);
   return backend;
+}
+
+std::optional<backend::DryBackend> host_of(const Job& job, const PlanSetting& setting) {
+  check_offload(job, setting.device.kind);
+  if (job.optimizer.offload == "none") return std::nullopt;
+  return std::optional<backend::DryBackend>(std::in_place, backend::DeviceProfile::load("cpu"), 1);
 }
 
 /// Ranks that do the same in a step: one of them, and how many there are.
@@ -85,8 +92,10 @@ DryStep::DryStep(const Job& job, const PlanSetting& setting, int rank, std::int6
       layout(parallel_layout(job, setting.ranks)),
       world(rank, setting.ranks, backend),
       mesh(world, layout.sequence),
-      step(job, watching(backend, watched), mesh) {
+      host(host_of(job, setting)),
+      step(job, watching(backend, watched), mesh, host ? &*host : nullptr) {
   backend.start_step();
+  if (host) host->start_step();
   std::vector<std::shared_ptr<const data::MicroBatch>> rows(
       static_cast<std::size_t>(layout.rows_of(job, mesh.data().rank())),
       full_micro_batch(job.training.micro_batch_tokens));

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 
 #include "longspan/backend/dry.h"
 #include "longspan/comm/dry.h"
@@ -35,6 +36,7 @@ struct DryStep {
   ParallelLayout layout;
   comm::DryCommunicator world;
   shard::Mesh mesh;
+  std::optional<backend::DryBackend> host;  ///< keeps the optimizer's state when the job says so
   TrainingStep step;
   TrainingStep::Sums sums;
 };

@@ -186,6 +186,13 @@ void declare_optimizer(Job::Optimizer& optimizer, Declarations& keys) {
             "Gradients of a larger global norm are scaled down to it; 0: never.")
       .at_least(0)
       .known_elsewhere_as({"grad_clip", "clip_grad", "clip_grad_norm", "gradient_clipping"});
+  keys.choice("optimizer.offload", optimizer.offload,
+              {{"none", "on the device"},
+               {"host",
+                "in host memory, where the update then runs; for devices with memory of "
+                "their own"}},
+              "Where moments and master weights are kept.")
+      .known_elsewhere_as({"offload_optimizer", "cpu_offload", "optimizer_cpu_offload"});
 }
 
 void declare_schedule(Job::Schedule& schedule, Declarations& keys) {

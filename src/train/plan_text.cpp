@@ -108,6 +108,12 @@ std::string plan_text(const Plan& plan) {
       "hidden).\n",
       plan.seconds(), tokens / plan.seconds(),
       100 * plan.counts.communication_seconds / plan.seconds());
+  if (plan.host_bytes > 0) {
+    text += fmt::format(
+        "Host: {} of optimizer state for each rank; {:.3g} s of a step go over the link to it (the "
+        "update's own time there is not estimated).\n",
+        format_bytes(plan.host_bytes), plan.counts.host_link_seconds);
+  }
   text += fmt::format("Sent by a rank: {} a step{}.\n", format_bytes(plan.sent.total()),
                       plan.world_size == 1 ? ""
                                            : fmt::format(", {} to each of {} others",
@@ -160,6 +166,7 @@ std::string plan_json(const Plan& plan) {
   json["limit_bytes"] = plan.limit;
   if (plan.assumed_states > 0) json["assumed_state_bytes"] = plan.assumed_states;
   json["fits"] = plan.fits();
+  json["host_bytes"] = plan.host_bytes;
   json["comm_bytes"] = by_kind(plan.world_sent);
   json["comm_bytes_of_rank"] = by_kind(plan.sent);
   json["comm_bytes_per_peer"] = by_kind(plan.sent_per_peer());
@@ -170,6 +177,7 @@ std::string plan_json(const Plan& plan) {
   json["bytes_moved"] = plan.counts.bytes_moved;
   json["seconds"] = {{"compute", plan.counts.compute_seconds},
                      {"communication", plan.counts.communication_seconds},
+                     {"host_link", plan.counts.host_link_seconds},
                      {"step", plan.seconds()}};
   json["phases"] = ordered_json::array();
   for (const auto& phase : plan.phases) {

@@ -1,5 +1,6 @@
 #include "train/resources.h"
 
+#include <fmt/format.h>
 #include <omp.h>
 #include <unistd.h>
 
@@ -7,7 +8,17 @@
 #include <cstdlib>
 #include <thread>
 
+#include "longspan/base/error.h"
+
 namespace longspan::train {
+
+void check_offload(const Job& job, const std::string& device_kind) {
+  if (job.optimizer.offload == "none" || device_kind != "cpu") return;
+  throw base::InputError(fmt::format(
+      "optimizer.offload is \"{}\", but the state of a \"cpu\" device is in host memory anyway; "
+      "leave the key out, or plan for another device",
+      job.optimizer.offload));
+}
 
 int thread_count(const Job& job, int local_ranks) {
   if (job.run.threads > 0) return static_cast<int>(job.run.threads);

@@ -1,11 +1,15 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 
 #include "longspan/train/job.h"
 
 namespace longspan::train {
 
+/// Throws InputError when the job asks for host memory beside a device of this kind that has no
+/// other.
+void check_offload(const Job& job, const std::string& device_kind);
 /// Threads of a rank: the job's word, else OMP_NUM_THREADS, else a fair share of the cores that
 /// the launcher left to this process, `local_ranks` of which share the machine.
 int thread_count(const Job& job, int local_ranks);

@@ -18,11 +18,11 @@ State weights_of(const nn::ParameterSet& parameters, backend::Backend& backend) 
   return {"", parameters.weights(), parameters.splits_weights(), &backend};
 }
 
-std::vector<State> states_of(const optim::AdamW& optimizer, backend::Backend& backend) {
-  std::vector<State> states = {{"moment1.", optimizer.moment1(), true, &backend},
-                               {"moment2.", optimizer.moment2(), true, &backend}};
-  if (optimizer.master().defined())
-    states.push_back({"master.", optimizer.master(), true, &backend});
+std::vector<State> states_of(const optim::AdamW& optimizer) {
+  backend::Backend& home = optimizer.home();
+  std::vector<State> states = {{"moment1.", optimizer.moment1(), true, &home},
+                               {"moment2.", optimizer.moment2(), true, &home}};
+  if (optimizer.saves_master()) states.push_back({"master.", optimizer.master(), true, &home});
   return states;
 }
 
@@ -46,7 +46,7 @@ struct StateReader::Request {
 StateReader::StateReader(const nn::ParameterSet& parameters, const optim::AdamW& optimizer,
                          backend::Backend& backend, comm::Communicator& world)
     : parameters_(&parameters), world_(&world), states_{weights_of(parameters, backend)} {
-  for (State& state : states_of(optimizer, backend)) states_.push_back(std::move(state));
+  for (State& state : states_of(optimizer)) states_.push_back(std::move(state));
 }
 
 void StateReader::read(std::size_t state, int number, Index first, Index count, void* out) {

@@ -20,7 +20,7 @@ struct State {
 
 State weights_of(const nn::ParameterSet& parameters, backend::Backend& backend);
 /// Moments and, where one is saved, the master weights: in the same order on every rank.
-std::vector<State> states_of(const optim::AdamW& optimizer, backend::Backend& backend);
+std::vector<State> states_of(const optim::AdamW& optimizer);
 
 /// Lets rank 0 read states of which every rank holds a part, range by range, so that nothing is
 /// ever whole anywhere. What rank 0 holds itself is read without the others.

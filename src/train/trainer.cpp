@@ -117,6 +117,7 @@ void Trainer::check_plan() {
                       "run.device_profile to \"{}\" to train there",
                       job_.run.device_profile, device.kind, job_.run.device, job_.run.device));
     }
+    check_offload(job_, device.kind);
     if (options_.force && !options_.dry_run) return;
     PlanSetting setting = PlanSetting::of(world_->size(), device);
     setting.local_ranks = world_->local_size();

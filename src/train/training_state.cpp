@@ -156,9 +156,10 @@ Progress load_checkpoint(const std::filesystem::path& step_directory, model::Lla
   const nn::ParameterSet& parameters = model.parameters();
   const auto optimizer_path = step_directory / "optimizer.safetensors";
   const checkpoint::SafetensorsFile optimizer_file(optimizer_path);
-  const auto states = states_of(optimizer, backend);
+  const auto states = states_of(optimizer);
   check_count(optimizer_file, optimizer_path, states.size() * parameters.parameters().size());
   for (const State& state : states) load_state(optimizer_file, optimizer_path, state, parameters);
+  if (!optimizer.saves_master()) optimizer.reset_master();
   const Progress progress = read_progress(step_directory / "trainer.json");
   optimizer.set_updates(progress.updates);
   return progress;

@@ -111,13 +111,14 @@ class TrainingStep::Part {
   std::vector<std::int32_t> positions_;
 };
 
-TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, const shard::Mesh& mesh)
+TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, const shard::Mesh& mesh,
+                           backend::Backend* host)
     : job_(&job),
       backend_(&backend),
       mesh_(&mesh),
       model_(job.model, supported_dtype(job, backend), backend, memory_policy(job),
              {.zero_stage = static_cast<int>(job.parallel.zero_stage), .ranks = &mesh.world()}),
-      optimizer_(adamw_config(job), initialised(model_, job, backend).parameters(), backend),
+      optimizer_(adamw_config(job), initialised(model_, job, backend).parameters(), backend, host),
       schedule_(schedule_of(job)) {}
 
 TrainingStep::Sums TrainingStep::forward_backward(

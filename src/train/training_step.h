@@ -41,9 +41,11 @@ class TrainingStep {
     bool skipped = false;
   };
 
-  /// Makes and initialises the model on the backend. All must outlive this. Throws InputError when
-  /// the backend cannot compute in the job's precision.
-  TrainingStep(const Job& job, backend::Backend& backend, const shard::Mesh& mesh);
+  /// Makes and initialises the model on the backend; `host` keeps the optimizer's state when it is
+  /// not null. All must outlive this. Throws InputError when the backend cannot compute in the
+  /// job's precision.
+  TrainingStep(const Job& job, backend::Backend& backend, const shard::Mesh& mesh,
+               backend::Backend* host = nullptr);
 
   /// Gradients of the global batch's mean loss, summed over ranks, into the parameters. `rows` are
   /// the whole micro-batches of this rank's sequence group, on every rank the same number: where

@@ -24,6 +24,7 @@ DeviceProfile simple_profile(const std::string& kind = "cpu") {
   profile.node_bandwidth = 1e9;
   profile.network_bandwidth = 1e8;
   profile.link_latency = 1e-6;
+  profile.host_bandwidth = 1e7;
   return profile;
 }
 
@@ -49,6 +50,18 @@ TEST_CASE("dry: a product's FLOPs, bytes and time") {
   const Tensor column = make(dry, {300, 1});
   dry.matmul(column, a, b.columns(0, 1), {});  // bound by memory, not by arithmetic
   CHECK(dry.counts().compute_seconds == Approx(4.0 * (300 * 200 + 200 + 300) / 1e9));
+}
+
+TEST_CASE("dry: downloads and uploads cross the host link, and nothing is touched") {
+  DryBackend dry(simple_profile("cuda"), 1);
+  DryBackend host(simple_profile(), 1);
+  const Tensor device = make(dry, {1000});
+  dry.start_step();
+  dry.download(make(host, {1000}), device);
+  dry.upload(device, make(host, {1000}));
+  CHECK(dry.counts().host_link_seconds == Approx(8000 / 1e7));
+  CHECK(dry.counts().seconds() == dry.counts().host_link_seconds);
+  CHECK(dry.counts().bytes_moved == 0.0);
 }
 
 TEST_CASE("dry: attention counts the pairs that are seen") {

@@ -266,6 +266,29 @@ class PlanEqualsRun(harness.Workspace):
                 self.assertEqual(sent["reduce_scatter"], reduce_scatter)
                 self.assertEqual(sent["all_gather"], all_gather)
 
+    def test_offloaded_state_is_on_the_host(self):
+        job = self.write("offloaded", {
+            "run": {"device_profile": "h200"},
+            "training": {"precision": "bf16", "tokens_per_step": 4 * 128}})
+        host = ["--set", "optimizer.offload=host"]
+        for ranks in (1, 4):
+            plain, offloaded = self.plan(job, ranks), self.plan(job, ranks, *host)
+            self.assertEqual(plain["host_bytes"], 0)
+            self.assertEqual(plain["seconds"]["host_link"], 0)
+            self.assertEqual(offloaded["peak_bytes"]["optimizer"], 0)
+            for tag in ("weights", "gradients", "saved", "workspace"):
+                self.assertEqual(offloaded["peak_bytes"][tag], plain["peak_bytes"][tag])
+            self.assertEqual(offloaded["comm_bytes"], plain["comm_bytes"])
+            # Moments and master, and staging of gradients and weights.
+            state = plain["peak_bytes"]["optimizer"]
+            self.assertGreater(offloaded["host_bytes"], state)
+            self.assertLess(offloaded["host_bytes"], 1.5 * state + 256)
+            # Gradients come down, weights go up: 6 bytes an element of this rank.
+            least = 6 * plain["parameters"] / ranks / 50e9
+            self.assertGreaterEqual(offloaded["seconds"]["host_link"], least)
+        self.assertIn("Host:", run("plan", job, *host).stdout)
+        self.assertIn("optimizer.offload", run("plan", job, *host, "--device", "cpu", expect=2).stderr)
+
     def test_communication_of_any_world(self):
         job = self.write("wide", {"training": {"tokens_per_step": 1024 * 128},
                                   "parallel": {"zero_stage": 0}})

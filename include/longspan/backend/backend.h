@@ -90,6 +90,10 @@ class Backend {
   /// Dense host bytes of the tensor's dtype, both ways; `bytes` must equal `tensor.bytes()`.
   virtual void copy_from_host(const Tensor& out, const void* host, std::size_t bytes) = 0;
   virtual void copy_to_host(void* host, const Tensor& in, std::size_t bytes) = 0;
+  /// The same from and to a tensor `host` of a backend of the processor; dense, of one dtype and
+  /// size. Done when they return.
+  virtual void download(const Tensor& host, const Tensor& in);
+  virtual void upload(const Tensor& out, const Tensor& host);
 
   // --- linear algebra -----------------------------------------------------------------------
   /// out[m, n] = a[m, k] * b[k, n] (+ out). Rank 2; a transposed operand is stored [k, m] or

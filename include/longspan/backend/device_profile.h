@@ -23,6 +23,7 @@ struct DeviceProfile {
   double node_bandwidth = 0;     ///< bytes/s a device sends to others of its node
   double network_bandwidth = 0;  ///< bytes/s a device sends to other nodes
   double link_latency = 0;       ///< seconds a message takes at least
+  double host_bandwidth = 0;     ///< bytes/s to or from its host's memory
   std::string source;            ///< where the figures come from
 
   /// The profile of this name that is built in, or of this file. Throws InputError that lists the

@@ -20,9 +20,10 @@ struct DryCounts {
   double bytes_moved = 0;      ///< operands read and results written, once each
   double compute_seconds = 0;  ///< by the roofline
   double communication_seconds = 0;
+  double host_link_seconds = 0;  ///< of downloads and uploads
   std::int64_t operations = 0;
 
-  double seconds() const { return compute_seconds + communication_seconds; }
+  double seconds() const { return compute_seconds + communication_seconds + host_link_seconds; }
 };
 
 /// Part of a step, named by its outermost scope.
@@ -88,6 +89,8 @@ class DryBackend : public Backend {
   void copy(const Tensor& out, const Tensor& in) override;
   void copy_from_host(const Tensor& out, const void* host, std::size_t bytes) override;
   void copy_to_host(void* host, const Tensor& in, std::size_t bytes) override;
+  void download(const Tensor& host, const Tensor& in) override;
+  void upload(const Tensor& out, const Tensor& host) override;
   void matmul(const Tensor& out, const Tensor& a, const Tensor& b,
               const MatmulOptions& options) override;
   void add(const Tensor& out, const Tensor& a, const Tensor& b) override;

@@ -46,6 +46,7 @@ struct Job {
     double weight_decay = 0.1;
     bool decay_norms_and_embeddings = false;
     double max_grad_norm = 1.0;
+    std::string offload = "none";
   } optimizer;
 
   struct Schedule {

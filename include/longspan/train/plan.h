@@ -50,6 +50,7 @@ struct Plan {
   std::uint64_t limit = 0;           ///< bytes that the rank may take
   std::uint64_t state_bytes = 0;     ///< of it, weights, gradients and optimizer state
   std::uint64_t assumed_states = 0;  ///< what they were assumed to take instead; 0: nothing was
+  std::uint64_t host_bytes = 0;      ///< of the rank's host, with optimizer.offload
   std::vector<backend::DryAllocation> live_at_peak;
   std::vector<backend::DryPhase> phases;
   std::vector<backend::DrySample> timeline;

@@ -15,6 +15,7 @@ void add_counts(DryCounts& sum, const DryCounts& more) {
   sum.bytes_moved += more.bytes_moved;
   sum.compute_seconds += more.compute_seconds;
   sum.communication_seconds += more.communication_seconds;
+  sum.host_link_seconds += more.host_link_seconds;
   sum.operations += more.operations;
 }
 
@@ -137,6 +138,15 @@ void DryBackend::State::work(double matmul_flops, double attention_flops, double
 void DryBackend::State::communicate(double seconds) {
   counts.communication_seconds += seconds;
   phase().counts.communication_seconds += seconds;
+}
+
+void DryBackend::State::cross_host_link(std::size_t bytes) {
+  DryCounts one;
+  one.host_link_seconds =
+      profile.launch_seconds + static_cast<double>(bytes) / profile.host_bandwidth;
+  one.operations = 1;
+  add_counts(counts, one);
+  add_counts(phase().counts, one);
 }
 
 }  // namespace longspan::backend

@@ -23,8 +23,18 @@ using test::world;
 
 /// A model and optimizer on some ranks.
 struct Part {
-  Part(const train::Job& part_job, comm::Communicator& part_ranks)
-      : job(part_job), ranks(&part_ranks), mesh(part_ranks, {}), step(job, *backend, mesh) {}
+  Part(const train::Job& part_job, comm::Communicator& part_ranks, bool offloads = false)
+      : job(part_job),
+        ranks(&part_ranks),
+        mesh(part_ranks, {}),
+        step(job, *backend, mesh, offloads ? host.get() : nullptr) {}
+
+  void train_step(int number) {
+    const auto batches =
+        test::batches_of_ranks(job, ranks->size(), 0, static_cast<std::uint64_t>(number));
+    step.forward_backward(test::padded(batches, ranks->rank()));
+    step.update(number, 1.0);
+  }
 
   void save(const std::filesystem::path& directory) {
     train::StateReader reader(step.model().parameters(), step.optimizer(), *backend, *ranks);
@@ -40,6 +50,7 @@ struct Part {
   comm::Communicator* ranks;
   shard::Mesh mesh;
   std::unique_ptr<backend::Backend> backend = model::test::make_backend();
+  std::unique_ptr<backend::Backend> host = model::test::make_backend();
   train::TrainingStep step;
 };
 
@@ -61,7 +72,7 @@ void check_same_files(const std::filesystem::path& one, const std::filesystem::p
   }
 }
 
-TEST_CASE("zero: a checkpoint loads at any ranks and stage, and is saved there as the same bytes") {
+TEST_CASE("a checkpoint loads at any ranks and stage, and is saved there as the same bytes") {
   const std::string precision = GENERATE(as<std::string>(), "fp32", "bf16");
   const int saved_at = GENERATE(0, 1, 2, 3);
   const SharedDirectory shared;
@@ -70,9 +81,7 @@ TEST_CASE("zero: a checkpoint loads at any ranks and stage, and is saved there a
   job.training.precision = precision;
   {
     Part part(job, world());
-    const auto batches = test::batches_of_ranks(job, world().size(), 0, 0);
-    part.step.forward_backward(test::padded(batches, world().rank()));
-    part.step.update(0, 1.0);
+    part.train_step(0);
     part.save(first);
   }
   for (int ranks = 1; ranks <= world().size(); ++ranks) {
@@ -95,7 +104,32 @@ TEST_CASE("zero: a checkpoint loads at any ranks and stage, and is saved there a
   }
 }
 
-TEST_CASE("zero: a disk that fills up in the middle of a checkpoint is every rank's error") {
+TEST_CASE("state that the host kept loads where the device keeps it, and back") {
+  const std::string precision = GENERATE(as<std::string>(), "fp32", "bf16");
+  const bool offloads_first = GENERATE(true, false);
+  const SharedDirectory shared;
+  const std::filesystem::path top = shared.path;
+  train::Job job = test::small_job(false, 3);
+  job.training.precision = precision;
+  Part straight(job, world());
+  Part first(job, world(), offloads_first);
+  straight.train_step(0);
+  first.train_step(0);
+  straight.save(top / "straight");
+  first.save(top / "first");
+  if (world().rank() == 0) check_same_files(top / "straight", top / "first");
+  world().barrier();
+  Part second(job, world(), !offloads_first);
+  train::load_checkpoint(top / "first" / "step-00000001", second.step.model(),
+                         second.step.optimizer(), *second.backend);
+  straight.train_step(1);
+  second.train_step(1);
+  straight.save(top / "straight");
+  second.save(top / "second");
+  if (world().rank() == 0) check_same_files(top / "straight", top / "second");
+}
+
+TEST_CASE("a disk that fills up in the middle of a checkpoint is every rank's error") {
   const SharedDirectory shared;
   Part part(test::small_job(true, 3), world());
   rlimit limit{};

@@ -67,7 +67,7 @@ void check_against_plain(const train::Job& job, int first) {
   }
 }
 
-TEST_CASE("zero: loss, every gradient, norm and weights are those of one plain rank") {
+TEST_CASE("loss, every gradient, norm and weights are those of one plain rank") {
   const int stage = GENERATE(0, 1, 2, 3);
   const bool tied = GENERATE(true, false);
   const int first = GENERATE(0, 1, 2, 3);
@@ -75,7 +75,7 @@ TEST_CASE("zero: loss, every gradient, norm and weights are those of one plain r
   check_against_plain(test::small_job(tied, stage), first);
 }
 
-TEST_CASE("zero: the same with checkpointing and mini-sequences") {
+TEST_CASE("the same with checkpointing and mini-sequences") {
   train::Job job = test::small_job(GENERATE(true, false), GENERATE(2, 3));
   job.memory.activation_checkpointing =
       GENERATE(as<std::string>(), "block", "block_keep_attention");
@@ -97,7 +97,7 @@ UnitBytes bytes_of(const nn::ParameterSet& parameters, int unit) {
   return {4 * own * others, 4 * (whole - own)};
 }
 
-TEST_CASE("zero: what is sent is the formulas'") {
+TEST_CASE("what is sent is the formulas'") {
   const int stage = GENERATE(1, 2, 3);
   const bool tied = GENERATE(true, false);
   Divided divided(test::small_job(tied, stage));
@@ -131,7 +131,7 @@ TEST_CASE("zero: what is sent is the formulas'") {
   CHECK(after.total() - before.total() == gathered + shared + once);
 }
 
-TEST_CASE("zero: stage 3 gathers a block twice a micro-batch, and not in a mini-sequence") {
+TEST_CASE("stage 3 gathers a block twice a micro-batch, and not in a mini-sequence") {
   train::Job job = test::small_job(false, 3);
   job.memory.activation_checkpointing = GENERATE(as<std::string>(), "none", "block");
   job.memory.mini_sequence_mlp = GENERATE(as<std::string>(), "1", "7");
@@ -155,7 +155,7 @@ TEST_CASE("zero: stage 3 gathers a block twice a micro-batch, and not in a mini-
   CHECK(divided.counted.reductions().size() == (layers + 2) * mine.size());
 }
 
-TEST_CASE("zero: nothing of a unit is left behind, and at most one is ahead") {
+TEST_CASE("nothing of a unit is left behind, and at most one is ahead") {
   Divided divided(test::small_job(true, 3));
   const backend::Ledger& ledger = divided.backend->ledger();
   const std::size_t weights = ledger.live(backend::MemoryTag::kWeights);
@@ -176,7 +176,7 @@ TEST_CASE("zero: nothing of a unit is left behind, and at most one is ahead") {
   CHECK(ledger.peak(backend::MemoryTag::kWeights) <= weights + most + 3 * 64);
 }
 
-TEST_CASE("zero: views of a unit that is not open, and units opened out of turn, are refused") {
+TEST_CASE("views of a unit that is not open, and units opened out of turn, are refused") {
   if (world().size() == 1) return;
   Divided divided(test::small_job(false, 3));
   nn::ParameterSet& parameters = divided.parameters();
