@@ -111,7 +111,8 @@ TEST_CASE("every key is bound to its own member") {
       "precision": "bf16", "validation_every": 13, "validation_tokens": 14,
       "max_skipped_steps": 15},
     "memory": {"limit": 4194304, "activation_checkpointing": "0-2: block",
-               "mini_sequence": {"mlp": 3, "lm_head": "64MiB"}}, "parallel": {"data": 16},
+               "mini_sequence": {"mlp": 3, "lm_head": "64MiB"}},
+    "parallel": {"data": 16, "timeout_seconds": 2.5},
     "checkpoint": {"every": 17, "keep_last": 18, "resume": "never"},
     "logging": {"every": 19, "tensorboard": false, "peak_tflops": 0.5}})");
   const Job job = read(all.dump());
