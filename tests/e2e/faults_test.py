@@ -13,7 +13,8 @@ from harness import LONGSPAN, MPIRUN, run
 
 OUT_OF_MEMORY, PEER_FAILED = 3, 4
 RANKS = 4
-TIMEOUT = 3  # seconds, of the job
+TIMEOUT = 5  # seconds, of the job that is struck
+UNDISTURBED = ("--set", "parallel.timeout_seconds=600")
 GUARD = 180  # seconds until a test that hangs is ended
 
 
@@ -130,7 +131,7 @@ class Faults(harness.Workspace):
         for section, keys in changes.items():
             settings.setdefault(section, {}).update(keys)
         job = self.job(name, **settings)
-        run("train", job, "--until-step", 5, ranks=RANKS)
+        run("train", job, "--until-step", 5, *UNDISTURBED, ranks=RANKS)
         return job
 
     def wait_for_steps(self, launch):
@@ -155,7 +156,7 @@ class Faults(harness.Workspace):
                             rf"world, and gives up: no sign of life from rank\(s\) {rank};",
                             "parallel.timeout_seconds"))
                     self.assertEqual(self.checkpoint_files("struck"), saved)
-        run("train", job, "--until-step", 7, ranks=RANKS)
+        run("train", job, "--until-step", 7, *UNDISTURBED, ranks=RANKS)
         self.assertEqual(sorted(self.losses("struck"))[-2:], [6, 7])
 
     def test_an_exception_on_any_rank_alone(self):
@@ -174,7 +175,7 @@ class Faults(harness.Workspace):
         with self.subTest("all ranks alike"):
             launch = self.launch(job, "--force", "--set", f"memory.limit={limit}")
             self.ended(launch, (OUT_OF_MEMORY,), names=("memory.limit",))
-        run("train", job, "--until-step", 7, ranks=RANKS)
+        run("train", job, "--until-step", 7, *UNDISTURBED, ranks=RANKS)
 
     def test_a_rank_killed_or_stopped_while_starting(self):
         job = self.trained("starting")
@@ -221,7 +222,7 @@ class Faults(harness.Workspace):
                     self.ended(launch, (PEER_FAILED,), names=(
                         rf"in step \d+ for .* no sign of life from rank\(s\) {rank};",))
         newest = self.newest(directory)
-        result = run("train", job, "--until-step", newest + 1, ranks=RANKS)
+        result = run("train", job, "--until-step", newest + 1, *UNDISTURBED, ranks=RANKS)
         self.assertIn(f"resumed after step {newest}", result.stdout)
         self.assertNotIn("damaged", result.stderr)
 
