@@ -193,7 +193,7 @@ class BadInput(Refusals):
         job = self.job_with(data={"train": [str(self.root / "no.tokens")]})
         said = self.refused("train", job, ranks=2, names=["no.tokens"])
         self.assertEqual(said.count("no.tokens"), 1)
-        job = self.job_with(training={"tokens_per_step": 128})
+        job = self.job_with(training={"tokens_per_step": 128}, parallel={"data": 2})
         self.refused("train", job, ranks=2, names=["tokens_per_step"])
 
 
