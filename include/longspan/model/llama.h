@@ -54,8 +54,8 @@ class Llama {
   /// Forward and backward of one packed micro-batch: adds the gradients of `loss_scale` * sum of
   /// NLL to the parameters' (of this rank's tokens: what ranks hold is to be summed). Where ranks
   /// share a row all of them call it, and where parameters are divided among ranks, every rank runs
-  /// the same number of passes (of `evaluate`, too): empty ones where it has no more rows. A token or
-  /// label outside the vocabulary throws InputError before any work.
+  /// the same number of passes (of `evaluate`, too): empty ones where it has no more rows. A token
+  /// or label outside the vocabulary throws InputError before any work.
   LossResult forward_backward(const TokenBatch& batch, double loss_scale);
   /// Loss alone; keeps nothing.
   LossResult evaluate(const TokenBatch& batch);
