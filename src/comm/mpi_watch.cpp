@@ -9,6 +9,7 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 
 #include "comm/roll_call.h"
@@ -59,6 +60,15 @@ std::string signs_of_life(const std::vector<int>& silent) {
   return fmt::format(
       "no sign of life from rank(s) {}{}", fmt::join(silent.begin(), end, ", "),
       silent.size() > kMost ? fmt::format(" and {} more", silent.size() - kMost) : "");
+}
+
+/// Whether a launcher has sent SIGTERM, which training blocks: a rank has reported, and all are
+/// ended.
+bool is_terminated() {
+  sigset_t pending;
+  sigemptyset(&pending);
+  sigpending(&pending);
+  return sigismember(&pending, SIGTERM) == 1;
 }
 
 constexpr const char* kAdvice = "if it was only slow, raise parallel.timeout_seconds";
@@ -147,7 +157,7 @@ void Deadline::watch() {
   if (is_over_within(seconds)) return;
   const bool reports = may_report();
   if (is_over_within(0)) return;  // meanwhile it came back
-  if (reports) {
+  if (reports && !is_terminated()) {
     std::fprintf(stderr,
                  "longspan: error: %s: a rank of it has stopped, died or cannot be reached; %s\n",
                  waited(launched_rank(), seconds, operation_, group_).c_str(), kAdvice);

@@ -17,8 +17,8 @@ constexpr char kCall = 'c';
 constexpr char kAnswer = 'a';
 constexpr milliseconds kTurn{50};
 constexpr int kMostTurns = 20;
-// Ranks that wait answer within milliseconds; on crowded cores it may take a little longer.
-constexpr milliseconds kAnswerTime{700};
+// Ranks that wait answer within milliseconds; on crowded cores it takes longer.
+constexpr milliseconds kAnswerTime{2000};
 // As long as a launcher may take to end a job.
 constexpr milliseconds kPatience{10000};
 

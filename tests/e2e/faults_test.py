@@ -177,15 +177,23 @@ class Faults(harness.Workspace):
             self.ended(launch, (OUT_OF_MEMORY,), names=("memory.limit",))
         run("train", job, "--until-step", 7, *UNDISTURBED, ranks=RANKS)
 
+    def strike_while_starting(self, job, rank, number):
+        """Launches until the rank was found before the job had started."""
+        while True:
+            launch = self.launch(job)
+            launch.until(lambda: rank in ranks_of(job))
+            os.kill(ranks_of(job)[rank], signal.SIGSTOP)
+            if launch.output() == "":
+                os.kill(ranks_of(job)[rank], number)
+                return launch
+            launch.clear()
+
     def test_a_rank_killed_or_stopped_while_starting(self):
         job = self.trained("starting")
         saved = self.checkpoint_files("starting")
         for rank, number in ((0, signal.SIGSTOP), (2, signal.SIGSTOP), (3, signal.SIGKILL)):
             with self.subTest(rank=rank, signal=number.name):
-                launch = self.launch(job)
-                launch.until(lambda rank=rank: rank in ranks_of(job))
-                os.kill(ranks_of(job)[rank], number)
-                self.assertEqual(launch.output(), "")
+                launch = self.strike_while_starting(job, rank, number)
                 if number == signal.SIGKILL:
                     self.ended(launch, (128 + number,), said=0)
                 else:
