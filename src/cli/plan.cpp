@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "cli/commands.h"
+#include "longspan/base/error.h"
 #include "longspan/base/file.h"
+#include "longspan/comm/communicator.h"
 #include "longspan/train/job.h"
 #include "longspan/train/plan.h"
 
@@ -25,7 +27,17 @@ struct Arguments {
   std::string picture;
 };
 
+/// A plan is of one process: ranks of a launcher would each plan the same.
+bool is_planned_elsewhere() {
+  if (comm::launched_rank() == 1) {
+    throw base::InputError(
+        "`longspan plan` takes no launcher: start it alone, with --world-size for the ranks");
+  }
+  return comm::launched_rank() > 1;
+}
+
 void run(const Arguments& arguments) {
+  if (is_planned_elsewhere()) return;
   train::Job job = train::read_job(arguments.job, arguments.overrides);
   const std::string& device = arguments.device.empty() ? job.run.device_profile : arguments.device;
   auto setting = train::PlanSetting::of(arguments.world_size, backend::DeviceProfile::load(device));

@@ -1,12 +1,11 @@
 #include <CLI/CLI.hpp>
-#include <exception>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "cli/commands.h"
+#include "cli/launch.h"
 #include "longspan/base/error.h"
-#include "longspan/comm/communicator.h"
 #include "longspan/train/job.h"
 #include "longspan/train/signals.h"
 #include "longspan/train/trainer.h"
@@ -22,19 +21,8 @@ struct Arguments {
 
 int run(const Arguments& arguments) {
   const train::StopSignals signals;  // before MPI starts its threads
-  train::Job job;
-  std::exception_ptr refusal;
-  try {
-    job = train::read_job(arguments.job, arguments.overrides);
-    comm::set_timeout(job.parallel.timeout_seconds);  // starting MPI is waiting, too
-  } catch (const base::Error&) {
-    refusal = std::current_exception();
-  }
-  const auto world = comm::make_world_communicator();
-  comm::run_agreed(*world, [&] {
-    if (refusal) std::rethrow_exception(refusal);
-  });
-  const auto outcome = train::train(std::move(job), *world, arguments.options);
+  Launch start = launch(arguments.job, arguments.overrides);
+  const auto outcome = train::train(std::move(start.job), *start.world, arguments.options);
   return static_cast<int>(outcome == train::Outcome::kStoppedBySignal
                               ? base::ExitCode::kStoppedBySignal
                               : base::ExitCode::kDone);

@@ -7,9 +7,8 @@
 #include <vector>
 
 #include "cli/commands.h"
+#include "cli/launch.h"
 #include "longspan/base/error.h"
-#include "longspan/comm/communicator.h"
-#include "longspan/train/job.h"
 
 namespace longspan::cli {
 namespace {
@@ -22,11 +21,9 @@ struct Arguments {
 };
 
 void run(const Arguments& arguments) {
-  const auto world = comm::make_world_communicator();
-  train::Job job;
-  comm::run_agreed(*world, [&] { job = train::read_job(arguments.job, arguments.overrides); });
-  const train::Verification verification = train::verify(job, *world, arguments.full);
-  if (world->rank() == 0) {
+  const Launch start = launch(arguments.job, arguments.overrides);
+  const train::Verification verification = train::verify(start.job, *start.world, arguments.full);
+  if (start.world->rank() == 0) {
     std::puts((arguments.json ? train::verification_json(verification)
                               : train::verification_text(verification))
                   .c_str());

@@ -102,7 +102,8 @@ class Roll {
 };
 
 Roll& roll() {
-  static Roll one;
+  // Never destroyed: it is asked until the process ends.
+  static Roll& one = *new Roll;
   return one;
 }
 

@@ -8,7 +8,6 @@
 #include "longspan/base/declarations.h"
 #include "longspan/base/error.h"
 #include "longspan/base/json.h"
-#include "train/parallel_layout.h"
 
 namespace longspan::train {
 namespace {
@@ -305,6 +304,9 @@ void declare_machine(Job& job, Declarations& keys) {
               "Ranges of head and loss; nothing is computed twice.")
       .or_count()
       .known_elsewhere_as({"loss_chunks", "logits_chunk_size", "fused_linear_cross_entropy"});
+}
+
+void declare_parallel(Job& job, Declarations& keys) {
   keys.section("parallel", "How the work is divided among ranks.");
   keys.integer("parallel.data", job.parallel.data,
                "Groups of ranks that take the rows of a step in turn.")
@@ -373,69 +375,6 @@ void declare_records(Job& job, Declarations& keys) {
       .automatic("the rate of a large matrix multiplication, measured at the start");
 }
 
-void check_batch(const Job& job) {
-  const Job::Training& training = job.training;
-  if (training.tokens_per_step % training.micro_batch_tokens != 0) {
-    throw InputError(
-        fmt::format("training.tokens_per_step is {}; legal: a multiple of "
-                    "training.micro_batch_tokens, which is {}",
-                    training.tokens_per_step, training.micro_batch_tokens));
-  }
-  // A row may hold one document, and a streamed row is one: positions reach to its end.
-  if (training.micro_batch_tokens > job.model.max_position_embeddings) {
-    throw InputError(
-        fmt::format("training.micro_batch_tokens is {}; legal: at most "
-                    "model.max_position_embeddings, which is {}",
-                    training.micro_batch_tokens, job.model.max_position_embeddings));
-  }
-}
-
-void check_schedule(const Job& job) {
-  const Job::Schedule& schedule = job.schedule;
-  const bool is_wsd = schedule.name == "wsd";
-  if (is_wsd && schedule.decay_steps == 0) {
-    throw InputError("schedule.decay_steps is 0; schedule.name \"wsd\" needs at least 1");
-  }
-  if (!is_wsd && schedule.decay_steps != 0) {
-    throw InputError(
-        fmt::format("schedule.decay_steps is {}, but schedule.name is \"{}\" and only \"wsd\" has "
-                    "a decay of its own; leave it out",
-                    schedule.decay_steps, schedule.name));
-  }
-  if (schedule.name == "constant" && schedule.min_ratio != Job::Schedule{}.min_ratio) {
-    throw InputError(
-        fmt::format("schedule.min_ratio is {}, but schedule.name \"constant\" never falls; leave "
-                    "it out",
-                    schedule.min_ratio));
-  }
-  if (schedule.warmup_steps + schedule.decay_steps > job.training.steps) {
-    throw InputError(
-        fmt::format("schedule.warmup_steps ({}) and schedule.decay_steps ({}) are more than "
-                    "training.steps, which is {}",
-                    schedule.warmup_steps, schedule.decay_steps, job.training.steps));
-  }
-}
-
-void check_validation(const Job& job) {
-  const bool is_split = job.data.validation_fraction > 0;
-  const bool has_files = !job.data.validation.empty();
-  if (is_split && has_files) {
-    throw InputError(
-        fmt::format("data.validation and data.validation_fraction ({}) are both given; keep one",
-                    job.data.validation_fraction));
-  }
-  if (is_split || has_files) return;
-  const auto needs_data = [](const char* key, std::int64_t value) {
-    if (value == 0) return;
-    throw InputError(
-        fmt::format("{} is {}, but there is nothing to validate on; give data.validation or "
-                    "data.validation_fraction",
-                    key, value));
-  };
-  needs_data("training.validation_every", job.training.validation_every);
-  needs_data("training.validation_tokens", job.training.validation_tokens);
-}
-
 std::string describe(std::string (Declarations::*text)() const) {
   Job job;
   Declarations declarations("Longspan job file",
@@ -454,6 +393,7 @@ void declare(Job& job, Declarations& declarations) {
   declare_schedule(job.schedule, declarations);
   declare_training(job.training, declarations);
   declare_machine(job, declarations);
+  declare_parallel(job, declarations);
   declare_records(job, declarations);
 }
 
@@ -468,15 +408,6 @@ Job read_job(const std::string& path, const std::vector<std::string>& overrides)
     throw InputError(fmt::format("{}: {}", path, error.what()));
   }
   return job;
-}
-
-void check(Job& job) {
-  job.model.resolve("model");
-  check_batch(job);
-  check_schedule(job);
-  check_validation(job);
-  memory_policy(job);
-  check_sequence(job);
 }
 
 model::MemoryPolicy memory_policy(const Job& job) {

@@ -13,13 +13,11 @@ namespace {
 using base::InputError;
 using shard::SequenceDegrees;
 
-constexpr int kMostRanks = 1 << 15;  // the product of two is an int
-
 /// A whole number of at least 1 at the beginning of `text`, which it is taken off.
 std::optional<int> take_number(std::string_view& text) {
   int number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || number < 1 || number > kMostRanks) return std::nullopt;
+  if (error != std::errc() || number < 1 || number > kMostSequenceRanks) return std::nullopt;
   text.remove_prefix(static_cast<std::size_t>(end - text.data()));
   return number;
 }
@@ -44,8 +42,8 @@ Wish wish_of(const Job& job) {
   if (!wish.degree || !text.empty()) {
     throw InputError(fmt::format(
         "parallel.sequence is \"{}\"; legal: \"auto\", a number of ranks such as 4, or the Ulysses "
-        "and ring ranks whose product it is such as \"8x2\"",
-        job.parallel.sequence));
+        "and ring ranks whose product it is such as \"8x2\"; at most {} each",
+        job.parallel.sequence, kMostSequenceRanks));
   }
   return wish;
 }
@@ -91,8 +89,9 @@ ParallelLayout parallel_layout(const Job& job, int ranks) {
   if (data > 0 && (ranks % data != 0 || (wish.degree && data * *wish.degree != ranks))) {
     throw InputError(fmt::format(
         "parallel.data is {} and parallel.sequence \"{}\", but {} rank(s) were launched; launch "
-        "the product of both",
-        data, job.parallel.sequence, ranks));
+        "{}{}",
+        data, job.parallel.sequence, ranks, wish.degree ? "" : "a multiple of ",
+        data * wish.degree.value_or(1)));
   }
   if (wish.degree && ranks % *wish.degree != 0) {
     throw InputError(

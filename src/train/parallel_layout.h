@@ -24,6 +24,9 @@ struct ParallelLayout {
   }
 };
 
+/// Of each factor.
+inline constexpr int kMostSequenceRanks = 1 << 15;
+
 /// What the job says about so many ranks. Throws InputError when they cannot train it: they are not
 /// a multiple of what it wants, or a step has fewer rows than there are groups.
 ///

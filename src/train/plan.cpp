@@ -89,10 +89,14 @@ Fit check_fit(const Job& job, const PlanSetting& setting) {
 }
 
 comm::Traffic Plan::sent_per_peer() const {
-  const auto peers = static_cast<std::uint64_t>(std::max(world_size - 1, 1));
   comm::Traffic result = sent;
-  for (std::size_t kind = 0; kind < comm::kCollectives; ++kind) {
-    result[static_cast<comm::Collective>(kind)] /= peers;
+  for (std::size_t i = 0; i < comm::kCollectives; ++i) {
+    const auto kind = static_cast<comm::Collective>(i);
+    // Only its Ulysses ranks exchange heads, and only one place of the ring is next.
+    const int peers = kind == comm::Collective::kAllToAll      ? sequence.ulysses - 1
+                      : kind == comm::Collective::kSendReceive ? 1
+                                                               : world_size - 1;
+    result[kind] /= static_cast<std::uint64_t>(std::max(peers, 1));
   }
   return result;
 }
@@ -159,10 +163,15 @@ std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
   if (attempt("memory.mini_sequence = {\"mlp\": \"16MiB\", \"lm_head\": \"64MiB\"}")) {
     return remedies;
   }
+  for (const std::int64_t stage : {2, 3}) {
+    if (setting.ranks == 1 || stage <= changed.parallel.zero_stage) continue;
+    changed.parallel.zero_stage = stage;
+    if (attempt(fmt::format("parallel.zero_stage = {}", stage))) return remedies;
+  }
   // More ranks for a row: its tokens are fewer on each.
   const int degree = parallel_layout(job, setting.ranks).sequence.ranks();
   const std::string before = change;
-  for (int more = degree + 1; more <= setting.ranks; ++more) {
+  for (int more = degree + 1; more <= std::min(setting.ranks, kMostSequenceRanks); ++more) {
     if (setting.ranks % more != 0 || job.parallel.data > 0) continue;
     change = before;
     changed.parallel.sequence = std::to_string(more);
@@ -210,7 +219,8 @@ Job with_longest_sequence(const Job& job, const PlanSetting& setting) {
   if (!fits(1)) {
     throw InputError(fmt::format(
         "not even one token fits: weights, gradients and optimizer state alone take more than the "
-        "{} bytes of {}; use a device with more memory or a smaller model",
+        "{} bytes of {}; raise parallel.zero_stage, use more ranks, a device with more memory or a "
+        "smaller model",
         limit, setting.device.name));
   }
   std::int64_t low = 1;

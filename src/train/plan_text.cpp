@@ -79,6 +79,22 @@ std::string group_text(const Plan& plan) {
                      sequence.ranks(), sequence.ulysses, sequence.ring);
 }
 
+std::string sent_text(const Plan& plan) {
+  std::string text = fmt::format("Sent by a rank: {} a step", format_bytes(plan.sent.total()));
+  const comm::Traffic to_one = plan.sent_per_peer();
+  for (std::size_t i = 0; i < comm::kCollectives; ++i) {
+    const auto kind = static_cast<comm::Collective>(i);
+    if (plan.sent[kind] == 0) continue;
+    text += fmt::format("; {}: {}, {} to a rank", comm::name_of(kind),
+                        format_bytes(plan.sent[kind]), format_bytes(to_one[kind]));
+  }
+  return fmt::format("{}.\n", text);
+}
+
+ordered_json layout_json(const Plan& plan) {
+  return {{"data", plan.data}, {"ulysses", plan.sequence.ulysses}, {"ring", plan.sequence.ring}};
+}
+
 }  // namespace
 
 std::string plan_text(const Plan& plan) {
@@ -114,11 +130,7 @@ std::string plan_text(const Plan& plan) {
         "update's own time there is not estimated).\n",
         format_bytes(plan.host_bytes), plan.counts.host_link_seconds);
   }
-  text += fmt::format("Sent by a rank: {} a step{}.\n", format_bytes(plan.sent.total()),
-                      plan.world_size == 1 ? ""
-                                           : fmt::format(", {} to each of {} others",
-                                                         format_bytes(plan.sent_per_peer().total()),
-                                                         plan.world_size - 1));
+  text += sent_text(plan);
   text += fmt::format("Computed twice: {:.4g} of {:.4g} TFLOP ({:.1f}%).\n",
                       plan.recomputed_flops / 1e12, hardware / 1e12,
                       100 * plan.recomputed_flops / hardware);
@@ -154,8 +166,7 @@ std::string plan_json(const Plan& plan) {
   json["name"] = plan.name;
   json["device"] = plan.device.name;
   json["world_size"] = plan.world_size;
-  json["layout"] = {
-      {"data", plan.data}, {"ulysses", plan.sequence.ulysses}, {"ring", plan.sequence.ring}};
+  json["layout"] = layout_json(plan);
   json["rank"] = plan.rank;
   json["parameters"] = plan.parameters;
   json["tokens_per_step"] = plan.tokens_per_step;

@@ -1,10 +1,14 @@
 #include "longspan/train/reshard_bench.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
 #include <functional>
 #include <memory>
 #include <vector>
+
+#include "longspan/base/error.h"
 
 #include "longspan/comm/dry.h"
 #include "longspan/shard/reshard.h"
@@ -80,6 +84,10 @@ class Bench {
 
 ReshardFigures bench_reshard(const ReshardShapes& shapes, const std::string& precision, int repeats,
                              comm::Communicator& world) {
+  if (shapes.heads % shapes.kv_heads != 0) {
+    throw base::InputError(
+        fmt::format("--kv-heads {} does not divide --heads {}", shapes.kv_heads, shapes.heads));
+  }
   const Cover heads = Cover::even(shapes.heads, world.size());
   const Layout by_token{0, Cover::even(shapes.tokens, world.size())};
   const Layout by_head{1, heads};

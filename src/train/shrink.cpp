@@ -62,7 +62,6 @@ class Shrinking {
         memory.mini_sequence_mlp == "none" || (memory.mini_sequence_mlp == "auto" && !recomputes);
     if (!is_whole) take_ranges("memory.mini_sequence.mlp", memory.mini_sequence_mlp);
     take_ranges("memory.mini_sequence.lm_head", memory.mini_sequence_lm_head);
-    memory.limit = 0;
   }
 
  private:
@@ -111,6 +110,7 @@ Shrunk shrink(const Job& job, const ParallelLayout& layout) {
 Job plain(const Job& job) {
   Job oracle = job;
   oracle.memory = {};
+  oracle.memory.limit = job.memory.limit;
   oracle.memory.mini_sequence_mlp = "none";
   oracle.memory.mini_sequence_lm_head = std::to_string(1);
   oracle.parallel = {};

@@ -242,17 +242,18 @@ Outcome Trainer::run() {
   return stop && progress_.step < last_step_ ? Outcome::kStoppedBySignal : Outcome::kDone;
 }
 
-/// The micro-batches of this step that are this rank's group's: rows g, g + n, ... of the global
-/// batch. Where some groups have one more than others, theirs ends with an empty one.
+/// The micro-batches of this step that are this rank's group's.
 std::vector<std::shared_ptr<const data::MicroBatch>> Trainer::my_batches() {
   const auto rows = corpus_->training().rows(progress_.step);
   std::vector<std::shared_ptr<const data::MicroBatch>> batches;
-  for (auto row = static_cast<std::size_t>(mesh_->data().rank()); row < rows.size();
-       row += static_cast<std::size_t>(mesh_->data().size())) {
-    batches.push_back(
-        std::make_shared<const data::MicroBatch>(corpus_->training().read(rows[row])));
+  for (const std::int64_t number : rows_of_group(static_cast<std::int64_t>(rows.size()), *mesh_)) {
+    if (number == kNoRow) {
+      batches.push_back(empty_micro_batch());
+      continue;
+    }
+    batches.push_back(std::make_shared<const data::MicroBatch>(
+        corpus_->training().read(rows[static_cast<std::size_t>(number)])));
   }
-  pad_micro_batches(batches, passes_of(static_cast<std::int64_t>(rows.size()), world_->size()));
   return batches;
 }
 
@@ -343,18 +344,17 @@ void Trainer::validate() {
   validated_step_ = progress_.step;
   std::vector<double> sums(4);  // nll, targets, bytes, rows of unknown bytes
   const auto rows = validation_rows();
-  const std::int64_t groups = mesh_->data().size();
-  const std::int64_t passes = passes_of(static_cast<std::int64_t>(rows.size()), groups);
-  for (std::int64_t pass = 0; pass < passes; ++pass) {
-    const auto number = static_cast<std::size_t>(pass * groups + mesh_->data().rank());
-    const bool is_mine = number < rows.size();
-    const auto result =
-        step_->evaluate(is_mine ? corpus_->validation()->read(rows[number]) : *empty_micro_batch());
-    if (!is_mine) continue;
+  for (const std::int64_t number : rows_of_group(static_cast<std::int64_t>(rows.size()), *mesh_)) {
+    if (number == kNoRow) {
+      step_->evaluate(*empty_micro_batch());
+      continue;
+    }
+    const auto& row = rows[static_cast<std::size_t>(number)];
+    const auto result = step_->evaluate(corpus_->validation()->read(row));
     sums[0] += result.nll_sum;
     sums[1] += static_cast<double>(result.targets);
     if (mesh_->sequence().rank() > 0) continue;  // the row's bytes count once
-    const double bytes = corpus_->validation_bytes(rows[number]);
+    const double bytes = corpus_->validation_bytes(row);
     sums[2] += std::max(bytes, 0.0);
     sums[3] += bytes < 0 ? 1.0 : 0.0;
   }

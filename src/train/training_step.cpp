@@ -65,6 +65,16 @@ double attention_pairs(const data::MicroBatch& batch) {
 
 std::int64_t passes_of(std::int64_t rows, std::int64_t ranks) { return (rows + ranks - 1) / ranks; }
 
+std::vector<std::int64_t> rows_of_group(std::int64_t rows, const shard::Mesh& mesh) {
+  const std::int64_t groups = mesh.data().size();
+  std::vector<std::int64_t> numbers;
+  for (std::int64_t pass = 0; pass < passes_of(rows, groups); ++pass) {
+    const std::int64_t number = pass * groups + mesh.data().rank();
+    numbers.push_back(number < rows ? number : kNoRow);
+  }
+  return numbers;
+}
+
 std::shared_ptr<const data::MicroBatch> empty_micro_batch() {
   auto batch = std::make_shared<data::MicroBatch>();
   batch->cu_seqlens = {0};

@@ -21,6 +21,12 @@ std::shared_ptr<const data::MicroBatch> empty_micro_batch();
 void pad_micro_batches(std::vector<std::shared_ptr<const data::MicroBatch>>& batches,
                        std::int64_t passes);
 
+/// Which of a step's rows are this rank's group's: numbers g, g + n, ... for group g of n. Where
+/// some groups have one row more than others, theirs ends with kNoRow: every rank runs as many
+/// passes.
+inline constexpr std::int64_t kNoRow = -1;
+std::vector<std::int64_t> rows_of_group(std::int64_t rows, const shard::Mesh& mesh);
+
 /// Model, optimizer and the work of one step, on any backend and communicator: what the trainer
 /// runs, and what a plan runs on a backend that computes nothing.
 class TrainingStep {

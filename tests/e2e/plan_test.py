@@ -113,7 +113,8 @@ class PlanEqualsRun(harness.Workspace):
                                  "micro_batch_tokens": tokens},
                     "data": {"packing": "streamed"},
                     "memory": {"activation_checkpointing": CHECKPOINTING[number % 4]},
-                    "parallel": {"sequence": int(sequence) if sequence.isdigit() else sequence},
+                    "parallel": {"sequence": int(sequence) if sequence.isdigit() else sequence,
+                                 "zero_stage": (number + ranks) % 4},
                 })
                 plan = self.plan(job, ranks)
                 run("train", job, ranks=ranks)

@@ -66,7 +66,9 @@ struct Plan {
   std::uint64_t needed() const {
     return assumed_states == 0 ? peak_total : peak_total - state_bytes + assumed_states;
   }
-  /// Bytes that this rank sends to each of the others (alike but for rounding).
+  /// Bytes that this rank sends to each of those that it sends any of a kind (alike but for
+  /// rounding): heads to its Ulysses ranks, keys and values to its next of the ring, the rest to
+  /// all.
   comm::Traffic sent_per_peer() const;
   bool fits() const { return needed() <= limit; }
   double seconds() const { return counts.seconds(); }

@@ -99,7 +99,8 @@ double largest_distance(nn::ParameterSet& set, bool weights, nn::ParameterSet& r
   for (std::size_t at = 0; at < count; ++at) {
     // Where all should be 0, all must be.
     const double scale = sums[2 * at + 1] > 0 ? sums[2 * at + 1] : 1e-30;
-    largest = std::max(largest, std::sqrt(sums[2 * at] / scale));
+    const double distance = std::sqrt(sums[2 * at] / scale);
+    if (!(distance <= largest)) largest = std::isnan(distance) ? HUGE_VAL : distance;
   }
   return largest;
 }

@@ -66,12 +66,10 @@ struct Step {
   Step(const Job& step_job, comm::Communicator& communicator, SequenceDegrees degrees)
       : job(step_job), mesh(communicator, degrees), step(job, *backend, mesh) {
     const Rows all = rows_of_step();
-    const auto groups = static_cast<std::size_t>(mesh.data().size());
     Rows mine;
-    for (auto row = static_cast<std::size_t>(mesh.data().rank()); row < all.size(); row += groups) {
-      mine.push_back(all[row]);
+    for (const std::int64_t row : rows_of_group(static_cast<std::int64_t>(all.size()), mesh)) {
+      mine.push_back(row == kNoRow ? empty_micro_batch() : all[static_cast<std::size_t>(row)]);
     }
-    pad_micro_batches(mine, passes_of(static_cast<std::int64_t>(all.size()), mesh.data().size()));
     loss = step.forward_backward(mine).loss();
     grad_norm = std::sqrt(parameters().gradient_squares());
   }
