@@ -163,11 +163,12 @@ class Slurm(harness.Workspace):
                         logging={"every": 100})
 
     def submit(self, script, job):
-        """Two ranks with a minute, of which the signal leaves a second to run."""
+        """Two ranks with two minutes. Slurm looks twice a minute, and sends its signal rather half a
+        minute too early than late: after 30 to 60 seconds here."""
         before = "B:" if script == "slurm-mpirun" else ""
         result = self.cluster.run(
             "sbatch", "--parsable", "--nodes=1", "--ntasks-per-node=2", "--cpus-per-task=1",
-            "--time=1", f"--signal={before}USR1@59", f"--output={self.root}/{script}.out",
+            "--time=2", f"--signal={before}USR1@60", f"--output={self.root}/{script}.out",
             str(SCRIPTS / script), str(job))
         self.assertEqual(result.returncode, 0, result.stderr)
         return int(result.stdout)
