@@ -4,6 +4,7 @@
 #include <numeric>
 #include <utility>
 
+#include "comm/done.h"
 #include "comm/group.h"
 #include "comm/reduce_scatter.h"
 
@@ -96,15 +97,6 @@ void DryCommunicator::reduce_scatter_sum(const Tensor& /*part*/, const Tensor& w
   const Tensor held = staging(offsets, whole.dtype());
   send(Collective::kReduceScatter, bytes_to_share(offsets, rank_, whole.dtype()), 1);
 }
-
-namespace {
-
-class Done : public Pending {
- public:
-  void wait() override {}
-};
-
-}  // namespace
 
 std::unique_ptr<Pending> DryCommunicator::start_all_gather(const Tensor& whole,
                                                            const Offsets& offsets,

@@ -1,13 +1,9 @@
+#include "comm/done.h"
 #include "comm/group.h"
 #include "longspan/comm/communicator.h"
 
 namespace longspan::comm {
 namespace {
-
-class Done : public Pending {
- public:
-  void wait() override {}
-};
 
 class SingleCommunicator : public Communicator {
  public:

@@ -10,6 +10,19 @@
 #include "longspan/base/size_text.h"
 
 namespace longspan::model {
+
+const char* name_of(Checkpointing level) {
+  switch (level) {
+    case Checkpointing::kBlock:
+      return "block";
+    case Checkpointing::kBlockKeepAttention:
+      return "block_keep_attention";
+    case Checkpointing::kNone:
+      break;
+  }
+  return "none";
+}
+
 namespace {
 
 using base::InputError;
@@ -49,9 +62,10 @@ std::optional<MiniSequence> parse_ranges(const std::string& text, const std::str
 }
 
 std::optional<Checkpointing> level_of(std::string_view word) {
-  if (word == "none") return Checkpointing::kNone;
-  if (word == "block") return Checkpointing::kBlock;
-  if (word == "block_keep_attention") return Checkpointing::kBlockKeepAttention;
+  for (const Checkpointing level :
+       {Checkpointing::kNone, Checkpointing::kBlock, Checkpointing::kBlockKeepAttention}) {
+    if (word == name_of(level)) return level;
+  }
   return std::nullopt;
 }
 

@@ -12,6 +12,15 @@ namespace longspan::nn {
 using backend::Index;
 using backend::Tensor;
 
+namespace {
+
+/// Whether keys and values go around.
+bool has_ring(const Pass& pass) {
+  return pass.shard() != nullptr && pass.shard()->layout.degrees().ring > 1;
+}
+
+}  // namespace
+
 Attention::Attention(ParameterSet& parameters, const std::string& prefix,
                      const AttentionSizes& sizes)
     : sizes_(sizes),
@@ -106,8 +115,7 @@ void Attention::attend(const Slots& slots, const Ulysses& ulysses, Pass& pass,
                        const AttentionCache* cache) const {
   const Heads in = ulysses.split(slots.qkv);
   const Tensor out = slots.shared.reshape(in.q.shape());
-  const SequenceShard* shard = pass.shard();
-  if (shard != nullptr && shard->layout.degrees().ring > 1) {
+  if (has_ring(pass)) {
     RingAttention(ulysses.runs(), options_, pass).forward(out, slots.lse, in);
     return;
   }
@@ -131,8 +139,7 @@ Tensor Attention::attend_backward(const Tensor& dshared, const Slots& slots, con
   const Heads d = ulysses.split(dqkv);
   const Tensor dout = dshared.reshape(in.q.shape());
   const Tensor out = slots.shared.reshape(in.q.shape());
-  const SequenceShard* shard = pass.shard();
-  if (shard != nullptr && shard->layout.degrees().ring > 1) {
+  if (has_ring(pass)) {
     RingAttention(ulysses.runs(), options_, pass).backward(d, dout, out, slots.lse, in);
   } else {
     ulysses.runs().backward(pass.backend(), d, dout, out, slots.lse, in, pass.cu_seqlens(),

@@ -56,22 +56,20 @@ void ParameterSet::allocate(backend::Backend& backend, base::DType dtype,
   const bool alone = placement.ranks == nullptr || placement.ranks->size() == 1;
   backend_ = &backend;
   ranks_ = alone ? nullptr : placement.ranks;
-  splits_updates_ = !alone && placement.zero_stage >= 1;
-  splits_gradients_ = !alone && placement.zero_stage >= 2;
-  splits_weights_ = !alone && placement.zero_stage >= 3;
+  stage_ = alone ? 0 : placement.zero_stage;
   std::vector<Index> begins;
   for (const Unit& unit : units_) begins.push_back(unit.begin);
   begins.push_back(elements_);
-  partition_.emplace(std::move(begins), splits_updates_ ? ranks_->size() : 1,
-                     splits_updates_ ? ranks_->rank() : 0);
+  partition_.emplace(std::move(begins), splits_updates() ? ranks_->size() : 1,
+                     splits_updates() ? ranks_->rank() : 0);
   find_own_ranges();
 
   const auto stored = [&](bool is_split) -> Shape {
     return {is_split ? partition_->own_elements() : elements_};
   };
   const bool is_double = dtype == base::DType::kFloat64;
-  weights_ = backend.allocate(stored(splits_weights_), dtype, MemoryTag::kWeights);
-  gradients_ = backend.allocate(stored(splits_gradients_),
+  weights_ = backend.allocate(stored(splits_weights()), dtype, MemoryTag::kWeights);
+  gradients_ = backend.allocate(stored(splits_gradients()),
                                 is_double ? dtype : base::DType::kFloat32, MemoryTag::kGradients);
   backend.zero(weights_);
   backend.zero(gradients_);
@@ -95,8 +93,8 @@ void ParameterSet::find_own_ranges() {
 void ParameterSet::place_units() {
   for (int number = 0; number < partition_->units(); ++number) {
     const Range range = partition_->unit(number);
-    if (!splits_weights_) unit_at(number).weights = weights_.rows(range.begin, range.end);
-    if (!splits_gradients_) unit_at(number).gradients = gradients_.rows(range.begin, range.end);
+    if (!splits_weights()) unit_at(number).weights = weights_.rows(range.begin, range.end);
+    if (!splits_gradients()) unit_at(number).gradients = gradients_.rows(range.begin, range.end);
   }
 }
 
@@ -154,21 +152,21 @@ Tensor ParameterSet::own_part(const Tensor& storage, bool is_split, const OwnRan
 }
 
 Tensor ParameterSet::own_weight(const OwnRange& range) const {
-  return own_part(weights_, splits_weights_, range);
+  return own_part(weights_, splits_weights(), range);
 }
 
 Tensor ParameterSet::own_gradient(const OwnRange& range) const {
-  return own_part(gradients_, splits_gradients_, range);
+  return own_part(gradients_, splits_gradients(), range);
 }
 
-void ParameterSet::initialise(backend::Backend& backend, std::uint64_t seed, double deviation) {
+void ParameterSet::initialise(std::uint64_t seed, double deviation) {
   const auto write = [&](int number, const Tensor& elements, Index first) {
-    if (at(number).kind == ParameterKind::kNorm) return backend.fill(elements, 1.0);
+    if (at(number).kind == ParameterKind::kNorm) return backend_->fill(elements, 1.0);
     const base::RandomStream stream(seed, base::Purpose::kInitialWeight, 0,
                                     static_cast<std::uint64_t>(number));
-    backend.random_normal(elements, stream, deviation, static_cast<std::uint64_t>(first));
+    backend_->random_normal(elements, stream, deviation, static_cast<std::uint64_t>(first));
   };
-  if (splits_weights_) {
+  if (splits_weights()) {
     for (const OwnRange& own : own_ranges_) write(own.number, own_weight(own), own.elements.begin);
     return;
   }

@@ -17,23 +17,23 @@ using shard::Range;
 /// Sends this rank's piece of a unit's weights and begins to receive the others'.
 void ParameterSet::start_gathering(int number) {
   Unit& unit = unit_at(number);
-  if (!splits_weights_ || unit.coming.defined() || unit.weights.defined()) return;
+  if (!splits_weights() || unit.coming.defined() || unit.weights.defined()) return;
   const Range own = partition_->own(number);
   unit.coming =
       backend_->allocate({partition_->unit(number).size()}, weights_.dtype(), MemoryTag::kWeights);
   backend_->copy(unit.coming.rows(own.begin - unit.begin, own.end - unit.begin),
-                 piece_of(weights_, splits_weights_, number));
+                 piece_of(weights_, splits_weights(), number));
   unit.gathering = ranks_->start_all_gather(unit.coming, partition_->offsets(number), *backend_);
 }
 
 void ParameterSet::open(int number, Use use, int next) {
-  if (!splits_gradients_) return;
+  if (!splits_gradients()) return;
   Unit& unit = unit_at(number);
-  if (unit.gradients.defined() || (splits_weights_ && unit.weights.defined())) {
+  if (unit.gradients.defined() || (splits_weights() && unit.weights.defined())) {
     throw base::InternalError(fmt::format("unit {} of the parameters is opened twice", number));
   }
   const backend::Scope scope(*backend_, "opening");
-  if (use != Use::kGradients && splits_weights_) {
+  if (use != Use::kGradients && splits_weights()) {
     start_gathering(number);
     unit.gathering->wait();
     unit.gathering.reset();
@@ -49,19 +49,19 @@ void ParameterSet::open(int number, Use use, int next) {
 }
 
 void ParameterSet::close(int number) {
-  if (!splits_gradients_) return;
+  if (!splits_gradients()) return;
   Unit& unit = unit_at(number);
-  if (splits_weights_ && !unit.weights.defined() && !unit.gradients.defined()) {
+  if (splits_weights() && !unit.weights.defined() && !unit.gradients.defined()) {
     throw base::InternalError(fmt::format("unit {} of the parameters is not open", number));
   }
-  if (splits_weights_) unit.weights = {};
+  if (splits_weights()) unit.weights = {};
   if (!unit.gradients.defined()) return;
   const backend::Scope scope(*backend_, "reduction");
   settle(unit);
   const Range own = partition_->own(number);
   const Tensor sum = unit.gradients.rows(own.begin - unit.begin, own.end - unit.begin);
   ranks_->reduce_scatter_sum(sum, unit.gradients, partition_->offsets(number), *backend_);
-  const Tensor kept = piece_of(gradients_, splits_gradients_, number);
+  const Tensor kept = piece_of(gradients_, splits_gradients(), number);
   if (std::exchange(unit.kept_is_void, false)) {
     backend_->copy(kept, sum);
   } else {
@@ -71,7 +71,7 @@ void ParameterSet::close(int number) {
 }
 
 void ParameterSet::start_gradients() {
-  if (splits_gradients_) {
+  if (splits_gradients()) {
     for (Unit& unit : units_) unit.kept_is_void = true;
   } else {
     void_gradients(0, static_cast<int>(parameters_.size()));
@@ -103,10 +103,10 @@ void ParameterSet::settle(const Unit& unit) {
 void ParameterSet::settle_gradients() {
   for (int number = 0; number < partition_->units(); ++number) {
     Unit& unit = unit_at(number);
-    if (!splits_gradients_) {
+    if (!splits_gradients()) {
       settle(unit);
     } else if (std::exchange(unit.kept_is_void, false)) {
-      backend_->zero(piece_of(gradients_, splits_gradients_, number));
+      backend_->zero(piece_of(gradients_, splits_gradients(), number));
     }
   }
 }
@@ -123,26 +123,26 @@ void ParameterSet::zero_gaps(const Unit& unit) const {
 
 void ParameterSet::reduce_gradients() {
   settle_gradients();
-  if (ranks_ == nullptr || splits_gradients_) return;
-  if (!splits_updates_) return ranks_->all_reduce_sum(gradients_, *backend_);
+  if (ranks_ == nullptr || splits_gradients()) return;
+  if (!splits_updates()) return ranks_->all_reduce_sum(gradients_, *backend_);
   for (int number = 0; number < partition_->units(); ++number) {
-    ranks_->reduce_scatter_sum(piece_of(gradients_, splits_gradients_, number),
+    ranks_->reduce_scatter_sum(piece_of(gradients_, splits_gradients(), number),
                                unit_at(number).gradients, partition_->offsets(number), *backend_);
   }
 }
 
 double ParameterSet::gradient_squares() const {
-  if (!splits_updates_) return backend_->sum_of_squares(gradients_);
+  if (!splits_updates()) return backend_->sum_of_squares(gradients_);
   std::vector<double> squares(1);
   for (int number = 0; number < partition_->units(); ++number) {
-    squares[0] += backend_->sum_of_squares(piece_of(gradients_, splits_gradients_, number));
+    squares[0] += backend_->sum_of_squares(piece_of(gradients_, splits_gradients(), number));
   }
   ranks_->all_reduce_sum(squares);
   return squares[0];
 }
 
 void ParameterSet::gather_weights() {
-  if (!splits_updates_ || splits_weights_) return;
+  if (!splits_updates() || splits_weights()) return;
   const backend::Scope scope(*backend_, "gathering");
   for (int number = 0; number < partition_->units(); ++number) {
     ranks_->start_all_gather(unit_at(number).weights, partition_->offsets(number), *backend_)

@@ -37,23 +37,23 @@ class Ulysses {
                                   const backend::Tensor& dlocal) const;
 
  private:
-  struct Share;
-  static Share share_of(const AttentionSizes& sizes, const Pass& pass);
-  Ulysses(const AttentionSizes& sizes, const Pass& pass, const Share& share);
+  /// Where q or the attended, and k or v, lie by tokens and by heads.
+  shard::Move q_to_heads() const;
+  shard::Move kv_to_heads() const;
+  shard::ReshardPlan qkv_plan() const;
+  shard::ReshardPlan attended_plan() const;
   std::vector<backend::Tensor> local_heads(const backend::Tensor& qkv) const;
   std::vector<backend::Tensor> shared_heads(const backend::Tensor& qkv) const;
   backend::Tensor as_heads(const backend::Tensor& attended) const;
 
   AttentionSizes sizes_;
   backend::Backend* backend_;
-  comm::Communicator* group_ = nullptr;
-  backend::Index tokens_;
-  backend::Index heads_;
-  backend::Index kv_heads_;
+  comm::Communicator* group_;  ///< null when alone
+  int rank_;
+  shard::Cover head_cover_;
+  shard::Cover kv_head_cover_;
+  shard::Cover token_cover_;  ///< of the part
   HeadRuns runs_;
-  // None when alone: q, k and v to heads; the attended to tokens; q, k, v and the attended to
-  // heads.
-  std::vector<shard::ReshardPlan> plans_;
 };
 
 }  // namespace longspan::nn

@@ -96,10 +96,11 @@ DryStep::DryStep(const Job& job, const PlanSetting& setting, int rank, std::int6
       step(job, watching(backend, watched), mesh, host ? &*host : nullptr) {
   backend.start_step();
   if (host) host->start_step();
-  std::vector<std::shared_ptr<const data::MicroBatch>> rows(
-      static_cast<std::size_t>(layout.rows_of(job, mesh.data().rank())),
-      full_micro_batch(job.training.micro_batch_tokens));
-  pad_micro_batches(rows, layout.rows_of(job, 0));
+  const auto full = full_micro_batch(job.training.micro_batch_tokens);
+  std::vector<std::shared_ptr<const data::MicroBatch>> rows;
+  for (const std::int64_t row : rows_of_group(ParallelLayout::rows(job), mesh)) {
+    rows.push_back(row == kNoRow ? empty_micro_batch() : full);
+  }
   sums = step.forward_backward(rows);
   step.update(0, 0.0);
 }
@@ -120,8 +121,7 @@ DryWorld::DryWorld(const Job& job, const PlanSetting& setting, std::uint64_t ass
       const std::uint64_t peak = ledger.peak(static_cast<backend::MemoryTag>(tag));
       peak_bytes[tag] = std::max(peak_bytes[tag], peak);
     }
-    for (std::size_t i = 0; i < comm::kCollectives; ++i) {
-      const auto collective = static_cast<comm::Collective>(i);
+    for (const comm::Collective collective : comm::kCollectives) {
       sent[collective] += kind.count * dry.world.traffic()[collective];
     }
   };

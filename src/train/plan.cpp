@@ -90,8 +90,7 @@ Fit check_fit(const Job& job, const PlanSetting& setting) {
 
 comm::Traffic Plan::sent_per_peer() const {
   comm::Traffic result = sent;
-  for (std::size_t i = 0; i < comm::kCollectives; ++i) {
-    const auto kind = static_cast<comm::Collective>(i);
+  for (const comm::Collective kind : comm::kCollectives) {
     // Only its Ulysses ranks exchange heads, and only one place of the ring is next.
     const int peers = kind == comm::Collective::kAllToAll      ? sequence.ulysses - 1
                       : kind == comm::Collective::kSendReceive ? 1

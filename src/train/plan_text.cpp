@@ -82,8 +82,7 @@ std::string group_text(const Plan& plan) {
 std::string sent_text(const Plan& plan) {
   std::string text = fmt::format("Sent by a rank: {} a step", format_bytes(plan.sent.total()));
   const comm::Traffic to_one = plan.sent_per_peer();
-  for (std::size_t i = 0; i < comm::kCollectives; ++i) {
-    const auto kind = static_cast<comm::Collective>(i);
+  for (const comm::Collective kind : comm::kCollectives) {
     if (plan.sent[kind] == 0) continue;
     text += fmt::format("; {}: {}, {} to a rank", comm::name_of(kind),
                         format_bytes(plan.sent[kind]), format_bytes(to_one[kind]));
@@ -156,8 +155,7 @@ std::string plan_json(const Plan& plan) {
   };
   const auto by_kind = [](const comm::Traffic& traffic) {
     ordered_json json;
-    for (std::size_t i = 0; i < comm::kCollectives; ++i) {
-      const auto kind = static_cast<comm::Collective>(i);
+    for (const comm::Collective kind : comm::kCollectives) {
       json[comm::name_of(kind)] = traffic[kind];
     }
     return json;

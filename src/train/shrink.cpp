@@ -14,18 +14,6 @@ constexpr std::int64_t kRowTokens = 384;
 constexpr std::int64_t kTokensOfRank = 8;
 constexpr int kRanges = 3;
 
-const char* name_of(model::Checkpointing level) {
-  switch (level) {
-    case model::Checkpointing::kBlock:
-      return "block";
-    case model::Checkpointing::kBlockKeepAttention:
-      return "block_keep_attention";
-    case model::Checkpointing::kNone:
-      break;
-  }
-  return "none";
-}
-
 class Shrinking {
  public:
   explicit Shrinking(const Job& job) : before_(job) { result_.job = job; }
@@ -81,7 +69,7 @@ class Shrinking {
     for (std::int64_t layer = 0; layer < fewer; ++layer) {
       const std::int64_t from = layer * (layers - 1) / std::max<std::int64_t>(fewer - 1, 1);
       levels += fmt::format("{}{}: {}", layer == 0 ? "" : ", ", layer,
-                            name_of(policy.checkpointing(from)));
+                            model::name_of(policy.checkpointing(from)));
     }
     text = levels;
   }

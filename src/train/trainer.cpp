@@ -284,9 +284,8 @@ StepMetrics Trainer::step() {
 bool Trainer::finish_step(StepMetrics& metrics, const comm::Traffic& before) {
   const comm::Traffic now = world_->traffic();
   std::vector<double> sums;
-  for (std::size_t kind = 0; kind < comm::kCollectives; ++kind) {
-    const auto collective = static_cast<comm::Collective>(kind);
-    sums.push_back(static_cast<double>(now[collective] - before[collective]));
+  for (const comm::Collective kind : comm::kCollectives) {
+    sums.push_back(static_cast<double>(now[kind] - before[kind]));
   }
   const auto& ledger = backend_->ledger();
   std::vector<double> maxima = {StopSignals::requested() ? 1.0 : 0.0,
@@ -296,9 +295,8 @@ bool Trainer::finish_step(StepMetrics& metrics, const comm::Traffic& before) {
   }
   world_->all_reduce_sum(sums);
   world_->all_reduce_max(maxima);
-  for (std::size_t kind = 0; kind < comm::kCollectives; ++kind) {
-    metrics.comm_bytes[comm::name_of(static_cast<comm::Collective>(kind))] =
-        static_cast<std::uint64_t>(sums[kind]);
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    metrics.comm_bytes[comm::name_of(comm::kCollectives[i])] = static_cast<std::uint64_t>(sums[i]);
   }
   metrics.peak_bytes["total"] = static_cast<std::uint64_t>(maxima[1]);
   for (std::size_t tag = 0; tag < backend::kMemoryTags; ++tag) {

@@ -46,8 +46,8 @@ base::DType supported_dtype(const Job& job, const backend::Backend& backend) {
 }
 
 /// The optimizer copies the first weights, so they are made before it.
-model::Llama& initialised(model::Llama& model, const Job& job, backend::Backend& backend) {
-  model.parameters().initialise(backend, job.run.seed, job.model.initializer_range);
+model::Llama& initialised(model::Llama& model, const Job& job) {
+  model.parameters().initialise(job.run.seed, job.model.initializer_range);
   return model;
 }
 
@@ -63,13 +63,11 @@ double attention_pairs(const data::MicroBatch& batch) {
 
 }  // namespace
 
-std::int64_t passes_of(std::int64_t rows, std::int64_t ranks) { return (rows + ranks - 1) / ranks; }
-
 std::vector<std::int64_t> rows_of_group(std::int64_t rows, const shard::Mesh& mesh) {
   const std::int64_t groups = mesh.data().size();
   std::vector<std::int64_t> numbers;
-  for (std::int64_t pass = 0; pass < passes_of(rows, groups); ++pass) {
-    const std::int64_t number = pass * groups + mesh.data().rank();
+  for (std::int64_t first = 0; first < rows; first += groups) {
+    const std::int64_t number = first + mesh.data().rank();
     numbers.push_back(number < rows ? number : kNoRow);
   }
   return numbers;
@@ -79,13 +77,6 @@ std::shared_ptr<const data::MicroBatch> empty_micro_batch() {
   auto batch = std::make_shared<data::MicroBatch>();
   batch->cu_seqlens = {0};
   return batch;
-}
-
-void pad_micro_batches(std::vector<std::shared_ptr<const data::MicroBatch>>& batches,
-                       std::int64_t passes) {
-  while (static_cast<std::int64_t>(batches.size()) < passes) {
-    batches.push_back(empty_micro_batch());
-  }
 }
 
 /// What this rank holds of a row.
@@ -128,7 +119,7 @@ TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, const shar
       mesh_(&mesh),
       model_(job.model, supported_dtype(job, backend), backend, memory_policy(job),
              {.zero_stage = static_cast<int>(job.parallel.zero_stage), .ranks = &mesh.world()}),
-      optimizer_(adamw_config(job), initialised(model_, job, backend).parameters(), backend, host),
+      optimizer_(adamw_config(job), initialised(model_, job).parameters(), backend, host),
       schedule_(schedule_of(job)) {}
 
 TrainingStep::Sums TrainingStep::forward_backward(

@@ -14,12 +14,8 @@
 
 namespace longspan::train {
 
-/// Passes of each of so many ranks that share rows; and what a rank runs that has no row for one.
-std::int64_t passes_of(std::int64_t rows, std::int64_t ranks);
+/// What a rank runs that has no row for a pass.
 std::shared_ptr<const data::MicroBatch> empty_micro_batch();
-/// Adds empty ones until there are `passes`.
-void pad_micro_batches(std::vector<std::shared_ptr<const data::MicroBatch>>& batches,
-                       std::int64_t passes);
 
 /// Which of a step's rows are this rank's group's: numbers g, g + n, ... for group g of n. Where
 /// some groups have one row more than others, theirs ends with kNoRow: every rank runs as many

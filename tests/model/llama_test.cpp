@@ -23,7 +23,7 @@ struct Model {
 
   explicit Model(const LlamaConfig& config, DType dtype = DType::kFloat64)
       : llama(config, dtype, *backend) {
-    llama.parameters().initialise(*backend, 5, 0.3);
+    llama.parameters().initialise(5, 0.3);
   }
   explicit Model(bool tied) : Model(test::small_config(tied)) {}
 
@@ -264,7 +264,7 @@ TEST_CASE("names and shapes are Hugging Face's; first values depend on the seed 
 
   Model again(false);
   Model other(false);
-  other.llama.parameters().initialise(*other.backend, 6, 0.3);
+  other.llama.parameters().initialise(6, 0.3);
   const auto weights = test::values(*model.backend, model.llama.parameters().weights());
   CHECK(test::values(*again.backend, again.llama.parameters().weights()) == weights);
   CHECK(test::values(*other.backend, other.llama.parameters().weights()) != weights);

@@ -29,7 +29,7 @@ struct Outcome {
 Outcome outcome_of(const MemoryPolicy& memory, DType dtype, const Batch& batch, bool tied = true) {
   const auto backend = test::make_backend();
   Llama llama(test::small_config(tied), dtype, *backend, memory);
-  llama.parameters().initialise(*backend, 5, 0.3);
+  llama.parameters().initialise(5, 0.3);
   llama.parameters().start_gradients();
   Outcome outcome;
   outcome.nll_sum += test::run(llama, batch, 0.1).nll_sum;
@@ -113,7 +113,7 @@ TEST_CASE("evaluation and generation do not depend on the policy") {
   std::vector<std::vector<float>> logits;
   for (const MemoryPolicy& memory : {policy("none", "none", "1"), policy("block", "5", "7")}) {
     Llama llama(test::small_config(true), DType::kFloat64, *backend, memory);
-    llama.parameters().initialise(*backend, 5, 0.3);
+    llama.parameters().initialise(5, 0.3);
     losses.push_back(llama.evaluate(batch).nll_sum);
     KvCache cache = llama.make_cache(9);
     logits.push_back(llama.next_logits({1, 2, 3, 4, 5, 6, 7}, cache));

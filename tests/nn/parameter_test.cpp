@@ -58,7 +58,7 @@ TEST_CASE("first values depend on seed, parameter and element alone; gaps stay z
   large.declare("w", {50, 50}, ParameterKind::kMatrix);
   for (ParameterSet* set : {&small, &large}) {
     set->allocate(bench.backend(), base::DType::kFloat64);
-    set->initialise(bench.backend(), 11, 0.02);
+    set->initialise(11, 0.02);
   }
   const std::vector<double> w = LayerBench::values(small.weight(1));
   const std::vector<double> w_large = LayerBench::values(large.weight(1));
@@ -70,7 +70,7 @@ TEST_CASE("first values depend on seed, parameter and element alone; gaps stay z
   for (int i = 0; i < 3; ++i) in_parameters += bench.backend().sum(small.weight(i));
   CHECK(bench.backend().sum(small.weights()) == Approx(in_parameters).epsilon(1e-12));
 
-  small.initialise(bench.backend(), 12, 0.02);
+  small.initialise(12, 0.02);
   CHECK(LayerBench::values(small.weight(1)) != w);
 }
 

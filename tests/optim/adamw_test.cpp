@@ -19,7 +19,7 @@ struct Fixture {
     norm = parameters.declare("norm", {7}, nn::ParameterKind::kNorm);
     embedding = parameters.declare("embedding", {2, 3}, nn::ParameterKind::kEmbedding);
     parameters.allocate(*backend, dtype);
-    parameters.initialise(*backend, 3, 0.5);
+    parameters.initialise(3, 0.5);
     optimizer.emplace_back(config, parameters, *backend);
   }
 
@@ -111,7 +111,7 @@ TEST_CASE("state on the host gives the same bits as state on the device", "[adam
     set.declare("matrix", {rows, columns}, nn::ParameterKind::kMatrix);
     set.declare("norm", {9}, nn::ParameterKind::kNorm);
     set.allocate(*device, dtype);
-    set.initialise(*device, 7, 0.5);
+    set.initialise(7, 0.5);
   };
   nn::ParameterSet first;
   nn::ParameterSet second;

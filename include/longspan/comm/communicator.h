@@ -21,7 +21,9 @@ enum class Collective : std::uint8_t {
   kSendReceive,
   kBroadcast
 };
-inline constexpr std::size_t kCollectives = 6;
+inline constexpr std::array kCollectives = {Collective::kAllReduce,   Collective::kReduceScatter,
+                                            Collective::kAllGather,   Collective::kAllToAll,
+                                            Collective::kSendReceive, Collective::kBroadcast};
 
 /// "all_reduce", "reduce_scatter", "all_gather", "all_to_all", "send_receive", "broadcast".
 const char* name_of(Collective kind);
@@ -34,7 +36,7 @@ class Traffic {
   std::uint64_t total() const;
 
  private:
-  std::array<std::uint64_t, kCollectives> bytes_{};
+  std::array<std::uint64_t, kCollectives.size()> bytes_{};
 };
 
 /// An operation that was started and may still be under way: its tensors must not be touched before

@@ -18,6 +18,9 @@ enum class Checkpointing : std::uint8_t {
                         ///< attention
 };
 
+/// The word of the job file: "none", "block", "block_keep_attention".
+const char* name_of(Checkpointing level);
+
 /// How a model keeps what its backward needs, and in what portions it works.
 class MemoryPolicy {
  public:

@@ -108,14 +108,14 @@ class ParameterSet {
   const shard::Partition& partition() const { return *partition_; }
   /// Whether this rank keeps its own weights alone: then `weights` holds these densely, else the
   /// whole axis; likewise `gradients`.
-  bool splits_weights() const { return splits_weights_; }
-  bool splits_gradients() const { return splits_gradients_; }
+  bool splits_weights() const { return stage_ >= 3; }
+  bool splits_gradients() const { return stage_ >= 2; }
   const backend::Tensor& weights() const { return weights_; }
   const backend::Tensor& gradients() const { return gradients_; }
 
   /// Writes first values: matrices and embeddings normal(0, deviation), norms 1. Depends on the
   /// seed, the parameter's number and the element alone.
-  void initialise(backend::Backend& backend, std::uint64_t seed, double deviation);
+  void initialise(std::uint64_t seed, double deviation);
 
  private:
   struct Unit {
@@ -129,6 +129,7 @@ class ParameterSet {
     bool kept_is_void = false;  ///< the contents of the kept piece's gradients are void
   };
 
+  bool splits_updates() const { return stage_ >= 1; }
   Unit& unit_at(int number) { return units_[static_cast<std::size_t>(number)]; }
   const Unit& unit_at(int number) const { return units_[static_cast<std::size_t>(number)]; }
   void find_own_ranges();
@@ -151,9 +152,7 @@ class ParameterSet {
   backend::Index elements_ = 0;
   backend::Backend* backend_ = nullptr;
   comm::Communicator* ranks_ = nullptr;  ///< null: one rank
-  bool splits_updates_ = false;
-  bool splits_gradients_ = false;
-  bool splits_weights_ = false;
+  int stage_ = 0;                        ///< of ZeRO; 0 with one rank
   std::optional<shard::Partition> partition_;
   backend::Tensor weights_;
   backend::Tensor gradients_;

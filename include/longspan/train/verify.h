@@ -29,10 +29,12 @@ struct Comparison {
   bool agrees() const;
 };
 
+/// Whole micro-batches of a step.
+using Rows = std::vector<std::shared_ptr<const data::MicroBatch>>;
+
 /// Compares a step on `rows` of `job` by all ranks of `world` with one of `oracle` by each of them
 /// alone; the two should differ in nothing that may change a result. All ranks call it and get the
 /// same.
-using Rows = std::vector<std::shared_ptr<const data::MicroBatch>>;
 Comparison compare(const Job& job, const Job& oracle, const Rows& rows, comm::Communicator& world);
 
 struct Verification {

@@ -102,6 +102,17 @@ struct Bench : LayerBench {
     return result;
   }
 
+  /// This rank's part of it all, as all ranks together find it, against what one found.
+  void check_shared(const Result& whole, const shard::Mesh& mesh, AttentionKeep keep,
+                    double tolerance, double gradient_tolerance) {
+    const auto want =
+        expected(whole, shard::TokenLayout(tokens, mesh.degrees()), mesh.sequence().rank());
+    const auto found = shared(mesh, keep);
+    CHECK(relative_distance(found.out, want.out) < tolerance);
+    CHECK(relative_distance(found.dx, want.dx) < gradient_tolerance);
+    CHECK(relative_distance(found.gradients, want.gradients) < gradient_tolerance);
+  }
+
   AttentionSizes sizes;
   Lengths lengths;
   ParameterSet set;
@@ -130,14 +141,9 @@ TEST_CASE("shared attention: output and every gradient equal one rank's") {
       const shard::Mesh mesh(world(), degrees);
       INFO(text_of(degrees) << ", " << bench.tokens << " tokens, " << sizes.heads << " heads, "
                             << sizes.kv_heads << " of keys");
-      const shard::TokenLayout layout(bench.tokens, degrees);
-      const auto expected = bench.expected(whole, layout, mesh.sequence().rank());
       for (const AttentionKeep keep :
            {AttentionKeep::kAll, AttentionKeep::kOutput, AttentionKeep::kNothing}) {
-        const auto found = bench.shared(mesh, keep);
-        CHECK(relative_distance(found.out, expected.out) < 1e-12);
-        CHECK(relative_distance(found.dx, expected.dx) < 1e-12);
-        CHECK(relative_distance(found.gradients, expected.gradients) < 1e-12);
+        bench.check_shared(whole, mesh, keep, 1e-12, 1e-12);
       }
     }
   }
@@ -149,12 +155,7 @@ TEST_CASE("shared attention: long documents, over several tiles of the kernel") 
   for (const SequenceDegrees degrees : all_degrees()) {
     const shard::Mesh mesh(world(), degrees);
     INFO(text_of(degrees));
-    const shard::TokenLayout layout(bench.tokens, degrees);
-    const auto expected = bench.expected(whole, layout, mesh.sequence().rank());
-    const auto found = bench.shared(mesh, AttentionKeep::kAll);
-    CHECK(relative_distance(found.out, expected.out) < 1e-12);
-    CHECK(relative_distance(found.dx, expected.dx) < 1e-12);
-    CHECK(relative_distance(found.gradients, expected.gradients) < 1e-12);
+    bench.check_shared(whole, mesh, AttentionKeep::kAll, 1e-12, 1e-12);
   }
 }
 
@@ -219,11 +220,7 @@ TEST_CASE("shared attention: huge scores neither overflow nor lose a block") {
     const Bench::Result whole = bench.alone();
     const shard::Mesh mesh(world(), degrees);
     INFO(text_of(degrees));
-    const shard::TokenLayout layout(bench.tokens, degrees);
-    const auto expected = bench.expected(whole, layout, mesh.sequence().rank());
-    const auto found = bench.shared(mesh, AttentionKeep::kAll);
-    CHECK(relative_distance(found.out, expected.out) < 1e-11);
-    CHECK(relative_distance(found.gradients, expected.gradients) < 1e-9);
+    bench.check_shared(whole, mesh, AttentionKeep::kAll, 1e-11, 1e-9);
   }
 }
 

@@ -65,7 +65,7 @@ Batches padded(const std::vector<Batches>& of_ranks, int rank) {
   std::size_t passes = 0;
   for (const Batches& one : of_ranks) passes = std::max(passes, one.size());
   Batches mine = of_ranks[static_cast<std::size_t>(rank)];
-  train::pad_micro_batches(mine, static_cast<std::int64_t>(passes));
+  mine.resize(passes, train::empty_micro_batch());
   return mine;
 }
 
