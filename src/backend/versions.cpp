@@ -63,8 +63,6 @@ std::vector<Component> library_versions() {
   for (Component& component : cuda_components()) {
     components.push_back(std::move(component));
   }
-  components.push_back(cudnn_component());
-  components.push_back(nccl_component());
   return components;
 }
 

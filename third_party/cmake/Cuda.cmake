@@ -1,6 +1,5 @@
 # CUDA's compiler and libraries: included by the top CMakeLists.txt (enable_language must run there)
-# when LONGSPAN_CUDA is on. Gives longspan_cuda to link with, and sets longspan_cuda_sources: what
-# of CUDA is absent is a file of src/backend/no_cuda instead of one of src/backend/cuda.
+# when LONGSPAN_CUDA is on. Gives longspan_cuda to link with.
 find_package(CUDAToolkit REQUIRED)
 set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE} CACHE FILEPATH "nvcc")
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
@@ -16,23 +15,21 @@ set(CMAKE_CUDA_EXTENSIONS OFF)
 # CMake 3.25 does not know nvcc's flag yet.
 set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
 
-find_path(cuDNN_INCLUDE_DIR cudnn_version.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
-find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+# What is missing is told at once, with what would bring it.
+function(longspan_cuda_part variable header library package)
+  find_path(${variable}_INCLUDE_DIR ${header} HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  find_library(${variable}_LIBRARY ${library} HINTS ${CUDAToolkit_LIBRARY_DIR})
+  if(NOT ${variable}_INCLUDE_DIR OR NOT ${variable}_LIBRARY)
+    message(FATAL_ERROR "LONGSPAN_CUDA is on, but ${header} or lib${library}.so was not found: "
+                        "install NVIDIA's ${package}, or name its place in ${variable}_INCLUDE_DIR "
+                        "and ${variable}_LIBRARY")
+  endif()
+  target_include_directories(longspan_cuda SYSTEM INTERFACE ${${variable}_INCLUDE_DIR})
+  target_link_libraries(longspan_cuda INTERFACE ${${variable}_LIBRARY})
+endfunction()
 
 add_library(longspan_cuda INTERFACE)
-target_link_libraries(longspan_cuda INTERFACE CUDA::cudart_static)
+target_link_libraries(longspan_cuda INTERFACE CUDA::cudart_static CUDA::cublasLt)
 target_include_directories(longspan_cuda SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
-set(longspan_cuda_sources cuda/device_info.cu)
-if(cuDNN_INCLUDE_DIR)
-  target_include_directories(longspan_cuda SYSTEM INTERFACE ${cuDNN_INCLUDE_DIR})
-  list(APPEND longspan_cuda_sources cuda/cudnn_version.cpp)
-else()
-  list(APPEND longspan_cuda_sources no_cuda/cudnn_version.cpp)
-endif()
-if(NCCL_INCLUDE_DIR)
-  target_include_directories(longspan_cuda SYSTEM INTERFACE ${NCCL_INCLUDE_DIR})
-  list(APPEND longspan_cuda_sources cuda/nccl_version.cpp)
-else()
-  list(APPEND longspan_cuda_sources no_cuda/nccl_version.cpp)
-endif()
-list(TRANSFORM longspan_cuda_sources PREPEND ${PROJECT_SOURCE_DIR}/src/backend/)
+longspan_cuda_part(CUDNN cudnn_version.h cudnn "libcudnn9-dev")
+longspan_cuda_part(NCCL nccl.h nccl "libnccl-dev")

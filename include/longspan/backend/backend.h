@@ -43,6 +43,18 @@ struct AdamWOptions {
   std::int64_t update = 1;      ///< 1 for the first update: the bias corrections' exponent
 };
 
+/// The queues of a device that works on its own, as opaque handles (cudaStream_t), so that no
+/// CUDA header is needed here. Operations of the backend go to `compute`. Who works on another one
+/// makes it wait for `compute` first, and `compute` for it before the results are used.
+class DeviceStreams {
+ public:
+  virtual ~DeviceStreams() = default;
+  virtual int device() const = 0;  ///< its number on this machine
+  virtual void* compute() const = 0;
+  virtual void* communication() const = 0;  ///< of collectives
+  virtual void* copies() const = 0;         ///< between device and host
+};
+
 /// A device and its operations.
 ///
 /// Conventions, stated once:
@@ -69,6 +81,11 @@ class Backend {
   virtual std::string description() const = 0;
   /// Whether activations and weights may have this dtype here; `why_not` says what is missing.
   virtual bool supports(base::DType dtype, std::string* why_not) const = 0;
+
+  /// Null where operations are done when they return and tensors lie in the host's memory.
+  virtual const DeviceStreams* streams() const { return nullptr; }
+  /// Returns when the device has done all it was given.
+  virtual void synchronize() {}
 
   // --- memory -------------------------------------------------------------------------------
   /// Uninitialised dense tensor. Throws OutOfMemoryError, with the ledger, when it does not fit.

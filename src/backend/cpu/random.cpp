@@ -1,4 +1,4 @@
-#include "backend/cpu/checks.h"
+#include "backend/checks.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/vector_math.h"

@@ -1,6 +1,6 @@
 #include <numeric>
 
-#include "backend/cpu/checks.h"
+#include "backend/checks.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/vector_math.h"

@@ -5,8 +5,8 @@
 #include "longspan/backend/tensor.h"
 #include "longspan/base/error.h"
 
-// Contract checks of the cpu kernels, and the one place where a dtype becomes a template argument.
-namespace longspan::backend::cpu {
+// Contract checks of kernels, and the one place where a dtype becomes a template argument.
+namespace longspan::backend {
 
 [[noreturn]] inline void contract_broken(const char* operation, const std::string& what) {
   throw base::InternalError(std::string(operation) + ": " + what);
@@ -63,4 +63,4 @@ void dispatch_float(const char* operation, const char* name, const Tensor& tenso
   }
 }
 
-}  // namespace longspan::backend::cpu
+}  // namespace longspan::backend

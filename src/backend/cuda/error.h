@@ -1,0 +1,10 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+namespace longspan::backend::cuda {
+
+/// Throws InternalError that quotes the call, when CUDA's runtime reports an error.
+void check(cudaError_t error, const char* call);
+
+}  // namespace longspan::backend::cuda

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <vector>
+
+#include "backend/cuda/queue.h"
+
+// The cuda backend's own operations as free functions, one file of kernels/ a family; contracts and
+// argument names are those of the Backend methods of the same name. Each launches kernels on the
+// queue and returns; tensors must live on the device until the queue has done them.
+namespace longspan::backend::cuda {
+
+// movement.cu
+void zero(const Queue& queue, const Tensor& out);
+void fill(const Queue& queue, const Tensor& out, double value);
+void copy(const Queue& queue, const Tensor& out, const Tensor& in);
+void add(const Queue& queue, const Tensor& out, const Tensor& a, const Tensor& b);
+void accumulate(const Queue& queue, const Tensor& out, const Tensor& in);
+
+// rms_norm.cu
+void rms_norm_forward(const Queue& queue, const Tensor& out, const Tensor& rstd, const Tensor& x,
+                      const Tensor& weight, float epsilon);
+void rms_norm_again(const Queue& queue, const Tensor& out, const Tensor& rstd, const Tensor& x,
+                    const Tensor& weight);
+void rms_norm_backward(const Queue& queue, const Tensor& dx, const Tensor& dweight,
+                       const Tensor& dy, const Tensor& residual, const Tensor& rstd,
+                       const Tensor& x, const Tensor& weight);
+
+// rope.cu
+void rope_table(const Queue& queue, const Tensor& table, const Tensor& positions,
+                const std::vector<double>& inverse_frequencies);
+void rope(const Queue& queue, const Tensor& x, const Tensor& table, bool inverse);
+
+// swiglu.cu
+void swiglu_forward(const Queue& queue, const Tensor& out, const Tensor& gate_up);
+void swiglu_backward(const Queue& queue, const Tensor& dgate_up, const Tensor& out,
+                     const Tensor& dout, const Tensor& gate_up);
+
+// attention_merge.cu
+void attention_merge(const Queue& queue, const Tensor& out, const Tensor& lse,
+                     const Tensor& block_out, const Tensor& block_lse);
+
+// embedding.cu
+void gather_rows(const Queue& queue, const Tensor& out, const Tensor& ids, const Tensor& table);
+void embedding_backward(const Queue& queue, const Tensor& dtable, const Tensor& dy,
+                        const Tensor& ids);
+
+// cross_entropy.cu
+void cross_entropy(const Queue& queue, const Tensor& nll, const Tensor& dlogits,
+                   const Tensor& logits, const Tensor& labels, double scale);
+
+// reductions.cu
+double sum(const Queue& queue, const Tensor& in);
+double sum_of_squares(const Queue& queue, const Tensor& in);
+
+// random.cu
+void random_normal(const Queue& queue, const Tensor& out, const base::RandomStream& stream,
+                   double deviation, std::uint64_t first_element);
+
+// adamw.cu
+void adamw(const Queue& queue, const Tensor& weight, const Tensor& master, const Tensor& moment1,
+           const Tensor& moment2, const Tensor& gradient, const AdamWOptions& options);
+
+}  // namespace longspan::backend::cuda

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include "longspan/base/bfloat16.h"
+
+// What kernels need of CUDA beyond plain C++. tests/cuda_shim has another header of this name, with
+// which the same sources run on a processor: what a kernel uses must be in both.
+
+namespace longspan::backend::cuda {
+
+/// Throws InternalError for the launch that failed.
+void check_launch(const char* kernel);
+
+/// Shared memory of the size that the launch asked for, aligned to 16 bytes.
+template <typename T>
+__device__ T* dynamic_shared_memory() {
+  extern __shared__ __align__(16) unsigned char memory[];
+  return reinterpret_cast<T*>(memory);
+}
+
+/// One instruction each, where base::BFloat16's own conversion takes several.
+__device__ inline float to_float(base::BFloat16 value) {
+  return __bfloat162float(__ushort_as_bfloat16(value.bits));
+}
+__device__ inline base::BFloat16 to_bfloat16(float value) {
+  base::BFloat16 result;
+  result.bits = __bfloat16_as_ushort(__float2bfloat16_rn(value));
+  return result;
+}
+
+}  // namespace longspan::backend::cuda
+
+/// Launches `kernel` (in parentheses when its template arguments have commas).
+#define LONGSPAN_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
+  do {                                                                  \
+    kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__); \
+    ::longspan::backend::cuda::check_launch(#kernel);                   \
+  } while (false)

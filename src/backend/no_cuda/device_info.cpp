@@ -1,7 +1,0 @@
-#include "backend/cuda_versions.h"
-
-namespace longspan::backend {
-
-std::vector<Component> cuda_components() { return {{"CUDA", "", ""}, {"cuBLAS", "", ""}}; }
-
-}  // namespace longspan::backend
