@@ -110,11 +110,16 @@ std::uint64_t bytes_of_states(const backend::Ledger& ledger) {
          ledger.peak(backend::MemoryTag::kOptimizer);
 }
 
+std::uint64_t gaps_of(const backend::DryBackend& backend) {
+  return backend.profile().kind == "cpu" ? 0 : backend.footprint() - backend.ledger().peak_total();
+}
+
 DryWorld::DryWorld(const Job& job, const PlanSetting& setting, std::uint64_t assumed_states) {
   const auto take = [&](const DryStep& dry, const AlikeRanks& kind) {
     const backend::Ledger& ledger = dry.backend.ledger();
     const std::uint64_t states = assumed_states == 0 ? 0 : bytes_of_states(ledger);
-    const std::uint64_t total = ledger.peak_total() - states + assumed_states;
+    const std::uint64_t total =
+        ledger.peak_total() + gaps_of(dry.backend) - states + assumed_states;
     if (total > needed) heaviest = kind.rank;
     needed = std::max(needed, total);
     for (std::size_t tag = 0; tag < backend::kMemoryTags; ++tag) {

@@ -44,6 +44,10 @@ struct DryStep {
 /// Weights, gradients and optimizer state, at their peaks.
 std::uint64_t bytes_of_states(const backend::Ledger& ledger);
 
+/// What a device must have of memory beyond the ledger's peak: a GPU's is reserved in one piece, a
+/// processor's has as many addresses as one likes.
+std::uint64_t gaps_of(const backend::DryBackend& backend);
+
 /// What a step takes of all ranks. Ranks that do the same are run once.
 struct DryWorld {
   /// `assumed_states`: bytes that stand for those of the states; 0: they are what they are.

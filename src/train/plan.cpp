@@ -119,6 +119,7 @@ Plan make_plan(const Job& job, const PlanSetting& setting) {
   plan.peak_bytes = world.peak_bytes;
   plan.peak_total = ledger.peak_total();
   plan.peak_place = ledger.peak_place().to_string();
+  plan.gaps = gaps_of(dry.backend);
   plan.limit = limit_of(job, setting);
   plan.state_bytes = bytes_of_states(ledger);
   plan.assumed_states = assumed_states(job, setting);

@@ -109,6 +109,10 @@ std::string plan_text(const Plan& plan) {
       plan.tokens_per_step, plan.micro_batches * plan.micro_batch_tokens, group_text(plan),
       plan.micro_batches, plan.micro_batch_tokens, plan.rank, memory_table(plan));
   text += fmt::format("Peak: {} in {}. ", format_bytes(plan.peak_total), plan.peak_place);
+  if (plan.gaps > 0) {
+    text += fmt::format("With gaps between blocks: {}. ",
+                        format_bytes(plan.peak_total + plan.gaps));
+  }
   if (plan.assumed_states > 0) {
     text += fmt::format(
         "ASSUMED: weights, gradients and optimizer take {}, not {}; the peak is then {}. ",
@@ -171,6 +175,7 @@ std::string plan_json(const Plan& plan) {
   json["micro_batch_tokens"] = plan.micro_batch_tokens;
   json["micro_batches"] = plan.micro_batches;
   json["peak_bytes"] = by_tag(plan.peak_bytes, plan.peak_total);
+  json["gap_bytes"] = plan.gaps;
   json["peak_place"] = plan.peak_place;
   json["limit_bytes"] = plan.limit;
   if (plan.assumed_states > 0) json["assumed_state_bytes"] = plan.assumed_states;

@@ -72,6 +72,9 @@ class DryBackend : public Backend {
   std::int64_t peak_change() const;
   void watch(std::int64_t change);
   std::vector<DryAllocation> watched() const;
+  /// Bytes of one range of addresses in which all allocations found room so far, gaps included:
+  /// what a device must have whose memory is reserved in one piece.
+  std::size_t footprint() const;
   /// Adds time in which the device only communicates.
   void communicate(double seconds);
 

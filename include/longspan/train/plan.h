@@ -47,6 +47,7 @@ struct Plan {
   std::array<std::uint64_t, backend::kMemoryTags> peak_bytes{};
   std::uint64_t peak_total = 0;
   std::string peak_place;
+  std::uint64_t gaps = 0;            ///< that the rank needs beyond it: see DryBackend::footprint
   std::uint64_t limit = 0;           ///< bytes that the rank may take
   std::uint64_t state_bytes = 0;     ///< of it, weights, gradients and optimizer state
   std::uint64_t assumed_states = 0;  ///< what they were assumed to take instead; 0: nothing was
@@ -62,9 +63,10 @@ struct Plan {
   comm::Traffic sent;                   ///< by this rank, to whichever ranks
   comm::Traffic world_sent;             ///< by all ranks: comm_bytes of metrics.jsonl
 
-  /// The peak, or what it would be with the states that were assumed.
+  /// The peak with its gaps, or what it would be with the states that were assumed.
   std::uint64_t needed() const {
-    return assumed_states == 0 ? peak_total : peak_total - state_bytes + assumed_states;
+    const std::uint64_t all = peak_total + gaps;
+    return assumed_states == 0 ? all : all - state_bytes + assumed_states;
   }
   /// Bytes that this rank sends to each of those that it sends any of a kind (alike but for
   /// rounding): heads to its Ulysses ranks, keys and values to its next of the ring, the rest to

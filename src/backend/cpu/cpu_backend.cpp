@@ -3,7 +3,7 @@
 
 #include <oneapi/dnnl/dnnl.hpp>
 
-#include "backend/cpu/arena.h"
+#include "backend/arena.h"
 #include "backend/cpu/attention.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/matmul.h"
@@ -14,24 +14,12 @@ namespace {
 
 using base::DType;
 
-/// A block of the arena; the arena outlives it through the shared pointer.
-class ArenaBuffer : public Buffer {
- public:
-  ArenaBuffer(std::shared_ptr<cpu::Arena> arena, void* address, std::size_t bytes, MemoryTag tag)
-      : arena_(std::move(arena)), address_(address), bytes_(bytes), tag_(tag) {}
-  ~ArenaBuffer() override { arena_->release(address_, bytes_, tag_); }
-
- private:
-  std::shared_ptr<cpu::Arena> arena_;
-  void* address_;
-  std::size_t bytes_;
-  MemoryTag tag_;
-};
-
 class CpuBackend : public Backend {
  public:
   explicit CpuBackend(std::size_t memory_limit)
-      : arena_(std::make_shared<cpu::Arena>(memory_limit)), matmul_(*arena_) {}
+      : arena_(std::make_shared<Arena>(map_host_memory(memory_limit), memory_limit,
+                                       Arena::kCpuAlignment)),
+        matmul_(*arena_) {}
 
   std::string name() const override { return "cpu"; }
 
@@ -46,9 +34,7 @@ class CpuBackend : public Backend {
   }
 
   Tensor allocate(const Shape& shape, DType dtype, MemoryTag tag) override {
-    const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * base::size_of(dtype);
-    void* address = arena_->allocate(bytes, tag);
-    return {std::make_shared<ArenaBuffer>(arena_, address, bytes, tag), address, dtype, shape};
+    return allocate_tensor(arena_, shape, dtype, tag);
   }
   const Ledger& ledger() const override { return arena_->ledger(); }
   void reset_peaks() override { arena_->ledger().reset_peaks(); }
@@ -144,7 +130,7 @@ class CpuBackend : public Backend {
   }
 
  private:
-  std::shared_ptr<cpu::Arena> arena_;
+  std::shared_ptr<Arena> arena_;
   cpu::Matmul matmul_;
   cpu::Attention attention_;
 };

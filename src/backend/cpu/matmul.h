@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "backend/cpu/arena.h"
+#include "backend/arena.h"
 #include "longspan/backend/backend.h"
 
 namespace longspan::backend::cpu {

@@ -8,7 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "backend/cpu/matmul_key.h"
+#include "backend/cpu/matmul_primitive.h"
 #include "longspan/base/bfloat16.h"
 
 namespace longspan::backend::cpu {

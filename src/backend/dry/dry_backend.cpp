@@ -56,6 +56,7 @@ DryCounts DryBackend::counts() const { return state_->counts; }
 const std::vector<DryPhase>& DryBackend::phases() const { return state_->phases; }
 std::vector<DrySample> DryBackend::timeline() const { return state_->samples; }
 std::int64_t DryBackend::peak_change() const { return state_->peak_change; }
+std::size_t DryBackend::footprint() const { return state_->arena.footprint(); }
 void DryBackend::watch(std::int64_t change) { state_->watched_change = change; }
 void DryBackend::communicate(double seconds) { state_->communicate(seconds); }
 
@@ -70,7 +71,7 @@ std::vector<DryAllocation> DryBackend::watched() const {
     group.place = place;
     group.shape = shape;
     ++group.count;
-    group.bytes += cpu::Arena::rounded(one.bytes);
+    group.bytes += Arena::rounded(one.bytes, state_->alignment);
   }
   std::vector<DryAllocation> sorted;
   for (auto& [key, group] : groups) sorted.push_back(std::move(group));

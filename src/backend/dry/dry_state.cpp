@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "backend/cpu/arena.h"
-
 namespace longspan::backend {
 namespace {
 
@@ -21,22 +19,36 @@ void add_counts(DryCounts& sum, const DryCounts& more) {
 
 }  // namespace
 
+/// As large as no device is, from an address on that no tensor of the processor has.
+std::unique_ptr<AddressRange> DryBackend::State::endless_addresses() {
+  constexpr std::size_t kBegin = 4096;
+  constexpr std::size_t kBytes = std::size_t{1} << 60U;
+  return std::make_unique<AddressRange>(reinterpret_cast<std::byte*>(kBegin),  // NOLINT: never read
+                                        kBytes);
+}
+
 void* DryBackend::State::allocate(const Shape& shape, base::DType dtype, MemoryTag tag) {
   const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * base::size_of(dtype);
-  void* address = reinterpret_cast<void*>(next_address_);  // NOLINT: never read
-  next_address_ += cpu::Arena::rounded(bytes);
+  const std::size_t before = ledger.peak_total();
+  void* address = arena.allocate(bytes, tag);
+  ++change;
+  if (ledger.peak_total() > before) peak_change = change;
   if (watched_change >= 0) live_.emplace(address, Live{tag, ledger.place(), shape, dtype, bytes});
-  add(bytes, tag);
+  if (change == watched_change) {
+    for (const auto& [begin, block] : live_) watched.push_back(block);
+  }
+  observe();
   return address;
 }
 
 void DryBackend::State::release(void* address, std::size_t bytes, MemoryTag tag) {
   if (watched_change >= 0) live_.erase(address);
-  remove(bytes, tag);
+  arena.release(address, bytes, tag);
+  ++change;
+  observe();
 }
 
 void DryBackend::State::transient(std::initializer_list<std::size_t> blocks) {
-  const Shape none{0};
   std::vector<std::pair<void*, std::size_t>> taken;
   for (const std::size_t bytes : blocks) {
     if (bytes == 0) continue;
@@ -45,23 +57,6 @@ void DryBackend::State::transient(std::initializer_list<std::size_t> blocks) {
     taken.emplace_back(address, bytes);
   }
   for (const auto& [address, bytes] : taken) release(address, bytes, MemoryTag::kWorkspace);
-}
-
-void DryBackend::State::add(std::size_t bytes, MemoryTag tag) {
-  const std::size_t before = ledger.peak_total();
-  ledger.add(tag, cpu::Arena::rounded(bytes));
-  ++change;
-  if (ledger.peak_total() > before) peak_change = change;
-  if (change == watched_change) {
-    for (const auto& [address, block] : live_) watched.push_back(block);
-  }
-  observe();
-}
-
-void DryBackend::State::remove(std::size_t bytes, MemoryTag tag) {
-  ledger.remove(tag, cpu::Arena::rounded(bytes));
-  ++change;
-  observe();
 }
 
 void DryBackend::State::enter(const char* name, Index number) {

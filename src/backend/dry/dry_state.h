@@ -1,8 +1,11 @@
 #pragma once
 
+#include <limits>
 #include <map>
+#include <memory>
 #include <utility>
 
+#include "backend/arena.h"
 #include "backend/cpu/matmul.h"
 #include "longspan/backend/dry.h"
 
@@ -11,8 +14,12 @@ namespace longspan::backend {
 /// The ledger of a dry run and all that is observed of it.
 class DryBackend::State {
  public:
-  State(const DeviceProfile& profile, int threads)
-      : profile(profile.for_threads(threads)), threads(threads) {}
+  State(const DeviceProfile& device, int threads_of_rank)
+      : profile(device.for_threads(threads_of_rank)),
+        threads(threads_of_rank),
+        alignment(device.kind == "cpu" ? Arena::kCpuAlignment : Arena::kCudaAlignment),
+        arena(endless_addresses(), std::numeric_limits<std::size_t>::max(), alignment),
+        ledger(arena.ledger()) {}
 
   struct Live {
     MemoryTag tag;
@@ -37,7 +44,9 @@ class DryBackend::State {
 
   const DeviceProfile profile;
   const int threads;
-  Ledger ledger;
+  const std::size_t alignment;
+  Arena arena;  ///< of the same places as the device's: its gaps are those of the run
+  Ledger& ledger;
   DryCounts counts;
   std::vector<DryPhase> phases;
   std::vector<DrySample> samples;
@@ -48,13 +57,11 @@ class DryBackend::State {
   std::vector<Live> watched;
 
  private:
-  void add(std::size_t bytes, MemoryTag tag);
-  void remove(std::size_t bytes, MemoryTag tag);
+  static std::unique_ptr<AddressRange> endless_addresses();
   void observe();
   void thin_samples();
   DryPhase& phase();
 
-  std::uintptr_t next_address_ = 4096;
   std::map<void*, Live> live_;  // kept only when a change is watched
 };
 

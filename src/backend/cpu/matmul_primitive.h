@@ -4,25 +4,9 @@
 #include <cstdint>
 #include <oneapi/dnnl/dnnl.hpp>
 
-#include "longspan/backend/backend.h"
+#include "backend/matmul_key.h"
 
 namespace longspan::backend::cpu {
-
-/// Everything a oneDNN matmul primitive depends on: sizes, row strides in elements, dtypes
-/// (float32 or bfloat16), options.
-struct MatmulKey {
-  Index m = 0, n = 0, k = 0;
-  Index stride_a = 0, stride_b = 0, stride_out = 0;
-  base::DType in = base::DType::kFloat32;
-  base::DType out = base::DType::kFloat32;
-  MatmulOptions options;
-
-  bool operator==(const MatmulKey&) const = default;
-};
-
-struct MatmulKeyHash {
-  std::size_t operator()(const MatmulKey& key) const;
-};
 
 /// What oneDNN takes scratch memory to be aligned to: it places its buffers from the next such
 /// address on, so memory that starts elsewhere would be written beyond its end.
