@@ -10,6 +10,7 @@
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
 #include "longspan/comm/communicator.h"
+#include "longspan/train/device.h"
 #include "longspan/train/job.h"
 #include "longspan/train/plan.h"
 
@@ -39,8 +40,8 @@ bool is_planned_elsewhere() {
 void run(const Arguments& arguments) {
   if (is_planned_elsewhere()) return;
   train::Job job = train::read_job(arguments.job, arguments.overrides);
-  const std::string& device = arguments.device.empty() ? job.run.device_profile : arguments.device;
-  auto setting = train::PlanSetting::of(arguments.world_size, backend::DeviceProfile::load(device));
+  if (!arguments.device.empty()) job.run.device_profile = arguments.device;
+  auto setting = train::PlanSetting::of(arguments.world_size, train::device_profile(job));
   setting.state_bytes_per_parameter = arguments.state_bytes;
   if (arguments.max_sequence) {
     job = train::with_longest_sequence(job, setting);

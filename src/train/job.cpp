@@ -25,7 +25,8 @@ constexpr double kMaxCount = 65536;
 constexpr double kMaxTokens = 1e12;
 
 std::vector<base::Key::Word> profile_words() {
-  return {{"cpu", "this machine's processor"},
+  return {{"auto", "this machine's device of the kind that `device` names"},
+          {"cpu", "this machine's processor"},
           {"a100-80gb", "NVIDIA A100 80 GB"},
           {"h100-80gb", "NVIDIA H100 80 GB"},
           {"h200", "NVIDIA H200"}};
@@ -44,7 +45,8 @@ void declare_run(Job::Run& run, Declarations& keys) {
   keys.integer("run.seed", run.seed,
                "Seed of everything random: initial weights, order of documents, split.")
       .known_elsewhere_as({"random_seed", "rng_seed"});
-  keys.choice("run.device", run.device, {{"cpu", "the processor"}}, "What computes.");
+  keys.choice("run.device", run.device,
+              {{"cpu", "the processor"}, {"cuda", "NVIDIA GPUs, one a rank"}}, "What computes.");
   keys.path("run.device_profile", run.device_profile,
             "What `longspan plan` takes the device for: a built-in profile, or a file of your own.",
             profile_words())

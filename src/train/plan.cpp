@@ -5,8 +5,8 @@
 #include <algorithm>
 
 #include "longspan/base/error.h"
+#include "longspan/train/device.h"
 #include "train/dry_step.h"
-#include "train/resources.h"
 
 namespace longspan::train {
 namespace {
@@ -15,10 +15,9 @@ using backend::DeviceProfile;
 using base::InputError;
 
 std::uint64_t limit_of(const Job& job, const PlanSetting& setting) {
-  const DeviceProfile& device = setting.device;
-  if (device.kind == "cpu" && device.memory == 0) return memory_limit(job, setting.local_ranks);
-  const std::uint64_t usable = device.memory - std::min(device.memory, device.reserved);
-  return job.memory.limit > 0 ? std::min(job.memory.limit, usable) : usable;
+  const bool is_cpu = setting.device.kind == "cpu";
+  return device_memory(job, setting.device,
+                       is_cpu ? setting.local_ranks : setting.ranks_per_device);
 }
 
 /// 0 when the setting assumes nothing.

@@ -110,8 +110,7 @@ std::string plan_text(const Plan& plan) {
       plan.micro_batches, plan.micro_batch_tokens, plan.rank, memory_table(plan));
   text += fmt::format("Peak: {} in {}. ", format_bytes(plan.peak_total), plan.peak_place);
   if (plan.gaps > 0) {
-    text += fmt::format("With gaps between blocks: {}. ",
-                        format_bytes(plan.peak_total + plan.gaps));
+    text += fmt::format("Gaps between blocks: {} more. ", format_bytes(plan.gaps));
   }
   if (plan.assumed_states > 0) {
     text += fmt::format(

@@ -32,9 +32,4 @@ std::size_t physical_memory() {
          static_cast<std::size_t>(::sysconf(_SC_PAGE_SIZE));
 }
 
-std::size_t memory_limit(const Job& job, int local_ranks) {
-  if (job.memory.limit > 0) return job.memory.limit;
-  return physical_memory() / static_cast<std::size_t>(local_ranks);
-}
-
 }  // namespace longspan::train

@@ -15,7 +15,5 @@ void check_offload(const Job& job, const std::string& device_kind);
 int thread_count(const Job& job, int local_ranks);
 /// Bytes of memory this machine has.
 std::size_t physical_memory();
-/// Most bytes of a rank on this machine: the job's word, else a fair share.
-std::size_t memory_limit(const Job& job, int local_ranks);
 
 }  // namespace longspan::train

@@ -12,6 +12,7 @@
 #include "longspan/base/file.h"
 #include "longspan/checkpoint/store.h"
 #include "longspan/train/corpus.h"
+#include "longspan/train/device.h"
 #include "longspan/train/metrics.h"
 #include "longspan/train/plan.h"
 #include "longspan/train/signals.h"
@@ -110,7 +111,7 @@ void Trainer::open_data() {
 void Trainer::check_plan() {
   comm::run_agreed(*world_, [&] {
     if (!leads()) return;
-    const auto device = backend::DeviceProfile::load(job_.run.device_profile);
+    const backend::DeviceProfile device = device_profile(job_);
     if (device.kind != job_.run.device) {
       throw InputError(
           fmt::format("run.device_profile \"{}\" is a {} device, but run.device is \"{}\"; set "
@@ -121,6 +122,7 @@ void Trainer::check_plan() {
     if (options_.force && !options_.dry_run) return;
     PlanSetting setting = PlanSetting::of(world_->size(), device);
     setting.local_ranks = world_->local_size();
+    setting.ranks_per_device = ranks_of_device(device.kind, world_->local_size());
     const bool fits = check_fit(job_, setting).fits();
     if (fits && !options_.dry_run) return;
     const std::string text = plan_text(make_plan(job_, setting));
@@ -135,7 +137,7 @@ void Trainer::check_plan() {
 
 void Trainer::build_model() {
   comm::run_agreed(*world_, [&] {
-    backend_ = backend::make_cpu_backend(memory_limit(job_, world_->local_size()));
+    backend_ = make_device(job_, *world_);
     step_ = std::make_unique<TrainingStep>(job_, *backend_, *mesh_);
   });
   world_->barrier();  // all ranks measure at once: they share the machine later, too

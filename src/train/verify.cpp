@@ -10,6 +10,7 @@
 
 #include "longspan/base/error.h"
 #include "longspan/train/corpus.h"
+#include "longspan/train/device.h"
 #include "train/resources.h"
 #include "train/shrink.h"
 #include "train/training_step.h"
@@ -58,10 +59,10 @@ Rows first_rows(const Job& job, const model::LlamaConfig& model, const comm::Com
 /// One step as far as its gradients, which stay on the ranks that own them.
 class Run {
  public:
-  /// Two runs share what memory the job may take of this machine.
-  Run(const Job& job, comm::Communicator& ranks, int local_ranks, const Rows& all)
+  /// By `ranks`, one or all of the world's. Two runs share what memory the job may take.
+  Run(const Job& job, comm::Communicator& ranks, const comm::Communicator& world, const Rows& all)
       : layout_(parallel_layout(job, ranks.size())),
-        backend_(backend::make_cpu_backend(memory_limit(job, local_ranks) / 2)),
+        backend_(make_device(job, world, 0.5)),
         mesh_(ranks, layout_.sequence),
         step_(job, *backend_, mesh_) {
     Rows mine;
@@ -144,8 +145,8 @@ bool Verification::agrees() const {
 Comparison compare(const Job& job, const Job& oracle, const Rows& rows, comm::Communicator& world) {
   const auto single = comm::make_single_communicator();
   std::optional<Run> alone;
-  comm::run_agreed(world, [&] { alone.emplace(oracle, *single, world.local_size(), rows); });
-  Run shared(job, world, world.local_size(), rows);
+  comm::run_agreed(world, [&] { alone.emplace(oracle, *single, world, rows); });
+  Run shared(job, world, world, rows);
   Comparison comparison;
   comparison.precision = job.training.precision;
   comparison.tolerance = tolerance_of(job);

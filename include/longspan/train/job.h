@@ -21,7 +21,7 @@ struct Job {
     std::string output_dir;
     std::uint64_t seed = 1;
     std::string device = "cpu";
-    std::string device_profile = "cpu";
+    std::string device_profile = "auto";
     std::int64_t threads = 0;  ///< per rank; 0: the machine's cores / local ranks
   } run;
 

@@ -17,6 +17,7 @@ namespace longspan::train {
 struct PlanSetting {
   int ranks = 1;
   int local_ranks = 1;
+  int ranks_per_device = 1;  ///< that share a device which is no processor
   backend::DeviceProfile device;
   /// What if weights, gradients and optimizer state took so many bytes a parameter in all? 0: they
   /// take what they take.

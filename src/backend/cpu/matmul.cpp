@@ -1,6 +1,5 @@
 #include "backend/cpu/matmul.h"
 
-
 #include <algorithm>
 #include <list>
 #include <oneapi/dnnl/dnnl.hpp>

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "longspan/backend/backend.h"
+#include "longspan/backend/device_profile.h"
+#include "longspan/comm/communicator.h"
+#include "longspan/train/job.h"
+
+// Which device a rank computes on: run.device, in one place.
+namespace longspan::train {
+
+/// What plans take the device for: run.device_profile, or for "auto" that of this machine's device
+/// of the kind that run.device names. Throws InputError when that cannot be told.
+backend::DeviceProfile device_profile(const Job& job);
+
+/// Ranks of this machine that share a device of this kind with one of them, itself included.
+int ranks_of_device(const std::string& kind, int local_ranks);
+
+/// Bytes that a rank may take of a device that `sharing` ranks share: memory.limit, else its part
+/// of what there is.
+std::size_t device_memory(const Job& job, const backend::DeviceProfile& device, int sharing);
+
+/// The device of this rank: the processor, or one of the machine's GPUs, which are dealt out in
+/// turn. Takes `part` of the memory that the rank may take. Throws InputError when there is none.
+std::unique_ptr<backend::Backend> make_device(const Job& job, const comm::Communicator& world,
+                                              double part = 1.0);
+
+}  // namespace longspan::train

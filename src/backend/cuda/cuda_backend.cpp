@@ -1,0 +1,158 @@
+#include <fmt/format.h>
+
+#include "backend/arena.h"
+#include "backend/cuda/attention.h"
+#include "backend/cuda/device.h"
+#include "backend/cuda/error.h"
+#include "backend/cuda/kernels.h"
+#include "backend/cuda/matmul.h"
+#include "backend/cuda/transfer.h"
+#include "longspan/backend/cuda.h"
+
+namespace longspan::backend {
+namespace {
+
+using base::DType;
+
+class CudaBackend : public Backend {
+ public:
+  CudaBackend(int number, std::size_t memory_limit)
+      : device_(number),
+        arena_(std::make_shared<Arena>(device_.reserve(memory_limit), memory_limit,
+                                       Arena::kCudaAlignment)),
+        queue_{device_.compute_stream(), device_.multiprocessors(), this},
+        matmul_(queue_),
+        attention_(device_.architecture()) {}
+
+  std::string name() const override { return "cuda"; }
+  std::string description() const override { return device_.description(); }
+  bool supports(DType /*dtype*/, std::string* /*why_not*/) const override { return true; }
+  const DeviceStreams* streams() const override { return &device_; }
+  void synchronize() override {
+    cuda::check(cudaStreamSynchronize(queue_.stream), "cudaStreamSynchronize");
+  }
+
+  Tensor allocate(const Shape& shape, DType dtype, MemoryTag tag) override {
+    return allocate_tensor(arena_, shape, dtype, tag);
+  }
+  const Ledger& ledger() const override { return arena_->ledger(); }
+  void reset_peaks() override { arena_->ledger().reset_peaks(); }
+  void enter(const char* name, Index number) override { arena_->ledger().enter(name, number); }
+  void leave() override { arena_->ledger().leave(); }
+  std::size_t memory_limit() const override { return arena_->limit(); }
+
+  void zero(const Tensor& out) override { cuda::zero(queue_, out); }
+  void copy(const Tensor& out, const Tensor& in) override { cuda::copy(queue_, out, in); }
+  void copy_from_host(const Tensor& out, const void* host, std::size_t bytes) override {
+    cuda::copy_from_host(queue_, out, host, bytes);
+  }
+  void copy_to_host(void* host, const Tensor& in, std::size_t bytes) override {
+    cuda::copy_to_host(queue_, host, in, bytes);
+  }
+
+  void matmul(const Tensor& out, const Tensor& a, const Tensor& b,
+              const MatmulOptions& options) override {
+    matmul_.run(out, a, b, options);
+  }
+  void add(const Tensor& out, const Tensor& a, const Tensor& b) override {
+    cuda::add(queue_, out, a, b);
+  }
+  void accumulate(const Tensor& out, const Tensor& in) override {
+    cuda::accumulate(queue_, out, in);
+  }
+
+  void rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x,
+                        const Tensor& weight, float epsilon) override {
+    cuda::rms_norm_forward(queue_, out, rstd, x, weight, epsilon);
+  }
+  void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
+                      const Tensor& weight) override {
+    cuda::rms_norm_again(queue_, out, rstd, x, weight);
+  }
+  void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
+                         const Tensor& residual, const Tensor& rstd, const Tensor& x,
+                         const Tensor& weight) override {
+    cuda::rms_norm_backward(queue_, dx, dweight, dy, residual, rstd, x, weight);
+  }
+
+  void rope_table(const Tensor& table, const Tensor& positions,
+                  const std::vector<double>& inverse_frequencies) override {
+    cuda::rope_table(queue_, table, positions, inverse_frequencies);
+  }
+  void rope(const Tensor& x, const Tensor& table, bool inverse) override {
+    cuda::rope(queue_, x, table, inverse);
+  }
+
+  void swiglu_forward(const Tensor& out, const Tensor& gate_up) override {
+    cuda::swiglu_forward(queue_, out, gate_up);
+  }
+  void swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
+                       const Tensor& gate_up) override {
+    cuda::swiglu_backward(queue_, dgate_up, out, dout, gate_up);
+  }
+
+  void attention_forward(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
+                         const Tensor& v, const CuSeqlens& cu_seqlens_q,
+                         const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) override {
+    attention_.forward(queue_, out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k, options);
+  }
+  void attention_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dout,
+                          const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
+                          const Tensor& v, const CuSeqlens& cu_seqlens_q,
+                          const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) override {
+    attention_.backward(queue_, dq, dk, dv, dout, out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k,
+                        options);
+  }
+  void attention_merge(const Tensor& out, const Tensor& lse, const Tensor& block_out,
+                       const Tensor& block_lse) override {
+    cuda::attention_merge(queue_, out, lse, block_out, block_lse);
+  }
+
+  void gather_rows(const Tensor& out, const Tensor& ids, const Tensor& table) override {
+    cuda::gather_rows(queue_, out, ids, table);
+  }
+  void embedding_backward(const Tensor& dtable, const Tensor& dy, const Tensor& ids) override {
+    cuda::embedding_backward(queue_, dtable, dy, ids);
+  }
+  void cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
+                     const Tensor& labels, double scale) override {
+    cuda::cross_entropy(queue_, nll, dlogits, logits, labels, scale);
+  }
+
+  double sum(const Tensor& in) override { return cuda::sum(queue_, in); }
+  double sum_of_squares(const Tensor& in) override { return cuda::sum_of_squares(queue_, in); }
+  void random_normal(const Tensor& out, const base::RandomStream& stream, double deviation,
+                     std::uint64_t first_element) override {
+    cuda::random_normal(queue_, out, stream, deviation, first_element);
+  }
+  void fill(const Tensor& out, double value) override { cuda::fill(queue_, out, value); }
+  void adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
+             const Tensor& moment2, const Tensor& gradient, const AdamWOptions& options) override {
+    cuda::adamw(queue_, weight, master, moment1, moment2, gradient, options);
+  }
+
+ private:
+  cuda::Device device_;
+  std::shared_ptr<Arena> arena_;
+  cuda::Queue queue_;
+  cuda::Matmul matmul_;
+  cuda::Attention attention_;
+};
+
+}  // namespace
+
+int gpu_count() {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error == cudaSuccess) return count;
+  cudaGetLastError();  // no driver, no GPU: neither is a failure
+  return 0;
+}
+
+GpuInfo gpu_info(int number) { return cuda::Device(number).info(); }
+
+std::unique_ptr<Backend> make_cuda_backend(int number, std::size_t memory_limit) {
+  return std::make_unique<CudaBackend>(number, memory_limit);
+}
+
+}  // namespace longspan::backend

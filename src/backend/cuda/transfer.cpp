@@ -1,0 +1,60 @@
+#include "backend/cuda/transfer.h"
+
+#include <fmt/format.h>
+
+#include "backend/checks.h"
+#include "backend/cuda/error.h"
+
+namespace longspan::backend::cuda {
+namespace {
+
+void expect_bytes(const char* operation, const Tensor& tensor, std::size_t bytes) {
+  if (!tensor.defined()) contract_broken(operation, "the tensor", tensor, "a tensor");
+  if (bytes == tensor.bytes()) return;
+  contract_broken(operation, fmt::format("{} host bytes for {}; expected {}", bytes,
+                                         describe(tensor), tensor.bytes()));
+}
+
+/// Rows of a tensor as a copy of two dimensions sees them.
+struct Rows {
+  explicit Rows(const Tensor& tensor)
+      : bytes(static_cast<std::size_t>(tensor.row_elements()) * base::size_of(tensor.dtype())),
+        pitch(static_cast<std::size_t>(tensor.row_stride()) * base::size_of(tensor.dtype())),
+        count(static_cast<std::size_t>(tensor.size(0))) {}
+  std::size_t bytes;
+  std::size_t pitch;
+  std::size_t count;
+};
+
+}  // namespace
+
+void copy_from_host(const Queue& queue, const Tensor& out, const void* host, std::size_t bytes) {
+  expect_bytes("copy_from_host", out, bytes);
+  if (bytes == 0) return;
+  if (out.is_dense()) {
+    check(cudaMemcpyAsync(out.raw(), host, bytes, cudaMemcpyHostToDevice, queue.stream),
+          "cudaMemcpyAsync to the device");
+    return;
+  }
+  const Rows rows(out);
+  check(cudaMemcpy2DAsync(out.raw(), rows.pitch, host, rows.bytes, rows.bytes, rows.count,
+                          cudaMemcpyHostToDevice, queue.stream),
+        "cudaMemcpy2DAsync to the device");
+}
+
+void copy_to_host(const Queue& queue, void* host, const Tensor& in, std::size_t bytes) {
+  expect_bytes("copy_to_host", in, bytes);
+  if (bytes == 0) return;
+  if (in.is_dense()) {
+    check(cudaMemcpyAsync(host, in.raw(), bytes, cudaMemcpyDeviceToHost, queue.stream),
+          "cudaMemcpyAsync to the host");
+  } else {
+    const Rows rows(in);
+    check(cudaMemcpy2DAsync(host, rows.bytes, in.raw(), rows.pitch, rows.bytes, rows.count,
+                            cudaMemcpyDeviceToHost, queue.stream),
+          "cudaMemcpy2DAsync to the host");
+  }
+  check(cudaStreamSynchronize(queue.stream), "cudaStreamSynchronize");
+}
+
+}  // namespace longspan::backend::cuda

@@ -1,0 +1,73 @@
+#include "longspan/train/device.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "longspan/backend/cuda.h"
+#include "longspan/base/error.h"
+#include "train/resources.h"
+
+namespace longspan::train {
+namespace {
+
+using backend::DeviceProfile;
+
+/// The built-in profile of a GPU that calls itself this.
+std::string profile_of_gpu(const std::string& name) {
+  for (const auto& [mark, profile] : {std::pair{"H200", "h200"}, std::pair{"H100", "h100-80gb"},
+                                      std::pair{"A100", "a100-80gb"}}) {
+    if (name.find(mark) != std::string::npos) return profile;
+  }
+  throw base::InputError(fmt::format(
+      "no device profile is built in for this machine's \"{}\"; name one in run.device_profile: a "
+      "file as in configs/devices, or the nearest of {}",
+      name, fmt::join(DeviceProfile::names(), ", ")));
+}
+
+DeviceProfile profile_of_this_gpu() {
+  if (backend::gpu_count() == 0) {
+    throw base::InputError(fmt::format(
+        "run.device is \"cuda\", and this machine has no GPU to take the figures of; name a device "
+        "in run.device_profile or, for a plan, with --device: {}, or a file",
+        fmt::join(DeviceProfile::names(), ", ")));
+  }
+  const backend::GpuInfo gpu = backend::gpu_info(0);
+  DeviceProfile profile = DeviceProfile::load(profile_of_gpu(gpu.name));
+  profile.memory = gpu.total_memory;  // variants of a GPU differ in it
+  return profile;
+}
+
+}  // namespace
+
+DeviceProfile device_profile(const Job& job) {
+  if (job.run.device_profile != "auto") return DeviceProfile::load(job.run.device_profile);
+  return job.run.device == "cuda" ? profile_of_this_gpu() : DeviceProfile::load(job.run.device);
+}
+
+int ranks_of_device(const std::string& kind, int local_ranks) {
+  const int devices = kind == "cuda" ? std::max(1, backend::gpu_count()) : 1;
+  return (local_ranks + devices - 1) / devices;
+}
+
+std::size_t device_memory(const Job& job, const DeviceProfile& device, int sharing) {
+  const std::size_t there = device.memory == 0 ? physical_memory() : device.memory;
+  const std::size_t usable = there - std::min<std::size_t>(there, device.reserved);
+  const std::size_t limit = job.memory.limit;
+  // The processor's memory is virtual, and a limit is the user's word; a GPU has what it has.
+  if (device.memory == 0 && limit > 0) return limit;
+  const std::size_t share = usable / static_cast<std::size_t>(sharing);
+  return limit > 0 ? std::min(limit, share) : share;
+}
+
+std::unique_ptr<backend::Backend> make_device(const Job& job, const comm::Communicator& world,
+                                              double part) {
+  const int sharing = ranks_of_device(job.run.device, world.local_size());
+  const auto bytes = static_cast<std::size_t>(
+      part * static_cast<double>(device_memory(job, device_profile(job), sharing)));
+  if (job.run.device != "cuda") return backend::make_cpu_backend(bytes);
+  return backend::make_cuda_backend(world.local_rank() % std::max(1, backend::gpu_count()), bytes);
+}
+
+}  // namespace longspan::train
