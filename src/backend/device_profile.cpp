@@ -29,6 +29,10 @@ void declare(DeviceProfile& profile, base::Declarations& keys) {
   rate("memory_bandwidth", profile.memory_bandwidth, "Bytes a second.");
   rate("fp32_flops", profile.fp32_flops, "FLOP/s of large float32 products.");
   rate("bf16_flops", profile.bf16_flops, "FLOP/s of large bfloat16 products.");
+  keys.real("fp32_peak_flops", profile.fp32_peak_flops, "FLOP/s of the data sheet, for MFU.")
+      .at_least(0);
+  keys.real("bf16_peak_flops", profile.bf16_peak_flops, "FLOP/s of the data sheet, for MFU.")
+      .at_least(0);
   rate("attention_efficiency", profile.attention_efficiency, "Part of it that attention reaches.");
   rate("launch_seconds", profile.launch_seconds, "Least time of an operation.");
   keys.integer("devices_per_node", profile.devices_per_node, "Devices of one machine.")

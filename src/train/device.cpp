@@ -4,9 +4,11 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "longspan/backend/cuda.h"
 #include "longspan/base/error.h"
+#include "train/precision.h"
 #include "train/resources.h"
 
 namespace longspan::train {
@@ -24,6 +26,33 @@ std::string profile_of_gpu(const std::string& name) {
       "no device profile is built in for this machine's \"{}\"; name one in run.device_profile: a "
       "file as in configs/devices, or the nearest of {}",
       name, fmt::join(DeviceProfile::names(), ", ")));
+}
+
+/// What large products reach on the processor, from a short run of them.
+double measure_matmul_gflops(const std::string& precision) {
+  using backend::Index;
+  using Clock = std::chrono::steady_clock;
+  // Large enough to be at the plateau, small enough to be quick; a device of its own, so that the
+  // run's ledger does not see it.
+  constexpr Index kSize = 1024;
+  constexpr double kSeconds = 0.2;
+  const auto backend = backend::make_cpu_backend(std::size_t{1} << 28U);
+  const base::DType dtype = dtype_of_precision(precision);
+  const auto a = backend->allocate({kSize, kSize}, dtype, backend::MemoryTag::kWorkspace);
+  const auto b = backend->allocate({kSize, kSize}, dtype, backend::MemoryTag::kWorkspace);
+  const auto out = backend->allocate({kSize, kSize}, dtype, backend::MemoryTag::kWorkspace);
+  backend->fill(a, 1.0);
+  backend->fill(b, 1.0);
+  const auto start = Clock::now();
+  double best = 0;
+  int runs = 0;
+  do {
+    const auto begin = Clock::now();
+    backend->matmul(out, a, b, {false, true, false});
+    const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+    if (runs++ > 0) best = std::max(best, 2e-9 * kSize * kSize * kSize / seconds);
+  } while (runs < 3 || std::chrono::duration<double>(Clock::now() - start).count() < kSeconds);
+  return best;
 }
 
 DeviceProfile profile_of_this_gpu() {
@@ -68,6 +97,17 @@ std::unique_ptr<backend::Backend> make_device(const Job& job, const comm::Commun
       part * static_cast<double>(device_memory(job, device_profile(job), sharing)));
   if (job.run.device != "cuda") return backend::make_cpu_backend(bytes);
   return backend::make_cuda_backend(world.local_rank() % std::max(1, backend::gpu_count()), bytes);
+}
+
+double peak_gflops(const Job& job) {
+  const std::string& precision = job.training.precision;
+  if (job.logging.peak_tflops > 0) return 1e3 * job.logging.peak_tflops;
+  if (job.run.device == "cpu") return measure_matmul_gflops(precision);
+  const DeviceProfile device = device_profile(job);
+  const bool is_bf16 = precision == "bf16";
+  const double peak = is_bf16 ? device.bf16_peak_flops : device.fp32_peak_flops;
+  const double reached = is_bf16 ? device.bf16_flops : device.fp32_flops;
+  return 1e-9 * (peak > 0 ? peak : reached) / (precision == "fp64" ? 2 : 1);
 }
 
 }  // namespace longspan::train

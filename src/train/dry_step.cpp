@@ -114,6 +114,11 @@ std::uint64_t gaps_of(const backend::DryBackend& backend) {
   return backend.profile().kind == "cpu" ? 0 : backend.footprint() - backend.ledger().peak_total();
 }
 
+std::uint64_t host_memory(const Job& job, const PlanSetting& setting, int rank) {
+  const DryStep dry(job, setting, rank);
+  return dry.host ? dry.host->footprint() : 0;
+}
+
 DryWorld::DryWorld(const Job& job, const PlanSetting& setting, std::uint64_t assumed_states) {
   const auto take = [&](const DryStep& dry, const AlikeRanks& kind) {
     const backend::Ledger& ledger = dry.backend.ledger();

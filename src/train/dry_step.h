@@ -48,6 +48,9 @@ std::uint64_t bytes_of_states(const backend::Ledger& ledger);
 /// processor's has as many addresses as one likes.
 std::uint64_t gaps_of(const backend::DryBackend& backend);
 
+/// What this rank takes of its host's memory for an optimizer that is offloaded.
+std::uint64_t host_memory(const Job& job, const PlanSetting& setting, int rank);
+
 /// What a step takes of all ranks. Ranks that do the same are run once.
 struct DryWorld {
   /// `assumed_states`: bytes that stand for those of the states; 0: they are what they are.

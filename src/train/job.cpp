@@ -374,7 +374,9 @@ void declare_records(Job& job, Declarations& keys) {
             "Peak of one rank's device, for model FLOPs utilisation.")
       .above(0)
       .unit("TFLOP/s")
-      .automatic("the rate of a large matrix multiplication, measured at the start");
+      .automatic(
+          "of a GPU, its data sheet's; of a processor, the rate of a large matrix "
+          "multiplication, measured at the start");
 }
 
 std::string describe(std::string (Declarations::*text)() const) {

@@ -122,7 +122,7 @@ Plan make_plan(const Job& job, const PlanSetting& setting) {
   plan.limit = limit_of(job, setting);
   plan.state_bytes = bytes_of_states(ledger);
   plan.assumed_states = assumed_states(job, setting);
-  plan.host_bytes = dry.host ? dry.host->ledger().peak_total() : 0;
+  plan.host_bytes = dry.host ? dry.host->footprint() : 0;
   plan.phases = dry.backend.phases();
   plan.timeline = dry.backend.timeline();
   plan.counts = dry.backend.counts();

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <optional>
 
+#include "longspan/backend/cuda.h"
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
 #include "longspan/checkpoint/store.h"
@@ -16,6 +17,7 @@
 #include "longspan/train/metrics.h"
 #include "longspan/train/plan.h"
 #include "longspan/train/signals.h"
+#include "train/dry_step.h"
 #include "train/parallel_layout.h"
 #include "train/report.h"
 #include "train/resources.h"
@@ -41,6 +43,7 @@ class Trainer {
 
  private:
   void open_data();
+  PlanSetting plan_setting() const;
   void check_plan();
   void build_model();
   void resume();
@@ -68,6 +71,7 @@ class Trainer {
   std::optional<RunDirectory> directory_;  // rank 0
   std::unique_ptr<Corpus> corpus_;
   std::unique_ptr<backend::Backend> backend_;
+  std::unique_ptr<backend::Backend> host_;  // keeps the optimizer's state where the job says so
   std::unique_ptr<TrainingStep> step_;
   std::optional<MetricsWriter> record_;  // rank 0
   Progress progress_;
@@ -106,6 +110,14 @@ void Trainer::open_data() {
       job_.data.validation_fraction, corpus_->fingerprint());
 }
 
+/// This job's own ranks and devices.
+PlanSetting Trainer::plan_setting() const {
+  PlanSetting setting = PlanSetting::of(world_->size(), device_profile(job_));
+  setting.local_ranks = world_->local_size();
+  setting.ranks_per_device = ranks_of_device(setting.device.kind, world_->local_size());
+  return setting;
+}
+
 /// Refuses a job whose step will not fit into memory, with what it would need and what would help;
 /// a dry run shows the plan in any case.
 void Trainer::check_plan() {
@@ -120,9 +132,7 @@ void Trainer::check_plan() {
     }
     check_offload(job_, device.kind);
     if (options_.force && !options_.dry_run) return;
-    PlanSetting setting = PlanSetting::of(world_->size(), device);
-    setting.local_ranks = world_->local_size();
-    setting.ranks_per_device = ranks_of_device(device.kind, world_->local_size());
+    const PlanSetting setting = plan_setting();
     const bool fits = check_fit(job_, setting).fits();
     if (fits && !options_.dry_run) return;
     const std::string text = plan_text(make_plan(job_, setting));
@@ -138,11 +148,13 @@ void Trainer::check_plan() {
 void Trainer::build_model() {
   comm::run_agreed(*world_, [&] {
     backend_ = make_device(job_, *world_);
-    step_ = std::make_unique<TrainingStep>(job_, *backend_, *mesh_);
+    if (job_.optimizer.offload == "host") {
+      host_ = backend::make_pinned_backend(host_memory(job_, plan_setting(), world_->rank()));
+    }
+    step_ = std::make_unique<TrainingStep>(job_, *backend_, *mesh_, host_.get());
   });
   world_->barrier();  // all ranks measure at once: they share the machine later, too
-  peak_gflops_ = job_.logging.peak_tflops > 0 ? 1e3 * job_.logging.peak_tflops
-                                              : measure_matmul_gflops(job_.training.precision);
+  peak_gflops_ = peak_gflops(job_);
   report_.start(job_, layout_text(job_, layout_), *backend_, *world_, peak_gflops_,
                 corpus_->fingerprint());
 }
@@ -274,6 +286,7 @@ StepMetrics Trainer::step() {
   progress_.skipped_in_row = update.skipped ? progress_.skipped_in_row + 1 : 0;
   progress_.updates = step_->optimizer().updates();
   metrics.step = ++progress_.step;
+  backend_->synchronize();
   metrics.skipped = progress_.skipped;
   metrics.step_seconds = seconds_since(start);
   metrics.tokens_per_second = sums.tokens / metrics.step_seconds;

@@ -182,7 +182,7 @@ TEST_CASE("job files that are not legal are refused with the reason") {
 
 TEST_CASE("values of a job out of range are refused") {
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"run.device=tpu", "run.device is \"tpu\"; legal: \"cpu\", \"cuda\""},
+      {"run.device=tpu", "run.device is \"tpu\"; legal: \"cpu\" or \"cuda\""},
       {"run.threads=0", "run.threads is 0"},
       {"run.seed=-1", "run.seed is -1"},
       {"run.output_dir=", "run.output_dir is \"\""},

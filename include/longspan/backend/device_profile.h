@@ -17,6 +17,8 @@ struct DeviceProfile {
   double memory_bandwidth = 0;  ///< bytes/s, read and written together
   double fp32_flops = 0;        ///< FLOP/s that large products reach
   double bf16_flops = 0;
+  double fp32_peak_flops = 0;  ///< of the data sheet, for MFU; 0: unknown
+  double bf16_peak_flops = 0;
   double attention_efficiency = 0;  ///< of those, in attention
   double launch_seconds = 0;        ///< that an operation takes at least
   std::int64_t devices_per_node = 1;

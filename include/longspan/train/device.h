@@ -27,4 +27,8 @@ std::size_t device_memory(const Job& job, const backend::DeviceProfile& device, 
 std::unique_ptr<backend::Backend> make_device(const Job& job, const comm::Communicator& world,
                                               double part = 1.0);
 
+/// GFLOP/s that MFU is measured against: logging.peak_tflops; else the data sheet's for a GPU, and
+/// what large products reach on a processor, measured now.
+double peak_gflops(const Job& job);
+
 }  // namespace longspan::train

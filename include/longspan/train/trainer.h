@@ -28,8 +28,4 @@ struct TrainOptions {
 /// base::Error; what is agreed by all ranks is marked so.
 Outcome train(Job job, comm::Communicator& world, const TrainOptions& options);
 
-/// GFLOP/s of this device's matmul in this precision, from a short run of large products: what
-/// utilisation is measured against when the job does not say.
-double measure_matmul_gflops(const std::string& precision);
-
 }  // namespace longspan::train

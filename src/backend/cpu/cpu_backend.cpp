@@ -5,6 +5,7 @@
 
 #include "backend/arena.h"
 #include "backend/cpu/attention.h"
+#include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/matmul.h"
 #include "longspan/backend/backend.h"
@@ -16,9 +17,8 @@ using base::DType;
 
 class CpuBackend : public Backend {
  public:
-  explicit CpuBackend(std::size_t memory_limit)
-      : arena_(std::make_shared<Arena>(map_host_memory(memory_limit), memory_limit,
-                                       Arena::kCpuAlignment)),
+  CpuBackend(std::unique_ptr<AddressRange> memory, std::size_t memory_limit)
+      : arena_(std::make_shared<Arena>(std::move(memory), memory_limit, Arena::kCpuAlignment)),
         matmul_(*arena_) {}
 
   std::string name() const override { return "cpu"; }
@@ -138,7 +138,12 @@ class CpuBackend : public Backend {
 }  // namespace
 
 std::unique_ptr<Backend> make_cpu_backend(std::size_t memory_limit) {
-  return std::make_unique<CpuBackend>(memory_limit);
+  return make_cpu_backend(map_host_memory(memory_limit), memory_limit);
+}
+
+std::unique_ptr<Backend> make_cpu_backend(std::unique_ptr<AddressRange> memory,
+                                          std::size_t memory_limit) {
+  return std::make_unique<CpuBackend>(std::move(memory), memory_limit);
 }
 
 }  // namespace longspan::backend

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "backend/arena.h"
+#include "backend/cpu/cpu_backend.h"
 #include "backend/cuda/attention.h"
 #include "backend/cuda/device.h"
 #include "backend/cuda/error.h"
@@ -20,9 +21,9 @@ class CudaBackend : public Backend {
       : device_(number),
         arena_(std::make_shared<Arena>(device_.reserve(memory_limit), memory_limit,
                                        Arena::kCudaAlignment)),
-        queue_{device_.compute_stream(), device_.multiprocessors(), this},
+        queue_{device_.compute_stream(), device_.properties().multiProcessorCount, this},
         matmul_(queue_),
-        attention_(device_.architecture()) {}
+        attention_(queue_) {}
 
   std::string name() const override { return "cuda"; }
   std::string description() const override { return device_.description(); }
@@ -141,18 +142,15 @@ class CudaBackend : public Backend {
 
 }  // namespace
 
-int gpu_count() {
-  int count = 0;
-  const cudaError_t error = cudaGetDeviceCount(&count);
-  if (error == cudaSuccess) return count;
-  cudaGetLastError();  // no driver, no GPU: neither is a failure
-  return 0;
-}
-
-GpuInfo gpu_info(int number) { return cuda::Device(number).info(); }
+int gpu_count() { return cuda::count_devices(); }
+GpuInfo gpu_info(int number) { return cuda::inform(number); }
 
 std::unique_ptr<Backend> make_cuda_backend(int number, std::size_t memory_limit) {
   return std::make_unique<CudaBackend>(number, memory_limit);
+}
+
+std::unique_ptr<Backend> make_pinned_backend(std::size_t memory_limit) {
+  return make_cpu_backend(cuda::pin_host_memory(memory_limit), memory_limit);
 }
 
 }  // namespace longspan::backend

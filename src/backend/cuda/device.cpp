@@ -18,6 +18,12 @@ class DeviceMemory : public AddressRange {
   ~DeviceMemory() override { cudaFree(begin()); }
 };
 
+class PinnedMemory : public AddressRange {
+ public:
+  using AddressRange::AddressRange;
+  ~PinnedMemory() override { cudaFreeHost(begin()); }
+};
+
 cudaDeviceProp properties_of(int number) {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
@@ -39,6 +45,29 @@ cudaDeviceProp properties_of(int number) {
 }
 
 }  // namespace
+
+int count_devices() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  cudaGetLastError();  // no driver, no GPU: neither is a failure
+  return 0;
+}
+
+GpuInfo inform(int number) {
+  const cudaDeviceProp properties = properties_of(number);
+  return {properties.name, properties.totalGlobalMem};
+}
+
+std::unique_ptr<AddressRange> pin_host_memory(std::size_t bytes) {
+  void* memory = nullptr;
+  const cudaError_t error = cudaMallocHost(&memory, bytes);
+  if (error != cudaSuccess) {
+    cudaGetLastError();  // it is told here
+    throw base::OutOfMemoryError(fmt::format("the host cannot pin {} for the GPU: {}",
+                                             base::format_bytes(bytes), cudaGetErrorString(error)));
+  }
+  return std::make_unique<PinnedMemory>(static_cast<std::byte*>(memory), bytes);
+}
 
 Device::Device(int number) : number_(number), properties_(properties_of(number)) {
   check(cudaSetDevice(number), "cudaSetDevice");

@@ -8,14 +8,23 @@
 
 #include "backend/arena.h"
 #include "longspan/backend/backend.h"
+#include "longspan/backend/cuda.h"
 
 namespace longspan::backend::cuda {
+
+/// GPUs that this process sees; 0 without a driver.
+int count_devices();
+/// Throws InputError when this machine has no such GPU, or none that this program can use.
+GpuInfo inform(int number);
+
+/// Memory of the host that the GPU reads and writes at full speed. Throws OutOfMemoryError.
+std::unique_ptr<AddressRange> pin_host_memory(std::size_t bytes);
 
 /// One GPU: its properties and the streams of this process on it. Current for the thread that made
 /// it, which issues all work.
 class Device : public DeviceStreams {
  public:
-  /// Throws InputError when this machine has no such GPU, or none that this program can use.
+  /// Throws as `inform` does.
   explicit Device(int number);
   ~Device() override;
   Device(const Device&) = delete;
@@ -27,7 +36,7 @@ class Device : public DeviceStreams {
   void* copies() const override { return copies_; }
 
   cudaStream_t compute_stream() const { return compute_; }
-  int multiprocessors() const { return properties_.multiProcessorCount; }
+  const cudaDeviceProp& properties() const { return properties_; }
   /// "NVIDIA H200, sm_90, 139.8 GiB, CUDA 13.0".
   std::string description() const;
 

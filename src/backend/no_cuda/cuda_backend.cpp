@@ -17,5 +17,6 @@ GpuInfo gpu_info(int /*number*/) { refuse(); }
 std::unique_ptr<Backend> make_cuda_backend(int /*number*/, std::size_t /*memory_limit*/) {
   refuse();
 }
+std::unique_ptr<Backend> make_pinned_backend(std::size_t /*memory_limit*/) { refuse(); }
 
 }  // namespace longspan::backend
