@@ -3,27 +3,59 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "cli/commands.h"
 #include "longspan/comm/communicator.h"
+#include "longspan/train/device.h"
+#include "longspan/train/kernel_bench.h"
 #include "longspan/train/matmul_bench.h"
 #include "longspan/train/reshard_bench.h"
 
 namespace longspan::cli {
 namespace {
 
-struct Arguments {
-  train::MatmulShapes shapes;
+/// What all benches of one device are asked for.
+struct Measurement {
+  std::string device = "cpu";
   std::string precision = "fp32";
   int threads = 0;
   int repeats = 7;
+
+  void declare(CLI::App& command) {
+    command.add_option("--device", device, "cpu or cuda")
+        ->check(CLI::IsMember({"cpu", "cuda"}))
+        ->capture_default_str();
+    command.add_option("--precision", precision, "fp32 or bf16")
+        ->check(CLI::IsMember({"fp32", "bf16"}))
+        ->capture_default_str();
+    command.add_option("--threads", threads, "Threads (default: OMP_NUM_THREADS)")
+        ->check(CLI::PositiveNumber);
+    command.add_option("--repeats", repeats, "Runs; the median counts")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+  }
+
+  std::unique_ptr<backend::Backend> open() const {
+    if (threads > 0) omp_set_num_threads(threads);
+    return train::make_device(device);
+  }
 };
 
-void run(const Arguments& arguments) {
-  if (arguments.threads > 0) omp_set_num_threads(arguments.threads);
-  const auto figures =
-      train::bench_matmuls(arguments.shapes, arguments.precision, arguments.repeats);
+void add_size(CLI::App& command, const char* name, std::int64_t& value) {
+  command.add_option(name, value)->check(CLI::PositiveNumber)->capture_default_str();
+}
+
+struct MatmulArguments {
+  train::MatmulShapes shapes;
+  Measurement how;
+};
+
+void run_matmul(const MatmulArguments& arguments) {
+  const auto device = arguments.how.open();
+  const auto figures = train::bench_matmuls(arguments.shapes, arguments.how.precision,
+                                            arguments.how.repeats, *device);
   double flops = 0;
   double seconds = 0;
   fmt::print("{:<30} {:>6} {:>6} {:>6} {:>6} {:>10} {:>10}\n", "product", "m", "n", "k", "times",
@@ -39,7 +71,60 @@ void run(const Arguments& arguments) {
   }
   fmt::print(
       "{{\"precision\": \"{}\", \"gflop\": {:.3f}, \"seconds\": {:.6f}, \"gflops\": {:.2f}}}\n",
-      arguments.precision, 1e-9 * flops, seconds, 1e-9 * flops / seconds);
+      arguments.how.precision, 1e-9 * flops, seconds, 1e-9 * flops / seconds);
+}
+
+void add_matmul_command(CLI::App& bench) {
+  auto* matmul = bench.add_subcommand(
+      "matmul", "The matrix products of one training step, each alone; last line is JSON");
+  auto arguments = std::make_shared<MatmulArguments>();
+  arguments->how.declare(*matmul);
+  add_size(*matmul, "--tokens", arguments->shapes.tokens);
+  add_size(*matmul, "--hidden-size", arguments->shapes.hidden_size);
+  add_size(*matmul, "--intermediate-size", arguments->shapes.intermediate_size);
+  add_size(*matmul, "--layers", arguments->shapes.layers);
+  add_size(*matmul, "--vocab-size", arguments->shapes.vocab_size);
+  matmul->callback([arguments] { run_matmul(*arguments); });
+}
+
+struct KernelArguments {
+  train::KernelShapes shapes;
+  Measurement how;
+};
+
+void run_kernels(const KernelArguments& arguments) {
+  const auto device = arguments.how.open();
+  const auto figures = train::bench_kernels(arguments.shapes, arguments.how.precision,
+                                            arguments.how.repeats, *device);
+  const double copy = figures.front().bytes / figures.front().seconds;
+  nlohmann::ordered_json shares;
+  fmt::print("{:<20} {:>10} {:>10} {:>10} {:>8}\n", "operation", "MB", "ms", "GB/s", "of copy");
+  for (const auto& figure : figures) {
+    const double rate = figure.bytes / figure.seconds;
+    fmt::print("{:<20} {:>10.1f} {:>10.4f} {:>10.1f} {:>7.0f}%\n", figure.name, 1e-6 * figure.bytes,
+               1e3 * figure.seconds, 1e-9 * rate, 100 * rate / copy);
+    shares[figure.name] = rate / copy;
+  }
+  const nlohmann::ordered_json all = {{"precision", arguments.how.precision},
+                                      {"copy_bytes_per_second", copy},
+                                      {"share_of_copy", shares}};
+  fmt::print("{}\n", all.dump());
+}
+
+void add_kernels_command(CLI::App& bench) {
+  auto* kernels = bench.add_subcommand(
+      "kernels",
+      "The operations that memory bounds, each alone, against a copy; last line is JSON");
+  auto arguments = std::make_shared<KernelArguments>();
+  arguments->how.declare(*kernels);
+  add_size(*kernels, "--tokens", arguments->shapes.tokens);
+  add_size(*kernels, "--hidden-size", arguments->shapes.hidden_size);
+  add_size(*kernels, "--intermediate-size", arguments->shapes.intermediate_size);
+  add_size(*kernels, "--heads", arguments->shapes.heads);
+  add_size(*kernels, "--head-dim", arguments->shapes.head_dim);
+  add_size(*kernels, "--vocab-size", arguments->shapes.vocab_size);
+  add_size(*kernels, "--loss-tokens", arguments->shapes.loss_tokens);
+  kernels->callback([arguments] { run_kernels(*arguments); });
 }
 
 struct ReshardArguments {
@@ -77,13 +162,10 @@ void add_reshard_command(CLI::App& bench) {
   reshard->add_option("--repeats", arguments->repeats, "Runs; the median counts")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  const auto size = [&](const char* name, std::int64_t& value) {
-    reshard->add_option(name, value)->check(CLI::PositiveNumber)->capture_default_str();
-  };
-  size("--tokens", arguments->shapes.tokens);
-  size("--heads", arguments->shapes.heads);
-  size("--kv-heads", arguments->shapes.kv_heads);
-  size("--head-dim", arguments->shapes.head_dim);
+  add_size(*reshard, "--tokens", arguments->shapes.tokens);
+  add_size(*reshard, "--heads", arguments->shapes.heads);
+  add_size(*reshard, "--kv-heads", arguments->shapes.kv_heads);
+  add_size(*reshard, "--head-dim", arguments->shapes.head_dim);
   reshard->callback([arguments] { run_reshard(*arguments); });
 }
 
@@ -92,34 +174,9 @@ void add_reshard_command(CLI::App& bench) {
 void add_bench_command(CLI::App& app) {
   auto* command = app.add_subcommand("bench", "Measure what this machine can do");
   command->require_subcommand(1);
+  add_matmul_command(*command);
+  add_kernels_command(*command);
   add_reshard_command(*command);
-  auto* matmul = command->add_subcommand(
-      "matmul", "The matrix products of one training step, each alone; last line is JSON");
-  auto arguments = std::make_shared<Arguments>();
-  matmul->add_option("--precision", arguments->precision, "fp32 or bf16")
-      ->check(CLI::IsMember({"fp32", "bf16"}))
-      ->capture_default_str();
-  matmul->add_option("--threads", arguments->threads, "Threads (default: OMP_NUM_THREADS)")
-      ->check(CLI::PositiveNumber);
-  matmul->add_option("--repeats", arguments->repeats, "Runs of each product; the median counts")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  matmul->add_option("--tokens", arguments->shapes.tokens)
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  matmul->add_option("--hidden-size", arguments->shapes.hidden_size)
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  matmul->add_option("--intermediate-size", arguments->shapes.intermediate_size)
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  matmul->add_option("--layers", arguments->shapes.layers)
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  matmul->add_option("--vocab-size", arguments->shapes.vocab_size)
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  matmul->callback([arguments] { run(*arguments); });
 }
 
 }  // namespace longspan::cli

@@ -42,6 +42,9 @@ void add_generate_command(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--seed", options.seed, "The same seed gives the same samples")
       ->capture_default_str();
+  command->add_option("--device", options.device, "cpu or cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
   command->callback([arguments] {
     train::generate(arguments->checkpoint, arguments->options,
                     [&](std::int64_t sample, const std::string& text) {

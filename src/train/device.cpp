@@ -99,6 +99,12 @@ std::unique_ptr<backend::Backend> make_device(const Job& job, const comm::Commun
   return backend::make_cuda_backend(world.local_rank() % std::max(1, backend::gpu_count()), bytes);
 }
 
+std::unique_ptr<backend::Backend> make_device(const std::string& kind) {
+  Job job;
+  job.run.device = kind;
+  return make_device(job, *comm::make_single_communicator());
+}
+
 double peak_gflops(const Job& job) {
   const std::string& precision = job.training.precision;
   if (job.logging.peak_tflops > 0) return 1e3 * job.logging.peak_tflops;

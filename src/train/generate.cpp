@@ -15,7 +15,7 @@
 #include "longspan/checkpoint/store.h"
 #include "longspan/data/tokenizer.h"
 #include "longspan/model/llama.h"
-#include "train/resources.h"
+#include "longspan/train/device.h"
 #include "train/training_state.h"
 
 namespace longspan::train {
@@ -117,7 +117,7 @@ void generate(const std::string& checkpoint, const GenerateOptions& options,
     throw InputError(
         fmt::format("{} holds no tensors", (directory / "model.safetensors").string()));
   }
-  const auto backend = backend::make_cpu_backend(physical_memory());
+  const auto backend = make_device(options.device);
   model::Llama model(config, weights.tensors().begin()->second.dtype, *backend);
   load_weights(directory, model, *backend);
   for (std::int64_t sample = 0; sample < options.samples; ++sample) {

@@ -1,11 +1,8 @@
 #include "longspan/train/matmul_bench.h"
 
-#include <algorithm>
-#include <chrono>
-
 #include "longspan/backend/backend.h"
 #include "train/precision.h"
-#include "train/resources.h"
+#include "train/timing.h"
 
 namespace longspan::train {
 namespace {
@@ -44,25 +41,10 @@ class LinearBench {
   Tensor x_, y_, dy_, weight_, dweight_;
 };
 
-template <typename Run>
-double median_seconds(int repeats, const Run& run) {
-  run();
-  std::vector<double> seconds;
-  for (int i = 0; i < repeats; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    run();
-    seconds.push_back(
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  std::nth_element(seconds.begin(), seconds.begin() + repeats / 2, seconds.end());
-  return seconds[static_cast<std::size_t>(repeats / 2)];
-}
-
 }  // namespace
 
 std::vector<MatmulFigure> bench_matmuls(const MatmulShapes& shapes, const std::string& precision,
-                                        int repeats) {
-  const auto backend = backend::make_cpu_backend(physical_memory());
+                                        int repeats, backend::Backend& backend) {
   const base::DType dtype = dtype_of_precision(precision);
   struct Layer {
     const char* name;
@@ -83,10 +65,10 @@ std::vector<MatmulFigure> bench_matmuls(const MatmulShapes& shapes, const std::s
     // Weights of its own for each layer: a step finds none of them in the caches.
     std::vector<LinearBench> benches;
     for (Index i = 0; i < layer.times; ++i) {
-      benches.emplace_back(*backend, dtype, shapes.tokens, layer.in, layer.out, result);
+      benches.emplace_back(backend, dtype, shapes.tokens, layer.in, layer.out, result);
     }
     const auto seconds_of = [&](void (LinearBench::*product)()) {
-      const double all = median_seconds(repeats, [&] {
+      const double all = median_seconds(repeats, backend, [&] {
         for (LinearBench& bench : benches) (bench.*product)();
       });
       return all / static_cast<double>(layer.times);

@@ -27,6 +27,9 @@ std::size_t device_memory(const Job& job, const backend::DeviceProfile& device, 
 std::unique_ptr<backend::Backend> make_device(const Job& job, const comm::Communicator& world,
                                               double part = 1.0);
 
+/// All of a device of this kind ("cpu", "cuda"), for a program that is alone on the machine.
+std::unique_ptr<backend::Backend> make_device(const std::string& kind);
+
 /// GFLOP/s that MFU is measured against: logging.peak_tflops; else the data sheet's for a GPU, and
 /// what large products reach on a processor, measured now.
 double peak_gflops(const Job& job);

@@ -14,6 +14,7 @@ struct GenerateOptions {
   double temperature = 0.8;  ///< 0: always the likeliest token
   double top_p = 0.95;       ///< smallest set of tokens with this probability; 1: all
   std::uint64_t seed = 1;
+  std::string device = "cpu";  ///< as run.device
 };
 
 /// Samples continuations from a checkpoint: a step directory, or a run directory (then its latest

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "longspan/backend/backend.h"
+
 namespace longspan::train {
 
 /// One product of a training step and how fast it runs alone.
@@ -24,6 +26,6 @@ struct MatmulShapes {
   std::int64_t vocab_size = 50304;
 };
 std::vector<MatmulFigure> bench_matmuls(const MatmulShapes& shapes, const std::string& precision,
-                                        int repeats);
+                                        int repeats, backend::Backend& backend);
 
 }  // namespace longspan::train
