@@ -1,5 +1,7 @@
 #include "longspan/backend/backend.h"
 
+#include "backend/done_transfer.h"
+
 namespace longspan::backend {
 
 void Backend::download(const Tensor& host, const Tensor& in) {
@@ -8,6 +10,16 @@ void Backend::download(const Tensor& host, const Tensor& in) {
 
 void Backend::upload(const Tensor& out, const Tensor& host) {
   copy_from_host(out, host.raw(), host.bytes());
+}
+
+std::unique_ptr<Transfer> Backend::start_download(const Tensor& host, const Tensor& in) {
+  download(host, in);
+  return std::make_unique<DoneTransfer>();
+}
+
+std::unique_ptr<Transfer> Backend::start_upload(const Tensor& out, const Tensor& host) {
+  upload(out, host);
+  return std::make_unique<DoneTransfer>();
 }
 
 }  // namespace longspan::backend

@@ -60,7 +60,7 @@ void Block::forward(const Tensor& out, const Tensor& x, nn::Pass& pass,
     pass.push(std::move(mlp_rstd));
     pass.push(std::move(mid));
   }
-  pass.push(x);
+  pass.park(x);
 }
 
 /// The forward once more, as far as the MLP's norm; the attention's slots are on the pass again.

@@ -73,10 +73,11 @@ std::vector<double> inverse_frequencies(const LlamaConfig& config) {
 class Llama::Impl {
  public:
   Impl(const LlamaConfig& config, base::DType dtype, backend::Backend& backend,
-       const MemoryPolicy& memory, const nn::Placement& placement)
+       const MemoryPolicy& memory, const nn::Placement& placement, backend::Backend* host)
       : config_(config),
         dtype_(dtype),
         backend_(&backend),
+        host_(host),
         embedding_(parameters_, "model.embed_tokens.weight", config.vocab_size, config.hidden_size),
         blocks_(declare_blocks(parameters_, config, memory)),
         norm_(parameters_, "model.norm.weight", config.hidden_size, config.rms_norm_eps),
@@ -227,7 +228,7 @@ class Llama::Impl {
     const Tensor device = upload(positions, keeps ? MemoryTag::kSaved : MemoryTag::kWorkspace);
     std::optional<nn::SequenceShard> shard;
     if (shared != nullptr) shard = *shared;
-    nn::Pass pass(*backend_, dtype_, cu_seqlens, device, keep, std::move(shard));
+    nn::Pass pass(*backend_, dtype_, cu_seqlens, device, keep, std::move(shard), host_);
     const Tensor table = pass.saved_statistics({pass.tokens(), config_.head_dim});
     backend_->rope_table(table, device, inverse_frequencies_);
     pass.set_rope_table(table);
@@ -291,6 +292,7 @@ class Llama::Impl {
   LlamaConfig config_;
   base::DType dtype_;
   backend::Backend* backend_;
+  backend::Backend* host_;
   nn::ParameterSet parameters_;
   nn::Embedding embedding_;
   std::vector<Block> blocks_;
@@ -300,8 +302,8 @@ class Llama::Impl {
 };
 
 Llama::Llama(const LlamaConfig& config, base::DType dtype, backend::Backend& backend,
-             const MemoryPolicy& memory, const nn::Placement& placement)
-    : impl_(std::make_unique<Impl>(config, dtype, backend, memory, placement)) {}
+             const MemoryPolicy& memory, const nn::Placement& placement, backend::Backend* host)
+    : impl_(std::make_unique<Impl>(config, dtype, backend, memory, placement, host)) {}
 
 Llama::~Llama() = default;
 

@@ -8,6 +8,7 @@
 
 #include "longspan/backend/cuda.h"
 #include "longspan/base/error.h"
+#include "train/dry_step.h"
 #include "train/precision.h"
 #include "train/resources.h"
 
@@ -97,6 +98,12 @@ std::unique_ptr<backend::Backend> make_device(const Job& job, const comm::Commun
       part * static_cast<double>(device_memory(job, device_profile(job), sharing)));
   if (job.run.device != "cuda") return backend::make_cpu_backend(bytes);
   return backend::make_cuda_backend(world.local_rank() % std::max(1, backend::gpu_count()), bytes);
+}
+
+std::unique_ptr<backend::Backend> make_host(const Job& job, const comm::Communicator& world) {
+  if (!uses_host(job)) return nullptr;
+  const DryStep dry(job, PlanSetting::of(job, world), world.rank());
+  return backend::make_pinned_backend(dry.host->footprint());
 }
 
 std::unique_ptr<backend::Backend> make_device(const std::string& kind) {

@@ -34,7 +34,7 @@ backend::DryBackend& watching(backend::DryBackend& backend, std::int64_t change)
 
 std::optional<backend::DryBackend> host_of(const Job& job, const PlanSetting& setting) {
   check_offload(job, setting.device.kind);
-  if (job.optimizer.offload == "none") return std::nullopt;
+  if (!uses_host(job)) return std::nullopt;
   return std::optional<backend::DryBackend>(std::in_place, backend::DeviceProfile::load("cpu"), 1);
 }
 
@@ -112,11 +112,6 @@ std::uint64_t bytes_of_states(const backend::Ledger& ledger) {
 
 std::uint64_t gaps_of(const backend::DryBackend& backend) {
   return backend.profile().kind == "cpu" ? 0 : backend.footprint() - backend.ledger().peak_total();
-}
-
-std::uint64_t host_memory(const Job& job, const PlanSetting& setting, int rank) {
-  const DryStep dry(job, setting, rank);
-  return dry.host ? dry.host->footprint() : 0;
 }
 
 DryWorld::DryWorld(const Job& job, const PlanSetting& setting, std::uint64_t assumed_states) {

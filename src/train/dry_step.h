@@ -36,7 +36,7 @@ struct DryStep {
   ParallelLayout layout;
   comm::DryCommunicator world;
   shard::Mesh mesh;
-  std::optional<backend::DryBackend> host;  ///< keeps the optimizer's state when the job says so
+  std::optional<backend::DryBackend> host;  ///< see uses_host
   TrainingStep step;
   TrainingStep::Sums sums;
 };
@@ -47,9 +47,6 @@ std::uint64_t bytes_of_states(const backend::Ledger& ledger);
 /// What a device must have of memory beyond the ledger's peak: a GPU's is reserved in one piece, a
 /// processor's has as many addresses as one likes.
 std::uint64_t gaps_of(const backend::DryBackend& backend);
-
-/// What this rank takes of its host's memory for an optimizer that is offloaded.
-std::uint64_t host_memory(const Job& job, const PlanSetting& setting, int rank);
 
 /// What a step takes of all ranks. Ranks that do the same are run once.
 struct DryWorld {

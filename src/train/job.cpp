@@ -291,6 +291,13 @@ void declare_machine(Job& job, Declarations& keys) {
               "What a block keeps for its backward.")
       .known_elsewhere_as({"gradient_checkpointing", "recompute", "recompute_granularity",
                            "activation_recomputation", "checkpoint_activations"});
+  keys.choice("memory.checkpoint_offload", job.memory.checkpoint_offload,
+              {{"none", "on the device"},
+               {"host",
+                "in host memory, to which they go and from which they come beside the device's "
+                "work; for devices with memory of their own"}},
+              "Where the blocks' inputs wait for the backward.")
+      .known_elsewhere_as({"cpu_checkpointing", "activation_offloading", "offload_activations"});
   keys.section("memory.mini_sequence",
                "In what ranges of tokens token-wise work runs, one after another.");
   keys.phrase(

@@ -83,6 +83,13 @@ PlanSetting PlanSetting::of(int ranks, const DeviceProfile& device) {
   return setting;
 }
 
+PlanSetting PlanSetting::of(const Job& job, const comm::Communicator& world) {
+  PlanSetting setting = of(world.size(), device_profile(job));
+  setting.local_ranks = world.local_size();
+  setting.ranks_per_device = ranks_of_device(setting.device.kind, world.local_size());
+  return setting;
+}
+
 Fit check_fit(const Job& job, const PlanSetting& setting) {
   return {needed_by(job, setting), limit_of(job, setting)};
 }
@@ -161,6 +168,10 @@ std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
   changed.memory.mini_sequence_lm_head = "64MiB";
   if (attempt("memory.mini_sequence = {\"mlp\": \"16MiB\", \"lm_head\": \"64MiB\"}")) {
     return remedies;
+  }
+  if (setting.device.kind != "cpu" && changed.memory.checkpoint_offload == "none") {
+    changed.memory.checkpoint_offload = "host";
+    if (attempt("memory.checkpoint_offload = \"host\"")) return remedies;
   }
   for (const std::int64_t stage : {2, 3}) {
     if (setting.ranks == 1 || stage <= changed.parallel.zero_stage) continue;

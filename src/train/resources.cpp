@@ -12,12 +12,17 @@
 
 namespace longspan::train {
 
+bool uses_host(const Job& job) {
+  return job.optimizer.offload == "host" || job.memory.checkpoint_offload == "host";
+}
+
 void check_offload(const Job& job, const std::string& device_kind) {
-  if (job.optimizer.offload == "none" || device_kind != "cpu") return;
+  if (!uses_host(job) || device_kind != "cpu") return;
   throw base::InputError(fmt::format(
-      "optimizer.offload is \"{}\", but the state of a \"cpu\" device is in host memory anyway; "
-      "leave the key out, or plan for another device",
-      job.optimizer.offload));
+      "{} is \"host\", but what a \"cpu\" device has is in host memory anyway; leave the key out, "
+      "or "
+      "plan for another device",
+      job.optimizer.offload == "host" ? "optimizer.offload" : "memory.checkpoint_offload"));
 }
 
 int thread_count(const Job& job, int local_ranks) {

@@ -8,7 +8,6 @@
 #include <cmath>
 #include <optional>
 
-#include "longspan/backend/cuda.h"
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
 #include "longspan/checkpoint/store.h"
@@ -17,7 +16,6 @@
 #include "longspan/train/metrics.h"
 #include "longspan/train/plan.h"
 #include "longspan/train/signals.h"
-#include "train/dry_step.h"
 #include "train/parallel_layout.h"
 #include "train/report.h"
 #include "train/resources.h"
@@ -43,7 +41,6 @@ class Trainer {
 
  private:
   void open_data();
-  PlanSetting plan_setting() const;
   void check_plan();
   void build_model();
   void resume();
@@ -71,7 +68,7 @@ class Trainer {
   std::optional<RunDirectory> directory_;  // rank 0
   std::unique_ptr<Corpus> corpus_;
   std::unique_ptr<backend::Backend> backend_;
-  std::unique_ptr<backend::Backend> host_;  // keeps the optimizer's state where the job says so
+  std::unique_ptr<backend::Backend> host_;  // where the job offloads anything
   std::unique_ptr<TrainingStep> step_;
   std::optional<MetricsWriter> record_;  // rank 0
   Progress progress_;
@@ -110,14 +107,6 @@ void Trainer::open_data() {
       job_.data.validation_fraction, corpus_->fingerprint());
 }
 
-/// This job's own ranks and devices.
-PlanSetting Trainer::plan_setting() const {
-  PlanSetting setting = PlanSetting::of(world_->size(), device_profile(job_));
-  setting.local_ranks = world_->local_size();
-  setting.ranks_per_device = ranks_of_device(setting.device.kind, world_->local_size());
-  return setting;
-}
-
 /// Refuses a job whose step will not fit into memory, with what it would need and what would help;
 /// a dry run shows the plan in any case.
 void Trainer::check_plan() {
@@ -132,7 +121,7 @@ void Trainer::check_plan() {
     }
     check_offload(job_, device.kind);
     if (options_.force && !options_.dry_run) return;
-    const PlanSetting setting = plan_setting();
+    const PlanSetting setting = PlanSetting::of(job_, *world_);
     const bool fits = check_fit(job_, setting).fits();
     if (fits && !options_.dry_run) return;
     const std::string text = plan_text(make_plan(job_, setting));
@@ -148,9 +137,7 @@ void Trainer::check_plan() {
 void Trainer::build_model() {
   comm::run_agreed(*world_, [&] {
     backend_ = make_device(job_, *world_);
-    if (job_.optimizer.offload == "host") {
-      host_ = backend::make_pinned_backend(host_memory(job_, plan_setting(), world_->rank()));
-    }
+    host_ = make_host(job_, *world_);
     step_ = std::make_unique<TrainingStep>(job_, *backend_, *mesh_, host_.get());
   });
   world_->barrier();  // all ranks measure at once: they share the machine later, too

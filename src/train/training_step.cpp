@@ -118,8 +118,10 @@ TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, const shar
       backend_(&backend),
       mesh_(&mesh),
       model_(job.model, supported_dtype(job, backend), backend, memory_policy(job),
-             {.zero_stage = static_cast<int>(job.parallel.zero_stage), .ranks = &mesh.world()}),
-      optimizer_(adamw_config(job), initialised(model_, job).parameters(), backend, host),
+             {.zero_stage = static_cast<int>(job.parallel.zero_stage), .ranks = &mesh.world()},
+             job.memory.checkpoint_offload == "host" ? host : nullptr),
+      optimizer_(adamw_config(job), initialised(model_, job).parameters(), backend,
+                 job.optimizer.offload == "host" ? host : nullptr),
       schedule_(schedule_of(job)) {}
 
 TrainingStep::Sums TrainingStep::forward_backward(

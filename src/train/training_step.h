@@ -43,9 +43,9 @@ class TrainingStep {
     bool skipped = false;
   };
 
-  /// Makes and initialises the model on the backend; `host` keeps the optimizer's state when it is
-  /// not null. All must outlive this. Throws InputError when the backend cannot compute in the
-  /// job's precision.
+  /// Makes and initialises the model on the backend; `host` keeps what the job offloads: null
+  /// when it offloads nothing. All must outlive this. Throws InputError when the backend cannot
+  /// compute in the job's precision.
   TrainingStep(const Job& job, backend::Backend& backend, const shard::Mesh& mesh,
                backend::Backend* host = nullptr);
 

@@ -63,8 +63,9 @@ class Run {
   Run(const Job& job, comm::Communicator& ranks, const comm::Communicator& world, const Rows& all)
       : layout_(parallel_layout(job, ranks.size())),
         backend_(make_device(job, world, 0.5)),
+        host_(make_host(job, ranks)),
         mesh_(ranks, layout_.sequence),
-        step_(job, *backend_, mesh_) {
+        step_(job, *backend_, mesh_, host_.get()) {
     Rows mine;
     for (const std::int64_t row : rows_of_group(static_cast<std::int64_t>(all.size()), mesh_)) {
       mine.push_back(row == kNoRow ? empty_micro_batch() : all[static_cast<std::size_t>(row)]);
@@ -88,6 +89,7 @@ class Run {
  private:
   ParallelLayout layout_;
   std::unique_ptr<backend::Backend> backend_;
+  std::unique_ptr<backend::Backend> host_;
   shard::Mesh mesh_;
   TrainingStep step_;
   double loss_ = 0;

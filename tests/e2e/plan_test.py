@@ -288,6 +288,23 @@ class PlanEqualsRun(harness.Workspace):
         self.assertIn("Host:", run("plan", job, *host).stdout)
         self.assertIn("optimizer.offload", run("plan", job, *host, "--device", "cpu", expect=2).stderr)
 
+    def test_offloaded_checkpoints_leave_two_on_the_device(self):
+        job = self.write("parked", {
+            "run": {"device_profile": "h200"},
+            "training": {"precision": "bf16", "tokens_per_step": 4096, "micro_batch_tokens": 4096},
+            "model": {**SHAPES["small"], "num_hidden_layers": 24, "max_position_embeddings": 4096},
+            "memory": {"activation_checkpointing": "block"}})
+        host = ["--set", "memory.checkpoint_offload=host"]
+        kept, parked = self.plan(job), self.plan(job, 1, *host)
+        inputs = 4096 * SHAPES["small"]["hidden_size"] * 2  # of one block
+        # All 24 wait on the host; on the device are the one in use and those that go or come.
+        self.assertEqual(parked["host_bytes"], 24 * inputs)
+        self.assertLessEqual(parked["peak_bytes"]["saved"],
+                             kept["peak_bytes"]["saved"] - 20 * inputs)
+        self.assertEqual(parked["peak_bytes"]["workspace"], kept["peak_bytes"]["workspace"])
+        self.assertIn("memory.checkpoint_offload",
+                      run("plan", job, *host, "--device", "cpu", expect=2).stderr)
+
     def test_communication_of_any_world(self):
         job = self.write("wide", {"training": {"tokens_per_step": 1024 * 128},
                                   "parallel": {"zero_stage": 0}})

@@ -26,9 +26,10 @@ struct Outcome {
 };
 
 /// Two micro-batches, so that gradients are also added to.
-Outcome outcome_of(const MemoryPolicy& memory, DType dtype, const Batch& batch, bool tied = true) {
+Outcome outcome_of(const MemoryPolicy& memory, DType dtype, const Batch& batch, bool tied = true,
+                   backend::Backend* host = nullptr) {
   const auto backend = test::make_backend();
-  Llama llama(test::small_config(tied), dtype, *backend, memory);
+  Llama llama(test::small_config(tied), dtype, *backend, memory, {}, host);
   llama.parameters().initialise(5, 0.3);
   llama.parameters().start_gradients();
   Outcome outcome;
@@ -85,6 +86,22 @@ TEST_CASE("checkpointing gives the same bits as keeping everything") {
     CHECK(again.nll_sum == kept.nll_sum);
     CHECK(again.gradients == kept.gradients);
   }
+}
+
+TEST_CASE("blocks' inputs that wait on the host give the same bits and leave the device") {
+  const std::string level = GENERATE("none", "block", "block_keep_attention");
+  const Batch batch = masked_batch();
+  const Outcome kept = outcome_of(policy(level, "none", "2"), DType::kFloat64, batch, false);
+  const auto host = test::make_backend();
+  const Outcome parked =
+      outcome_of(policy(level, "none", "2"), DType::kFloat64, batch, false, host.get());
+  CHECK(parked.nll_sum == kept.nll_sum);
+  CHECK(parked.gradients == kept.gradients);
+  // Of the larger micro-batch: the inputs of both blocks, and nothing stays.
+  const std::size_t rows = batch.tokens.size() * 8;
+  CHECK(host->ledger().peak_total() >=
+        2 * rows * static_cast<std::size_t>(test::small_config(false).hidden_size));
+  CHECK(host->ledger().live_total() == 0);
 }
 
 TEST_CASE("a mini-sequence, a micro-batch or everything without a label") {

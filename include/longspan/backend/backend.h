@@ -55,6 +55,20 @@ class DeviceStreams {
   virtual void* copies() const = 0;         ///< between device and host
 };
 
+/// A copy between a device and its host that may still be under way. The tensors of both ends must
+/// outlive it.
+class Transfer {
+ public:
+  virtual ~Transfer() = default;
+  Transfer() = default;
+  Transfer(const Transfer&) = delete;
+  Transfer& operator=(const Transfer&) = delete;
+  /// What the device is given from now on comes after the copy: its device side may be read,
+  /// overwritten or released, its host side used by other transfers. The host itself waits for
+  /// nothing. Called once, before this goes.
+  virtual void wait() = 0;
+};
+
 /// A device and its operations.
 ///
 /// Conventions, stated once:
@@ -111,6 +125,10 @@ class Backend {
   /// size. Done when they return.
   virtual void download(const Tensor& host, const Tensor& in);
   virtual void upload(const Tensor& out, const Tensor& host);
+  /// The same beside the device's other work: after what it was given before, and among each other
+  /// in order.
+  virtual std::unique_ptr<Transfer> start_download(const Tensor& host, const Tensor& in);
+  virtual std::unique_ptr<Transfer> start_upload(const Tensor& out, const Tensor& host);
 
   // --- linear algebra -----------------------------------------------------------------------
   /// out[m, n] = a[m, k] * b[k, n] (+ out). Rank 2; a transposed operand is stored [k, m] or

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -20,10 +21,13 @@ struct DryCounts {
   double bytes_moved = 0;      ///< operands read and results written, once each
   double compute_seconds = 0;  ///< by the roofline
   double communication_seconds = 0;
-  double host_link_seconds = 0;  ///< of downloads and uploads
+  double host_link_seconds = 0;  ///< of downloads and uploads that the device waits for
+  double beside_seconds = 0;     ///< of those that run beside its work
   std::int64_t operations = 0;
 
-  double seconds() const { return compute_seconds + communication_seconds + host_link_seconds; }
+  double seconds() const {
+    return std::max(compute_seconds, beside_seconds) + communication_seconds + host_link_seconds;
+  }
 };
 
 /// Part of a step, named by its outermost scope.
@@ -94,6 +98,8 @@ class DryBackend : public Backend {
   void copy_to_host(void* host, const Tensor& in, std::size_t bytes) override;
   void download(const Tensor& host, const Tensor& in) override;
   void upload(const Tensor& out, const Tensor& host) override;
+  std::unique_ptr<Transfer> start_download(const Tensor& host, const Tensor& in) override;
+  std::unique_ptr<Transfer> start_upload(const Tensor& out, const Tensor& host) override;
   void matmul(const Tensor& out, const Tensor& a, const Tensor& b,
               const MatmulOptions& options) override;
   void add(const Tensor& out, const Tensor& a, const Tensor& b) override;

@@ -42,9 +42,11 @@ class Llama {
  public:
   /// Declares and allocates the parameters (zeroed) in `dtype` on the backend, which must outlive
   /// the model. `config` must be resolved. Embedding, blocks, and final norm with the head are the
-  /// units in which `placement` divides parameters.
+  /// units in which `placement` divides parameters. The inputs that blocks keep for the backward
+  /// wait on `host`, a backend of the processor, unless it is null.
   Llama(const LlamaConfig& config, base::DType dtype, backend::Backend& backend,
-        const MemoryPolicy& memory = {}, const nn::Placement& placement = {});
+        const MemoryPolicy& memory = {}, const nn::Placement& placement = {},
+        backend::Backend* host = nullptr);
   ~Llama();
 
   const LlamaConfig& config() const;

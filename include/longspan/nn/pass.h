@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -36,9 +37,13 @@ class Pass {
   /// `dtype`: of activations. `cu_seqlens` marks the documents of the packed stream; `positions`
   /// int32 [tokens] on the device restart with each document. With `shard` the stream is that of
   /// the whole row and the tokens are those that this rank holds of it.
+  /// With `host`, a backend of the processor that must outlive the pass, parked slots wait there.
   Pass(backend::Backend& backend, base::DType dtype, backend::CuSeqlens cu_seqlens,
        backend::Tensor positions, Keep keep = Keep::kSlots,
-       std::optional<SequenceShard> shard = std::nullopt);
+       std::optional<SequenceShard> shard = std::nullopt, backend::Backend* host = nullptr);
+  ~Pass();
+  Pass(Pass&&) noexcept;
+  Pass& operator=(Pass&&) = delete;
 
   backend::Backend& backend() const { return *backend_; }
   base::DType dtype() const { return dtype_; }
@@ -66,6 +71,10 @@ class Pass {
 
   /// Keeps a slot for the backward, or drops it when this pass keeps nothing.
   void push(backend::Tensor slot);
+  /// The same for a dense slot that is large and not needed soon: with a host it goes there beside
+  /// the device's work, and comes back while the backward is at the parked slot above it. On the
+  /// device are then at most two that go or come.
+  void park(backend::Tensor slot);
   /// The slot pushed last. Throws InternalError when there is none.
   backend::Tensor pop();
   std::size_t slots() const { return slots_.size(); }
@@ -78,8 +87,17 @@ class Pass {
   backend::Tensor positions_;
   std::optional<SequenceShard> shard_;
   backend::Index tokens_ = 0;
+  struct Parked;
+  struct Slot {
+    backend::Tensor tensor;          ///< undefined while it is on the host alone
+    std::unique_ptr<Parked> parked;  ///< null for one that never leaves the device
+  };
+  void send_away(Slot& slot) const;
+  void bring_back(Slot& slot) const;
+
+  backend::Backend* host_;
   backend::Tensor rope_table_;
-  std::vector<backend::Tensor> slots_;
+  std::vector<Slot> slots_;
 };
 
 }  // namespace longspan::nn

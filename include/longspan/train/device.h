@@ -27,6 +27,9 @@ std::size_t device_memory(const Job& job, const backend::DeviceProfile& device, 
 std::unique_ptr<backend::Backend> make_device(const Job& job, const comm::Communicator& world,
                                               double part = 1.0);
 
+/// Pinned memory of the host for what this rank keeps there; null when the job keeps nothing there.
+std::unique_ptr<backend::Backend> make_host(const Job& job, const comm::Communicator& world);
+
 /// All of a device of this kind ("cpu", "cuda"), for a program that is alone on the machine.
 std::unique_ptr<backend::Backend> make_device(const std::string& kind);
 

@@ -68,7 +68,8 @@ struct Job {
 
   struct Memory {
     std::uint64_t limit = 0;  ///< bytes per rank; 0 ("auto"): physical memory / local ranks
-    std::string activation_checkpointing = "none";  ///< these three: see model::MemoryPolicy
+    std::string activation_checkpointing = "none";  ///< see model::MemoryPolicy
+    std::string checkpoint_offload = "none";
     std::string mini_sequence_mlp = "auto";
     std::string mini_sequence_lm_head = "auto";
   } memory;

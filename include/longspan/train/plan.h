@@ -25,6 +25,8 @@ struct PlanSetting {
 
   /// Ranks that fill machines of this device one after another.
   static PlanSetting of(int ranks, const backend::DeviceProfile& device);
+  /// The ranks of this world and the job's devices on their machines.
+  static PlanSetting of(const Job& job, const comm::Communicator& world);
 };
 
 /// What one step of a job takes of one rank: of those with most rows, the one that needs most
@@ -52,7 +54,7 @@ struct Plan {
   std::uint64_t limit = 0;           ///< bytes that the rank may take
   std::uint64_t state_bytes = 0;     ///< of it, weights, gradients and optimizer state
   std::uint64_t assumed_states = 0;  ///< what they were assumed to take instead; 0: nothing was
-  std::uint64_t host_bytes = 0;      ///< of the rank's host, with optimizer.offload
+  std::uint64_t host_bytes = 0;      ///< of the rank's host, for what is offloaded
   std::vector<backend::DryAllocation> live_at_peak;
   std::vector<backend::DryPhase> phases;
   std::vector<backend::DrySample> timeline;

@@ -50,6 +50,20 @@ class CudaBackend : public Backend {
   void copy_to_host(void* host, const Tensor& in, std::size_t bytes) override {
     cuda::copy_to_host(queue_, host, in, bytes);
   }
+  void download(const Tensor& host, const Tensor& in) override {
+    start_download(host, in);
+    cuda::check(cudaStreamSynchronize(device_.copies_stream()), "cudaStreamSynchronize");
+  }
+  void upload(const Tensor& out, const Tensor& host) override {
+    start_upload(out, host)->wait();
+    cuda::check(cudaStreamSynchronize(device_.copies_stream()), "cudaStreamSynchronize");
+  }
+  std::unique_ptr<Transfer> start_download(const Tensor& host, const Tensor& in) override {
+    return cuda::start_transfer(device_, host, in, cudaMemcpyDeviceToHost);
+  }
+  std::unique_ptr<Transfer> start_upload(const Tensor& out, const Tensor& host) override {
+    return cuda::start_transfer(device_, out, host, cudaMemcpyHostToDevice);
+  }
 
   void matmul(const Tensor& out, const Tensor& a, const Tensor& b,
               const MatmulOptions& options) override {

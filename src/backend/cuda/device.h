@@ -36,6 +36,7 @@ class Device : public DeviceStreams {
   void* copies() const override { return copies_; }
 
   cudaStream_t compute_stream() const { return compute_; }
+  cudaStream_t copies_stream() const { return copies_; }
   const cudaDeviceProp& properties() const { return properties_; }
   /// "NVIDIA H200, sm_90, 139.8 GiB, CUDA 13.0".
   std::string description() const;

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <memory>
+
+#include "backend/cuda/device.h"
 #include "backend/cuda/queue.h"
 
 // Copies between the GPU and its host, in the order of the queue's other work.
@@ -9,5 +12,10 @@ namespace longspan::backend::cuda {
 void copy_from_host(const Queue& queue, const Tensor& out, const void* host, std::size_t bytes);
 /// Done when it returns.
 void copy_to_host(const Queue& queue, void* host, const Tensor& in, std::size_t bytes);
+
+/// Between the GPU and tensors of pinned memory, on `device`'s stream of copies, dense tensors of
+/// one dtype and size: see Backend::start_download.
+std::unique_ptr<Transfer> start_transfer(const Device& device, const Tensor& to, const Tensor& from,
+                                         cudaMemcpyKind kind);
 
 }  // namespace longspan::backend::cuda

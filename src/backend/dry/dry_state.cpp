@@ -14,6 +14,7 @@ void add_counts(DryCounts& sum, const DryCounts& more) {
   sum.compute_seconds += more.compute_seconds;
   sum.communication_seconds += more.communication_seconds;
   sum.host_link_seconds += more.host_link_seconds;
+  sum.beside_seconds += more.beside_seconds;
   sum.operations += more.operations;
 }
 
@@ -135,10 +136,9 @@ void DryBackend::State::communicate(double seconds) {
   phase().counts.communication_seconds += seconds;
 }
 
-void DryBackend::State::cross_host_link(std::size_t bytes) {
+void DryBackend::State::cross_host_link(std::size_t bytes, double DryCounts::*seconds) {
   DryCounts one;
-  one.host_link_seconds =
-      profile.launch_seconds + static_cast<double>(bytes) / profile.host_bandwidth;
+  one.*seconds = profile.launch_seconds + static_cast<double>(bytes) / profile.host_bandwidth;
   one.operations = 1;
   add_counts(counts, one);
   add_counts(phase().counts, one);

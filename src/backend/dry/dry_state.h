@@ -39,7 +39,7 @@ class DryBackend::State {
   /// An operation of this work at this rate, by the roofline.
   void work(double matmul_flops, double attention_flops, double rate, double bytes);
   void communicate(double seconds);
-  void cross_host_link(std::size_t bytes);
+  void cross_host_link(std::size_t bytes, double DryCounts::*seconds);
   double rate_of(base::DType dtype) const;
 
   const DeviceProfile profile;
