@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <mpi.h>
 
 #include <algorithm>
@@ -9,11 +8,13 @@
 #include <cstring>
 #include <exception>
 
+#include "comm/deadline.h"
 #include "comm/group.h"
 #include "comm/message_parts.h"
 #include "comm/mpi.h"
 #include "comm/mpi_watch.h"
 #include "comm/reduce_scatter.h"
+#include "comm/shares.h"
 #include "comm/staging.h"
 #include "longspan/base/error.h"
 #include "longspan/comm/communicator.h"
@@ -30,7 +31,7 @@ void finalize_at_exit() {
   MPI_Finalized(&finalized);
   if (finalized != 0) return;
   try {
-    Requests requests("the end", "the world", launched_rank());
+    Requests requests({"the end", "the world", launched_rank()});
     check(MPI_Ibarrier(MPI_COMM_WORLD, requests.add()), "the end");
     requests.wait();
   } catch (const base::PeerError& error) {
@@ -122,7 +123,9 @@ class MpiCommunicator : public Communicator {
 
  private:
   void find_ranks();
-  Requests start(const char* operation) const { return {operation, description_, world_rank_}; }
+  Requests start(const char* operation) const {
+    return Requests({operation, description_, world_rank_});
+  }
   Staging stage(backend::Backend& backend) const { return {backend, *host_buffers_}; }
   /// Called in the same order at both ends. Nothing is sent for no elements.
   void post_receive(Requests& requests, const Tensor& tensor, int from) const;
@@ -152,17 +155,6 @@ class MpiCommunicator : public Communicator {
   int local_size_ = 1;
 };
 
-Tensor share(const Tensor& whole, const Offsets& offsets, int rank) {
-  const auto at = static_cast<std::size_t>(rank);
-  return whole.rows(offsets[at], offsets[at + 1]);
-}
-
-void check_vector(const Tensor& tensor, const Offsets& offsets, const char* operation) {
-  if (tensor.rank() == 1 && tensor.is_dense() && offsets.back() == tensor.elements()) return;
-  throw base::InternalError(fmt::format("{}: a tensor of {} is no dense vector of {} elements",
-                                        operation, tensor.shape().to_string(), offsets.back()));
-}
-
 void MpiCommunicator::find_ranks() {
   check(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
   check(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
@@ -184,9 +176,7 @@ std::unique_ptr<Communicator> MpiCommunicator::group(const std::string& name,
     const Deadline deadline("MPI_Comm_split", description_);
     check(MPI_Comm_split(comm_, members.front(), position, &part), "MPI_Comm_split");
   }
-  std::string description = fmt::format("the {} group of rank(s) {}", name,
-                                        fmt::join(members.begin(), members.end(), ", "));
-  return std::make_unique<MpiCommunicator>(part, std::move(description), *this);
+  return std::make_unique<MpiCommunicator>(part, describe_group(name, members), *this);
 }
 
 void MpiCommunicator::post_receive(Requests& requests, const Tensor& tensor, int from) const {
