@@ -19,4 +19,9 @@ int position_in(const std::vector<int>& members, int rank, int size) {
   return static_cast<int>(std::find(members.begin(), members.end(), rank) - members.begin());
 }
 
+std::string describe_group(const std::string& name, const std::vector<int>& members) {
+  return fmt::format("the {} group of rank(s) {}", name,
+                     fmt::join(members.begin(), members.end(), ", "));
+}
+
 }  // namespace longspan::comm

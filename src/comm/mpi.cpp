@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <mpi.h>
 
 #include <algorithm>
@@ -9,11 +8,14 @@
 #include <cstring>
 #include <exception>
 
+#include "comm/deadline.h"
 #include "comm/group.h"
 #include "comm/message_parts.h"
 #include "comm/mpi.h"
 #include "comm/mpi_watch.h"
 #include "comm/reduce_scatter.h"
+#include "comm/shares.h"
+#include "comm/staging.h"
 #include "longspan/base/error.h"
 #include "longspan/comm/communicator.h"
 
@@ -29,7 +31,7 @@ void finalize_at_exit() {
   MPI_Finalized(&finalized);
   if (finalized != 0) return;
   try {
-    Requests requests("the end", "the world", launched_rank());
+    Requests requests({"the end", "the world", launched_rank()});
     check(MPI_Ibarrier(MPI_COMM_WORLD, requests.add()), "the end");
     requests.wait();
   } catch (const base::PeerError& error) {
@@ -55,12 +57,18 @@ void initialise_once() {
 /// Requests that keep the buffers of their operation.
 class PendingRequests : public Pending {
  public:
-  PendingRequests(Requests requests, std::vector<Tensor> tensors)
-      : tensors_(std::move(tensors)), requests_(std::move(requests)) {}
-  void wait() override { requests_.wait(); }
+  PendingRequests(Requests requests, Staging staging, std::vector<Tensor> tensors)
+      : tensors_(std::move(tensors)),
+        staging_(std::move(staging)),
+        requests_(std::move(requests)) {}
+  void wait() override {
+    requests_.wait();
+    staging_.deliver();
+  }
 
  private:
   std::vector<Tensor> tensors_;
+  Staging staging_;
   Requests requests_;  // goes first: it may have to wait for what the tensors receive
 };
 
@@ -78,7 +86,8 @@ class MpiCommunicator : public Communicator {
       : comm_(comm),
         description_(std::move(description)),
         longest_message_(parent.longest_message_),
-        world_rank_(parent.world_rank_) {
+        world_rank_(parent.world_rank_),
+        host_buffers_(parent.host_buffers_) {
     traffic_ = parent.traffic_;
     find_ranks();
   }
@@ -114,7 +123,10 @@ class MpiCommunicator : public Communicator {
 
  private:
   void find_ranks();
-  Requests start(const char* operation) const { return {operation, description_, world_rank_}; }
+  Requests start(const char* operation) const {
+    return Requests({operation, description_, world_rank_});
+  }
+  Staging stage(backend::Backend& backend) const { return {backend, *host_buffers_}; }
   /// Called in the same order at both ends. Nothing is sent for no elements.
   void post_receive(Requests& requests, const Tensor& tensor, int from) const;
   void post_send(Requests& requests, const Tensor& tensor, int to) const;
@@ -129,28 +141,19 @@ class MpiCommunicator : public Communicator {
   }
   void share_sum(const Tensor& part, const Tensor& whole, const Offsets& offsets,
                  const char* operation, backend::Backend& backend);
-  Requests gather_shares(const Tensor& whole, const Offsets& offsets, const char* operation) const;
+  Requests gather_shares(Staging& staging, const Tensor& whole, const Offsets& offsets,
+                         const char* operation) const;
 
   MPI_Comm comm_;
   std::string description_;
   std::size_t longest_message_;
   int world_rank_ = 0;
+  std::shared_ptr<HostBuffers> host_buffers_ = std::make_shared<HostBuffers>();
   int rank_ = 0;
   int size_ = 1;
   int local_rank_ = 0;
   int local_size_ = 1;
 };
-
-Tensor share(const Tensor& whole, const Offsets& offsets, int rank) {
-  const auto at = static_cast<std::size_t>(rank);
-  return whole.rows(offsets[at], offsets[at + 1]);
-}
-
-void check_vector(const Tensor& tensor, const Offsets& offsets, const char* operation) {
-  if (tensor.rank() == 1 && tensor.is_dense() && offsets.back() == tensor.elements()) return;
-  throw base::InternalError(fmt::format("{}: a tensor of {} is no dense vector of {} elements",
-                                        operation, tensor.shape().to_string(), offsets.back()));
-}
 
 void MpiCommunicator::find_ranks() {
   check(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
@@ -173,9 +176,7 @@ std::unique_ptr<Communicator> MpiCommunicator::group(const std::string& name,
     const Deadline deadline("MPI_Comm_split", description_);
     check(MPI_Comm_split(comm_, members.front(), position, &part), "MPI_Comm_split");
   }
-  std::string description = fmt::format("the {} group of rank(s) {}", name,
-                                        fmt::join(members.begin(), members.end(), ", "));
-  return std::make_unique<MpiCommunicator>(part, std::move(description), *this);
+  return std::make_unique<MpiCommunicator>(part, describe_group(name, members), *this);
 }
 
 void MpiCommunicator::post_receive(Requests& requests, const Tensor& tensor, int from) const {
@@ -208,22 +209,30 @@ void MpiCommunicator::share_sum(const Tensor& part, const Tensor& whole, const O
     const auto staged = [&](int rank) {
       return staging.rows(rank * plan.slice, rank * plan.slice + sum.elements());
     };
+    Staging messages = stage(backend);
     Requests requests = start(operation);
-    for_each_source([&](int peer) { post_receive(requests, staged(peer), peer); });
-    for_each_target(
-        [&](int peer) { post_send(requests, slice_of(share(whole, offsets, peer)), peer); });
+    for_each_source(
+        [&](int peer) { post_receive(requests, messages.incoming(staged(peer)), peer); });
+    for_each_target([&](int peer) {
+      post_send(requests, messages.outgoing(slice_of(share(whole, offsets, peer))), peer);
+    });
     backend.copy(staged(rank_), slice_of(share(whole, offsets, rank_)));
     requests.wait();
+    messages.deliver();
     backend.copy(sum, staged(0));
     for (int rank = 1; rank < size_; ++rank) backend.accumulate(sum, staged(rank));
   }
 }
 
-Requests MpiCommunicator::gather_shares(const Tensor& whole, const Offsets& offsets,
-                                        const char* operation) const {
+Requests MpiCommunicator::gather_shares(Staging& staging, const Tensor& whole,
+                                        const Offsets& offsets, const char* operation) const {
   Requests requests = start(operation);
-  for_each_source([&](int peer) { post_receive(requests, share(whole, offsets, peer), peer); });
-  for_each_target([&](int peer) { post_send(requests, share(whole, offsets, rank_), peer); });
+  for_each_source([&](int peer) {
+    post_receive(requests, staging.incoming(share(whole, offsets, peer)), peer);
+  });
+  if (size_ == 1) return requests;
+  const Tensor own = staging.outgoing(share(whole, offsets, rank_));
+  for_each_target([&](int peer) { post_send(requests, own, peer); });
   return requests;
 }
 
@@ -232,7 +241,9 @@ void MpiCommunicator::all_reduce_sum(const Tensor& tensor, backend::Backend& bac
   check_vector(tensor, offsets, "all-reduce");
   if (size_ == 1) return;
   share_sum(share(tensor, offsets, rank_), tensor, offsets, "the all-reduce", backend);
-  gather_shares(tensor, offsets, "the all-reduce").wait();
+  Staging staging = stage(backend);
+  gather_shares(staging, tensor, offsets, "the all-reduce").wait();
+  staging.deliver();
   (*traffic_)[Collective::kAllReduce] += bytes_to_share(offsets, rank_, tensor.dtype()) +
                                          bytes_to_gather(offsets, rank_, tensor.dtype());
 }
@@ -246,10 +257,12 @@ void MpiCommunicator::reduce_scatter_sum(const Tensor& part, const Tensor& whole
 
 std::unique_ptr<Pending> MpiCommunicator::start_all_gather(const Tensor& whole,
                                                            const Offsets& offsets,
-                                                           backend::Backend& /*backend*/) {
+                                                           backend::Backend& backend) {
   check_vector(whole, offsets, "all-gather");
   (*traffic_)[Collective::kAllGather] += bytes_to_gather(offsets, rank_, whole.dtype());
-  return std::make_unique<PendingRequests>(gather_shares(whole, offsets, "the all-gather"),
+  Staging staging = stage(backend);
+  Requests requests = gather_shares(staging, whole, offsets, "the all-gather");
+  return std::make_unique<PendingRequests>(std::move(requests), std::move(staging),
                                            std::vector<Tensor>{whole});
 }
 
@@ -298,23 +311,30 @@ void MpiCommunicator::all_to_all(const Tensor& receive, const Offsets& receive_o
                                  backend::Backend& backend) {
   check_vector(receive, receive_offsets, "all-to-all");
   check_vector(send, send_offsets, "all-to-all");
+  Staging staging = stage(backend);
   Requests requests = start("the all-to-all");
-  for_each_source(
-      [&](int peer) { post_receive(requests, share(receive, receive_offsets, peer), peer); });
-  for_each_target([&](int peer) { post_send(requests, share(send, send_offsets, peer), peer); });
+  for_each_source([&](int peer) {
+    post_receive(requests, staging.incoming(share(receive, receive_offsets, peer)), peer);
+  });
+  for_each_target([&](int peer) {
+    post_send(requests, staging.outgoing(share(send, send_offsets, peer)), peer);
+  });
   backend.copy(share(receive, receive_offsets, rank_), share(send, send_offsets, rank_));
   requests.wait();
+  staging.deliver();
   (*traffic_)[Collective::kAllToAll] += bytes_to_share(send_offsets, rank_, send.dtype());
 }
 
 std::unique_ptr<Pending> MpiCommunicator::start_send_receive(const Tensor& receive, int from,
                                                              const Tensor& send, int to,
-                                                             backend::Backend& /*backend*/) {
+                                                             backend::Backend& backend) {
+  Staging staging = stage(backend);
   Requests requests = start("an exchange with the neighbours");
-  post_receive(requests, receive, from);
-  post_send(requests, send, to);
+  post_receive(requests, staging.incoming(receive), from);
+  post_send(requests, staging.outgoing(send), to);
   if (to != rank_) (*traffic_)[Collective::kSendReceive] += send.bytes();
-  return std::make_unique<PendingRequests>(std::move(requests), std::vector<Tensor>{receive, send});
+  return std::make_unique<PendingRequests>(std::move(requests), std::move(staging),
+                                           std::vector<Tensor>{receive, send});
 }
 
 std::vector<std::string> MpiCommunicator::all_gather(const std::string& bytes) {

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <numeric>
 
 #include "longspan/base/error.h"
@@ -26,13 +25,6 @@ const char* name_of(Collective kind) {
 
 std::uint64_t Traffic::total() const {
   return std::accumulate(bytes_.begin(), bytes_.end(), std::uint64_t{0});
-}
-
-Offsets even_offsets(backend::Index elements, int ranks) {
-  const backend::Index share = (elements + ranks - 1) / ranks;
-  Offsets offsets;
-  for (int rank = 0; rank <= ranks; ++rank) offsets.push_back(std::min(share * rank, elements));
-  return offsets;
 }
 
 }  // namespace longspan::comm

@@ -40,8 +40,10 @@ class Traffic {
 };
 
 /// An operation that was started and may still be under way: its tensors must not be touched before
-/// `wait` has returned. The destructor waits, too, because MPI writes into the tensors until then,
-/// also when an exception goes by; it tells nothing.
+/// `wait` has returned. With a device that works on its own, `wait` may return at once, and whatever
+/// the backend is given from then on comes after the operation. The destructor waits, too, because
+/// the tensors are written to until then, also when an exception goes by; it tells nothing, and what
+/// was received may be lost.
 class Pending {
  public:
   virtual ~Pending() = default;
@@ -59,11 +61,14 @@ using Offsets = std::vector<backend::Index>;
 Offsets even_offsets(backend::Index elements, int ranks);
 
 /// The ranks of one job (or of one group of them) and their collectives. Every rank of the group
-/// calls the same operations in the same order. Sums are taken in rank order, so results are
-/// bitwise the same on every rank and in every run of one layout. A peer that failed, or did not
+/// calls the same operations in the same order, and ranks of several groups call those of all in
+/// the same order. What an all-reduce gives is bitwise the same on every rank, and sums are bitwise
+/// the same in every run of one layout: taken in rank order by "mpi", in an order of the library's
+/// choice, which depends on machines and sizes, by "nccl". A peer that failed, or did not
 /// answer within the timeout, makes one of the ranks that wait for it throw PeerError, which names
 /// the operation, the step, the group and the ranks that give no sign of life; then no operation is
-/// possible any more, and the others wait to be ended by `abort_world`.
+/// possible any more, and the others wait to be ended by `abort_world`. A rank whose host waits for
+/// its device, which waits for a peer, cannot throw: it prints the same message and ends.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -71,7 +76,7 @@ class Communicator {
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
 
-  /// "single", "mpi".
+  /// How tensors travel: "single", "mpi", "nccl".
   virtual std::string name() const = 0;
   virtual int rank() const = 0;
   virtual int size() const = 0;
@@ -120,6 +125,9 @@ class Communicator {
   const Traffic& traffic() const { return *traffic_; }
 
  protected:
+  /// For one that counts what it sends where `other` does.
+  static std::shared_ptr<Traffic> traffic_of(const Communicator& other) { return other.traffic_; }
+
   std::shared_ptr<Traffic> traffic_ = std::make_shared<Traffic>();
 };
 
@@ -140,6 +148,16 @@ std::unique_ptr<Communicator> make_single_communicator();
 /// OpenMPI environment is there), else a single one. Calls MPI_Init at most once and finalises at
 /// exit. Throws InputError in one of several processes of srun that have no such environment.
 std::unique_ptr<Communicator> make_world_communicator();
+
+/// `host` for everything but the tensors of `backend`, which travel from GPU to GPU (NCCL). Called by
+/// every rank of the job, before groups are made. Where that cannot be it returns `host` itself and
+/// says why in `why_not` (else empty): NCCL wants a GPU for each rank; tensors may lie in the host's
+/// memory; the program may have been built without it. What lies on a GPU then goes through the
+/// host's memory. One rank gets a single communicator. Throws PeerError when the GPUs cannot reach
+/// each other.
+std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host,
+                                                     backend::Backend& backend,
+                                                     std::string* why_not);
 
 /// Whether this process is a rank of a launcher's job, by the same signs.
 bool is_launched() noexcept;

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <thread>
+
+// Queues of a device as CUDA has them, for tests without one: each works on its own thread, with
+// random pauses, so that an operation which forgot to wait for another meets unfinished data.
+namespace longspan::testing {
+
+/// Knows the state at its last record, as a cudaEvent_t does.
+class FakeEvent {
+ public:
+  bool is_done() const;
+
+ private:
+  friend class FakeStream;
+  struct State {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::uint64_t recorded = 0;
+    std::uint64_t done = 0;
+  };
+  std::shared_ptr<State> state_ = std::make_shared<State>();
+};
+
+class FakeStream {
+ public:
+  explicit FakeStream(unsigned seed);
+  ~FakeStream();
+  FakeStream(const FakeStream&) = delete;
+  FakeStream& operator=(const FakeStream&) = delete;
+
+  void push(std::function<void()> work);
+  void record(FakeEvent& event);
+  /// What is pushed from now on waits for the event's last record.
+  void wait_for(FakeEvent& event);
+  /// The host waits until all is done.
+  void synchronize();
+
+ private:
+  void work();
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::function<void()>> queue_;
+  bool busy_ = false;
+  bool over_ = false;
+  std::minstd_rand random_;
+  std::thread thread_;  // last: it uses the others
+};
+
+}  // namespace longspan::testing
