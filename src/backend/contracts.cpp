@@ -28,12 +28,12 @@ void expect_gated(const char* operation, const Tensor& gate_up, const char* name
 
 }  // namespace
 
-void check_defined(const char* operation, const Tensor& tensor) {
-  if (!tensor.defined()) contract_broken(operation, "out", tensor, "a tensor");
+void check_defined(const char* operation, const char* name, const Tensor& tensor) {
+  if (!tensor.defined()) contract_broken(operation, name, tensor, "a tensor");
 }
 
 void check_copy(const Tensor& out, const Tensor& in) {
-  check_defined("copy", out);
+  check_defined("copy", "out", out);
   expect_same_shape("copy", "in", in, out);
   if (out.dtype() == in.dtype()) return;
   expect_float("copy", "out", out);
