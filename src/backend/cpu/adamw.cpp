@@ -1,5 +1,6 @@
 #include "backend/elementwise/adamw.h"
 #include "backend/checks.h"
+#include "backend/contracts.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/vector_math.h"
@@ -36,30 +37,18 @@ void run(const Tensor& weight, const Tensor& master, const Tensor& moment1, cons
 
 void adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1, const Tensor& moment2,
            const Tensor& gradient, const AdamWOptions& options) {
-  expect_rank("adamw", "master", master, 1);
-  const Shape shape{master.size(0)};
-  if (options.update < 1) {
-    contract_broken("adamw",
-                    "update is " + std::to_string(options.update) + "; expected 1 or more");
-  }
-  dispatch_float("adamw", "master", master, [&]<typename Master>() {
-    using Real = Compute<Master>;
-    const base::DType dtype = compute_dtype(master.dtype());
-    expect("adamw", "master", master, dtype, shape);
-    expect("adamw", "moment1", moment1, dtype, shape);
-    expect("adamw", "moment2", moment2, dtype, shape);
-    expect("adamw", "gradient", gradient, dtype, shape);
-    if (!weight.defined()) {
-      return run<void, Real>(weight, master, moment1, moment2, gradient, options);
-    }
-    expect("adamw", "weight", weight, weight.dtype(), shape);
-    dispatch_float("adamw", "weight", weight, [&]<typename Weight>() {
-      if constexpr (std::is_same_v<Compute<Weight>, Real>) {
-        run<Weight, Real>(weight, master, moment1, moment2, gradient, options);
-      } else {
-        contract_broken("adamw", "weight", weight, "the width of master, " + describe(master));
+  check_adamw(weight, master, moment1, moment2, gradient, options);
+  dispatch_float("adamw", "master", master, [&]<typename Real>() {
+    if constexpr (std::is_same_v<Compute<Real>, Real>) {
+      if (!weight.defined()) {
+        return run<void, Real>(weight, master, moment1, moment2, gradient, options);
       }
-    });
+      dispatch_float("adamw", "weight", weight, [&]<typename Weight>() {
+        if constexpr (std::is_same_v<Compute<Weight>, Real>) {
+          run<Weight, Real>(weight, master, moment1, moment2, gradient, options);
+        }
+      });
+    }
   });
 }
 

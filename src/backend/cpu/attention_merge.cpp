@@ -1,6 +1,7 @@
 #include <limits>
 
 #include "backend/checks.h"
+#include "backend/contracts.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/vector_math.h"
@@ -10,11 +11,7 @@ namespace longspan::backend::cpu {
 
 void attention_merge(const Tensor& out, const Tensor& lse, const Tensor& block_out,
                      const Tensor& block_lse) {
-  expect_rank("attention_merge", "out", out, 3);
-  const Shape statistics{out.size(1), out.size(0)};
-  expect("attention_merge", "out", out, compute_dtype(block_out.dtype()), block_out.shape());
-  expect("attention_merge", "lse", lse, out.dtype(), statistics);
-  expect("attention_merge", "block_lse", block_lse, out.dtype(), statistics);
+  check_attention_merge(out, lse, block_out, block_lse);
   dispatch_float("attention_merge", "block_out", block_out, [&]<typename T>() {
     using Acc = Compute<T>;
     constexpr Acc kNothing = -std::numeric_limits<Acc>::infinity();

@@ -32,6 +32,9 @@ __device__ inline base::BFloat16 to_bfloat16(float value) {
 
 }  // namespace longspan::backend::cuda
 
+/// Before a loop of constant length that must be unrolled: its arrays then lie in registers.
+#define LONGSPAN_UNROLL _Pragma("unroll")
+
 /// Launches `kernel` (in parentheses when its template arguments have commas).
 #define LONGSPAN_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
   do {                                                                  \
