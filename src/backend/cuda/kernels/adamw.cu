@@ -1,3 +1,4 @@
+#include "backend/checks.h"
 #include "backend/contracts.h"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/kernels/device.h"

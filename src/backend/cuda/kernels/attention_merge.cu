@@ -1,5 +1,6 @@
 #include <limits>
 
+#include "backend/checks.h"
 #include "backend/contracts.h"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/kernels/device.h"

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstddef>
+
+#include "longspan/backend/tensor.h"
+
+// Bytes of scratch memory that operations of the cuda backend take from its allocator while they
+// run, one block each. Compiled in every build: plans count them too. None depends on data.
+namespace longspan::backend::cuda {
+
+/// Elements that one block of threads adds up in `sum` and `sum_of_squares`.
+inline constexpr Index kSumElements = 16384;
+/// How a tensor is cut into pieces of at most about kSumElements, by its shape alone.
+struct SumPieces {
+  explicit SumPieces(const Tensor& in);
+  Index count() const;
+
+  Index rows = 0;       ///< 1 when the tensor is dense and taken as one row
+  Index columns = 0;    ///< of each row
+  Index rows_each = 1;  ///< rows of a piece
+  Index cuts = 0;       ///< pieces side by side in a row
+};
+/// Of `sum` and `sum_of_squares`.
+std::size_t sum_bytes(const Tensor& in);
+
+/// Tokens that are sorted by id together, and those of one id that are added up together.
+inline constexpr Index kSortTokens = 2048;
+inline constexpr Index kSumTokens = 512;
+inline constexpr Index kSortDigits = 256;
+/// Where embedding_backward keeps what, in bytes from the start of its scratch.
+struct EmbeddingScratch {
+  EmbeddingScratch(Index tokens, Index hidden, base::DType dtype);
+
+  std::size_t order, sorted;  ///< int32 [tokens] each: the tokens before and after a digit
+  std::size_t counts;         ///< int32 [kSortDigits, blocks of kSortTokens]
+  std::size_t totals;         ///< int32 [kSortDigits]
+  std::size_t sums;           ///< float32 (float64) [blocks of kSumTokens, hidden]
+  std::size_t bytes;
+};
+
+}  // namespace longspan::backend::cuda
