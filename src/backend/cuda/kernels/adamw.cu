@@ -24,19 +24,20 @@ struct Arguments {
 /// One pack a thread, one pass over memory; what of a pack lies outside of the range is left out.
 template <typename Weight, typename Real>
 __global__ void adamw_kernel(Arguments<Weight, Real> with, AdamWConstants<Real> constants) {
-  constexpr int kPack = kVector<Real>;
+  constexpr int kCount = kPack<Real>;
   const Index first =
-      (static_cast<Index>(blockIdx.x) * kThreads + threadIdx.x) * kPack - with.shift;
-  if (with.packed && first >= 0 && first + kPack <= with.elements) {
-    auto master = load_pack<kPack>(with.master + first);
-    auto moment1 = load_pack<kPack>(with.moment1 + first);
-    auto moment2 = load_pack<kPack>(with.moment2 + first);
-    const auto gradient = load_pack<kPack>(with.gradient + first);
-    Pack<Weight, kPack> weight;
+      (static_cast<Index>(blockIdx.x) * kThreads + threadIdx.x) * kCount - with.shift;
+  if (with.packed && first >= 0 && first + kCount <= with.elements) {
+    auto master = load_pack<kCount>(with.master + first);
+    auto moment1 = load_pack<kCount>(with.moment1 + first);
+    auto moment2 = load_pack<kCount>(with.moment2 + first);
+    const auto gradient = load_pack<kCount>(with.gradient + first);
+    Pack<Weight, kCount> weight;
     LONGSPAN_UNROLL
-    for (int i = 0; i < kPack; ++i) {
-      adamw_update(master.at[i], moment1.at[i], moment2.at[i], gradient.at[i], constants);
-      weight.at[i] = round_to<Weight>(master.at[i]);
+    for (int i = 0; i < kCount; ++i) {
+      adamw_update(master.values[i], moment1.values[i], moment2.values[i], gradient.values[i],
+                   constants);
+      weight.values[i] = round_to<Weight>(master.values[i]);
     }
     store_pack(with.master + first, master);
     store_pack(with.moment1 + first, moment1);
@@ -44,30 +45,30 @@ __global__ void adamw_kernel(Arguments<Weight, Real> with, AdamWConstants<Real> 
     if (with.weight != nullptr) store_pack(with.weight + first, weight);
     return;
   }
-  for (Index i = first < 0 ? 0 : first; i < first + kPack && i < with.elements; ++i) {
+  for (Index i = first < 0 ? 0 : first; i < first + kCount && i < with.elements; ++i) {
     adamw_update(with.master[i], with.moment1[i], with.moment2[i], with.gradient[i], constants);
     if (with.weight != nullptr) with.weight[i] = round_to<Weight>(with.master[i]);
   }
 }
 
 /// Whether the element that stands `shift` before the tensor's first would be aligned to a pack.
-template <int kPack>
+template <int kCount>
 bool aligned(const Tensor& tensor, Index shift) {
   const auto size = static_cast<Index>(base::size_of(tensor.dtype()));
   const auto address = static_cast<Index>(reinterpret_cast<std::uintptr_t>(tensor.raw()));
-  return (address - shift * size) % (kPack * size) == 0;
+  return (address - shift * size) % (kCount * size) == 0;
 }
 
 template <typename Weight, typename Real>
 void run(const Queue& queue, const Tensor& weight, const Tensor& master, const Tensor& moment1,
          const Tensor& moment2, const Tensor& gradient, const AdamWOptions& options) {
   if (master.elements() == 0) return;
-  constexpr int kPack = kVector<Real>;
+  constexpr int kCount = kPack<Real>;
   const auto address = reinterpret_cast<std::uintptr_t>(master.raw());
   const auto shift = static_cast<Index>(address % 16 / sizeof(Real));
-  bool packed = !weight.defined() || aligned<kPack>(weight, shift);
+  bool packed = !weight.defined() || aligned<kCount>(weight, shift);
   for (const Tensor* one : {&master, &moment1, &moment2, &gradient}) {
-    packed = packed && aligned<kPack>(*one, shift);
+    packed = packed && aligned<kCount>(*one, shift);
   }
   const Arguments<Weight, Real> with{weight.defined() ? weight.data<Weight>() : nullptr,
                                      master.data<Real>(),
@@ -78,7 +79,7 @@ void run(const Queue& queue, const Tensor& weight, const Tensor& master, const T
                                      shift,
                                      packed};
   const auto blocks =
-      static_cast<unsigned>(divide_up(master.elements() + shift, Index{kThreads} * kPack));
+      static_cast<unsigned>(divide_up(master.elements() + shift, Index{kThreads} * kCount));
   LONGSPAN_LAUNCH((adamw_kernel<Weight, Real>), blocks, kThreads, 0, queue.stream, with,
                   AdamWConstants<Real>(options));
 }

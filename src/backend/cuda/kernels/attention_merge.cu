@@ -27,7 +27,7 @@ struct Arguments {
 
 /// `lanes` threads of a warp merge one token and head: the first of them alone touches the
 /// log-sum-exp, so none reads what another has already replaced.
-template <typename T, int kPack>
+template <typename T, int kCount>
 __global__ void merge_kernel(Arguments<T> with, int lanes) {
   using Real = Compute<T>;
   constexpr Real kNothing = -std::numeric_limits<Real>::infinity();
@@ -50,11 +50,12 @@ __global__ void merge_kernel(Arguments<T> with, int lanes) {
   const MergeWeights<Real> weights(whole, block);
   Real* to = with.out + token * with.out_stride + head * with.head_dim;
   const T* from = with.block_out + token * with.block_out_stride + head * with.head_dim;
-  for (Index d = Index{lane} * kPack; d < with.head_dim; d += Index{lanes} * kPack) {
-    auto sums = load_pack<kPack>(to + d);
-    const auto more = load_pack<kPack>(from + d);
+  for (Index d = Index{lane} * kCount; d < with.head_dim; d += Index{lanes} * kCount) {
+    auto sums = load_pack<kCount>(to + d);
+    const auto more = load_pack<kCount>(from + d);
     LONGSPAN_UNROLL
-    for (int i = 0; i < kPack; ++i) sums.at[i] = weights.merge(sums.at[i], load(more.at[i]));
+    for (int i = 0; i < kCount; ++i)
+      sums.values[i] = weights.merge(sums.values[i], load(more.values[i]));
     store_pack(to + d, sums);
   }
   if (lane == 0) *lse = weights.lse;
@@ -83,13 +84,13 @@ void run(const Queue& queue, const Tensor& out, const Tensor& lse, const Tensor&
                           out.size(1),
                           out.size(2)};
   if (out.elements() == 0) return;
-  constexpr int kPack = kVector<Real>;
-  const bool packed = out.size(2) % kPack == 0 && rows_aligned(out, 16) &&
-                      rows_aligned(block_out, kPack * sizeof(T));
-  const int lanes = lanes_for(packed ? out.size(2) / kPack : out.size(2));
+  constexpr int kCount = kPack<Real>;
+  const bool packed =
+      out.size(2) % kCount == 0 && packs_aligned(out, kCount) && packs_aligned(block_out, kCount);
+  const int lanes = lanes_for(packed ? out.size(2) / kCount : out.size(2));
   const auto blocks = static_cast<unsigned>(divide_up(with.pairs * lanes, kThreads));
   if (packed) {
-    LONGSPAN_LAUNCH((merge_kernel<T, kPack>), blocks, kThreads, 0, queue.stream, with, lanes);
+    LONGSPAN_LAUNCH((merge_kernel<T, kCount>), blocks, kThreads, 0, queue.stream, with, lanes);
   } else {
     LONGSPAN_LAUNCH((merge_kernel<T, 1>), blocks, kThreads, 0, queue.stream, with, lanes);
   }

@@ -41,7 +41,7 @@ inline constexpr int kVector = static_cast<int>(16 / sizeof(T));
 /// most 16 bytes.
 template <typename T, int kCount>
 struct alignas(sizeof(T) * kCount > 16 ? 16 : sizeof(T) * kCount) Pack {
-  T at[kCount];
+  T values[kCount];
 };
 template <int kCount, typename T>
 __device__ inline Pack<T, kCount> load_pack(const T* run) {
@@ -52,12 +52,13 @@ __device__ inline void store_pack(T* run, const Pack<T, kCount>& pack) {
   *reinterpret_cast<Pack<T, kCount>*>(run) = pack;
 }
 
-/// Whether each row of the tensor's axis 0 begins at a multiple of `bytes`.
-inline bool rows_aligned(const Tensor& tensor, std::size_t bytes) {
-  const std::size_t stride =
-      static_cast<std::size_t>(tensor.row_stride()) * base::size_of(tensor.dtype());
-  return reinterpret_cast<std::uintptr_t>(tensor.raw()) % bytes == 0 &&
-         (stride % bytes == 0 || tensor.size(0) <= 1);
+/// Whether packs of `count` elements lie at aligned addresses in every row.
+inline bool packs_aligned(const Tensor& tensor, int count) {
+  const auto size = static_cast<Index>(base::size_of(tensor.dtype()));
+  const Index alignment = count * size < 16 ? count * size : 16;
+  const auto address = reinterpret_cast<std::uintptr_t>(tensor.raw());
+  return address % static_cast<std::uintptr_t>(alignment) == 0 &&
+         tensor.row_stride() * size % alignment == 0;
 }
 
 }  // namespace longspan::backend::cuda

@@ -31,7 +31,7 @@ __device__ T no_such_row() {
 }
 
 /// `lanes` threads copy one row, pack by pack.
-template <typename T, int kPack>
+template <typename T, int kCount>
 __global__ void gather_kernel(Gather<T> with, int lanes) {
   const Index token =
       static_cast<Index>(blockIdx.x) * (kThreads / lanes) + static_cast<int>(threadIdx.x) / lanes;
@@ -40,23 +40,23 @@ __global__ void gather_kernel(Gather<T> with, int lanes) {
   const bool copies = id >= 0 && id < with.rows;
   const T* row = with.table + (copies ? id : 0) * with.table_stride;
   T* out = with.out + token * with.out_stride;
-  Pack<T, kPack> constant;
+  Pack<T, kCount> constant;
   LONGSPAN_UNROLL
-  for (int i = 0; i < kPack; ++i) {
-    constant.at[i] = id < 0 ? round_to<T>(Compute<T>(0)) : no_such_row<T>();
+  for (int i = 0; i < kCount; ++i) {
+    constant.values[i] = id < 0 ? round_to<T>(Compute<T>(0)) : no_such_row<T>();
   }
-  for (Index h = Index{static_cast<int>(threadIdx.x) % lanes} * kPack; h < with.hidden;
-       h += Index{lanes} * kPack) {
-    store_pack(out + h, copies ? load_pack<kPack>(row + h) : constant);
+  for (Index h = Index{static_cast<int>(threadIdx.x) % lanes} * kCount; h < with.hidden;
+       h += Index{lanes} * kCount) {
+    store_pack(out + h, copies ? load_pack<kCount>(row + h) : constant);
   }
 }
 
-template <typename T, int kPack>
+template <typename T, int kCount>
 void launch_gather(const Queue& queue, const Gather<T>& with) {
   int lanes = kWarpThreads;
-  while (lanes < kThreads && lanes * kPack < with.hidden) lanes *= 2;
+  while (lanes < kThreads && lanes * kCount < with.hidden) lanes *= 2;
   const auto blocks = static_cast<unsigned>(divide_up(with.tokens, kThreads / lanes));
-  LONGSPAN_LAUNCH((gather_kernel<T, kPack>), blocks, kThreads, 0, queue.stream, with, lanes);
+  LONGSPAN_LAUNCH((gather_kernel<T, kCount>), blocks, kThreads, 0, queue.stream, with, lanes);
 }
 
 // --- embedding_backward -------------------------------------------------------------------------
@@ -83,28 +83,28 @@ struct Sums {
 };
 
 /// sum += the rows of places [begin, end) of run `id`, in their order; returns where the run ends.
-template <typename T, int kPack>
-__device__ void add_run(Pack<Compute<T>, kPack>& sum, const Sums<T>& with, Index begin,
+template <typename T, int kCount>
+__device__ void add_run(Pack<Compute<T>, kCount>& sum, const Sums<T>& with, Index begin,
                         std::int32_t id, Index column) {
   constexpr int kInFlight = 8;
   const Index cut = (begin / kSumTokens + 1) * kSumTokens;
   const Index end = cut < with.tokens ? cut : with.tokens;
   for (Index place = begin; place < end; place += kInFlight) {
-    Pack<T, kPack> rows[kInFlight];
+    Pack<T, kCount> rows[kInFlight];
     int count = 0;
     LONGSPAN_UNROLL
     for (int i = 0; i < kInFlight; ++i) {
       if (place + i >= end) continue;
       const std::int32_t token = with.order[place + i];
       if (with.ids[token] != id) continue;  // and so do all that follow
-      rows[i] = load_pack<kPack>(with.dy + token * with.dy_stride + column);
+      rows[i] = load_pack<kCount>(with.dy + token * with.dy_stride + column);
       count = i + 1;
     }
     LONGSPAN_UNROLL
     for (int i = 0; i < kInFlight; ++i) {
       if (i >= count) continue;
       LONGSPAN_UNROLL
-      for (int j = 0; j < kPack; ++j) sum.at[j] += load(rows[i].at[j]);
+      for (int j = 0; j < kCount; ++j) sum.values[j] += load(rows[i].values[j]);
     }
     if (count < kInFlight) return;
   }
@@ -115,10 +115,10 @@ constexpr int kPlaces = 8;
 
 /// Adds each run, up to its first cut, to its row of the table, and sums what follows each cut.
 /// Blocks in y take other columns.
-template <typename T, int kPack>
+template <typename T, int kCount>
 __global__ void run_kernel(Sums<T> with) {
   using Real = Compute<T>;
-  const Index column = (static_cast<Index>(blockIdx.y) * kThreads + threadIdx.x) * kPack;
+  const Index column = (static_cast<Index>(blockIdx.y) * kThreads + threadIdx.x) * kCount;
   if (column >= with.hidden) return;
   const Index first = static_cast<Index>(blockIdx.x) * kPlaces;
   for (Index place = first; place < first + kPlaces && place < with.tokens; ++place) {
@@ -128,14 +128,14 @@ __global__ void run_kernel(Sums<T> with) {
     if (!with.in_table(id)) continue;
     Real* target = begins ? with.dtable + id * with.dtable_stride + column
                           : with.cut_sums + place / kSumTokens * with.hidden + column;
-    Pack<Real, kPack> sum;
+    Pack<Real, kCount> sum;
     if (begins) {
-      sum = load_pack<kPack>(target);
+      sum = load_pack<kCount>(target);
     } else {
       LONGSPAN_UNROLL
-      for (int i = 0; i < kPack; ++i) sum.at[i] = 0;
+      for (int i = 0; i < kCount; ++i) sum.values[i] = 0;
     }
-    add_run<T, kPack>(sum, with, place, id, column);
+    add_run<T, kCount>(sum, with, place, id, column);
     store_pack(target, sum);
   }
 }
@@ -165,10 +165,10 @@ void add_runs(const Queue& queue, const Sums<T>& with, bool packed) {
   const auto slices = [&](int pack) {
     return static_cast<unsigned>(divide_up(with.hidden, Index{kThreads} * pack));
   };
-  constexpr int kPack = kVector<T>;
+  constexpr int kCount = kPack<T>;
   if (packed) {
-    LONGSPAN_LAUNCH((run_kernel<T, kPack>), dim3(blocks, slices(kPack)), kThreads, 0, queue.stream,
-                    with);
+    LONGSPAN_LAUNCH((run_kernel<T, kCount>), dim3(blocks, slices(kCount)), kThreads, 0,
+                    queue.stream, with);
   } else {
     LONGSPAN_LAUNCH((run_kernel<T, 1>), dim3(blocks, slices(1)), kThreads, 0, queue.stream, with);
   }
@@ -201,7 +201,8 @@ void backward(const Queue& queue, const Tensor& dtable, const Tensor& dy, const 
                      dtable.size(0),
                      dtable.size(1)};
   add_runs(queue, with,
-           dtable.size(1) % kVector<T> == 0 && rows_aligned(dy, 16) && rows_aligned(dtable, 16));
+           dtable.size(1) % kPack<T> == 0 && packs_aligned(dy, kPack<T>) &&
+               packs_aligned(dtable, kPack<T>));
 }
 
 }  // namespace
@@ -214,8 +215,9 @@ void gather_rows(const Queue& queue, const Tensor& out, const Tensor& ids, const
                          table.data<T>(),    out.row_stride(),
                          table.row_stride(), ids.size(0),
                          table.size(0),      table.size(1)};
-    if (with.hidden % kVector<T> == 0 && rows_aligned(out, 16) && rows_aligned(table, 16)) {
-      launch_gather<T, kVector<T>>(queue, with);
+    if (with.hidden % kPack<T> == 0 && packs_aligned(out, kPack<T>) &&
+        packs_aligned(table, kPack<T>)) {
+      launch_gather<T, kPack<T>>(queue, with);
     } else {
       launch_gather<T, 1>(queue, with);
     }

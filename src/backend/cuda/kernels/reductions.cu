@@ -34,24 +34,24 @@ __device__ double block_sum(double value) {
 /// whether packs can be loaded whole.
 template <typename T, typename Term>
 __device__ double run_sum(const T* run, Index length, const Term& term) {
-  constexpr int kPack = kVector<T>;
-  constexpr Index kStride = Index{kThreads} * kPack;
+  constexpr int kCount = kPack<T>;
+  constexpr Index kStride = Index{kThreads} * kCount;
   const bool packed = reinterpret_cast<std::uintptr_t>(run) % 16 == 0;
   double sum = 0;
-  Index begin = static_cast<Index>(threadIdx.x) * kPack;
-  for (; packed && begin + (kInFlight - 1) * kStride + kPack <= length;
+  Index begin = static_cast<Index>(threadIdx.x) * kCount;
+  for (; packed && begin + (kInFlight - 1) * kStride + kCount <= length;
        begin += kInFlight * kStride) {
-    Pack<T, kPack> packs[kInFlight];
+    Pack<T, kCount> packs[kInFlight];
     LONGSPAN_UNROLL
-    for (int i = 0; i < kInFlight; ++i) packs[i] = load_pack<kPack>(run + begin + i * kStride);
+    for (int i = 0; i < kInFlight; ++i) packs[i] = load_pack<kCount>(run + begin + i * kStride);
     LONGSPAN_UNROLL
     for (int i = 0; i < kInFlight; ++i) {
       LONGSPAN_UNROLL
-      for (int j = 0; j < kPack; ++j) sum += term(static_cast<double>(load(packs[i].at[j])));
+      for (int j = 0; j < kCount; ++j) sum += term(static_cast<double>(load(packs[i].values[j])));
     }
   }
   for (; begin < length; begin += kStride) {
-    for (Index i = begin; i < begin + kPack && i < length; ++i) {
+    for (Index i = begin; i < begin + kCount && i < length; ++i) {
       sum += term(static_cast<double>(load(run[i])));
     }
   }
