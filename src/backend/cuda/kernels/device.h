@@ -35,7 +35,7 @@ inline constexpr int kWarpThreads = 32;
 
 /// As many elements as one instruction loads: 16 bytes.
 template <typename T>
-inline constexpr int kVector = static_cast<int>(16 / sizeof(T));
+inline constexpr int kPack = static_cast<int>(16 / sizeof(T));
 
 /// Neighbouring elements that are loaded or stored together; `run` is aligned to their size, at
 /// most 16 bytes.
