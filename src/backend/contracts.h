@@ -1,20 +1,48 @@
 #pragma once
 
+#include <cstddef>
+
 #include "longspan/backend/backend.h"
 
-// What operations demand of the shapes, dtypes and options that they are given, one function an
-// operation, for all backends. Each throws InternalError that names the argument, what it is and
-// what was expected. What tensors hold is not looked at: it may lie on a device.
+// What each operation of Backend asks of its tensors, for all backends that compute: each throws
+// InternalError where a shape or dtype breaks the contract. `operation` is the name in the message.
 namespace longspan::backend {
 
+// movement
+void check_defined(const char* operation, const Tensor& tensor);
+void check_copy(const Tensor& out, const Tensor& in);
+void check_add(const Tensor& out, const Tensor& a, const Tensor& b);
+void check_accumulate(const Tensor& out, const Tensor& in);
+
+// RMS norm
+void check_rms_norm(const char* operation, const Tensor& out, const Tensor& rstd, const Tensor& x,
+                    const Tensor& weight);
+void check_rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
+                             const Tensor& residual, const Tensor& rstd, const Tensor& x,
+                             const Tensor& weight);
+
+// rotary positions; `frequencies` is the length of inverse_frequencies
+void check_rope_table(const Tensor& table, const Tensor& positions, std::size_t frequencies);
+void check_rope(const Tensor& x, const Tensor& table);
+
+// gated MLP
+void check_swiglu_forward(const Tensor& out, const Tensor& gate_up);
+void check_swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
+                           const Tensor& gate_up);
+
+// attention
 void check_attention(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
                      const Tensor& v, const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k);
 void check_attention_merge(const Tensor& out, const Tensor& lse, const Tensor& block_out,
                            const Tensor& block_lse);
+
+// embedding and loss; ids and labels themselves are not looked at: they may lie on a device
 void check_gather_rows(const Tensor& out, const Tensor& ids, const Tensor& table);
 void check_embedding_backward(const Tensor& dtable, const Tensor& dy, const Tensor& ids);
 void check_cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
                          const Tensor& labels);
+
+// optimizer
 void check_adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
                  const Tensor& moment2, const Tensor& gradient, const AdamWOptions& options);
 

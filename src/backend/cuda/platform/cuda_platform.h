@@ -8,6 +8,9 @@
 // What kernels need of CUDA beyond plain C++. tests/cuda_shim has another header of this name, with
 // which the same sources run on a processor: what a kernel uses must be in both.
 
+/// Before a loop of constant length whose steps shall be in flight together.
+#define LONGSPAN_UNROLL _Pragma("unroll")
+
 namespace longspan::backend::cuda {
 
 /// Throws InternalError for the launch that failed.
@@ -31,9 +34,6 @@ __device__ inline base::BFloat16 to_bfloat16(float value) {
 }
 
 }  // namespace longspan::backend::cuda
-
-/// Before a loop of constant length that must be unrolled: its arrays then lie in registers.
-#define LONGSPAN_UNROLL _Pragma("unroll")
 
 /// Launches `kernel` (in parentheses when its template arguments have commas).
 #define LONGSPAN_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
