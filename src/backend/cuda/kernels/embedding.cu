@@ -90,7 +90,7 @@ __device__ void add_run(Pack<Compute<T>, kCount>& sum, const Sums<T>& with, Inde
   const Index cut = (begin / kSumTokens + 1) * kSumTokens;
   const Index end = cut < with.tokens ? cut : with.tokens;
   for (Index place = begin; place < end; place += kInFlight) {
-    Pack<T, kCount> rows[kInFlight];
+    Pack<T, kCount> rows[kInFlight] = {};
     int count = 0;
     LONGSPAN_UNROLL
     for (int i = 0; i < kInFlight; ++i) {
