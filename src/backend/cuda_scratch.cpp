@@ -24,6 +24,8 @@ class Layout {
   std::size_t bytes_ = 0;
 };
 
+Index boundaries_of(const Tensor& q, const Tensor& k) { return 2 * (q.size(0) + k.size(0) + 1); }
+
 }  // namespace
 
 SumPieces::SumPieces(const Tensor& in) {
@@ -49,9 +51,27 @@ EmbeddingScratch::EmbeddingScratch(Index tokens, Index hidden, base::DType dtype
   sorted = layout.place(tokens, sizeof(std::int32_t));
   counts = layout.place(kSortDigits * blocks_of(tokens, kSortTokens), sizeof(std::int32_t));
   totals = layout.place(kSortDigits, sizeof(std::int32_t));
-  sums =
-      layout.place(blocks_of(tokens, kSumTokens) * hidden, base::size_of(compute_dtype(dtype)));
+  sums = layout.place(blocks_of(tokens, kSumTokens) * hidden, base::size_of(compute_dtype(dtype)));
   bytes = tokens * hidden == 0 ? 0 : layout.bytes();
+}
+
+AttentionScratch AttentionScratch::forward(const Tensor& q, const Tensor& k) {
+  AttentionScratch scratch;
+  if (q.elements() == 0) return scratch;
+  Layout layout;
+  scratch.boundaries = layout.place(boundaries_of(q, k), sizeof(std::int32_t));
+  scratch.bytes = layout.bytes();
+  return scratch;
+}
+
+AttentionScratch AttentionScratch::backward(const Tensor& q, const Tensor& k) {
+  AttentionScratch scratch;
+  if (q.elements() + k.elements() == 0) return scratch;
+  Layout layout;
+  scratch.boundaries = layout.place(boundaries_of(q, k), sizeof(std::int32_t));
+  scratch.delta = layout.place(q.size(1) * q.size(0), base::size_of(compute_dtype(q.dtype())));
+  scratch.bytes = layout.bytes();
+  return scratch;
 }
 
 }  // namespace longspan::backend::cuda

@@ -38,4 +38,14 @@ struct EmbeddingScratch {
   std::size_t bytes;
 };
 
+/// Where plain attention keeps what, likewise.
+struct AttentionScratch {
+  static AttentionScratch forward(const Tensor& q, const Tensor& k);
+  static AttentionScratch backward(const Tensor& q, const Tensor& k);
+
+  std::size_t boundaries = 0;  ///< int32 [2, tokens + 1]: documents that are not empty
+  std::size_t delta = 0;       ///< float32 (float64) [heads, queries]; of the backward
+  std::size_t bytes = 0;
+};
+
 }  // namespace longspan::backend::cuda
