@@ -42,12 +42,12 @@ bool ends_with(const CuSeqlens& offsets, Index tokens) {
 
 }  // namespace
 
-void check_defined(const char* operation, const Tensor& tensor) {
-  if (!tensor.defined()) contract_broken(operation, "out", tensor, "a tensor");
+void check_defined(const char* operation, const char* name, const Tensor& tensor) {
+  if (!tensor.defined()) contract_broken(operation, name, tensor, "a tensor");
 }
 
 void check_copy(const Tensor& out, const Tensor& in) {
-  check_defined("copy", out);
+  check_defined("copy", "out", out);
   expect_same_shape("copy", "in", in, out);
   if (out.dtype() == in.dtype()) return;
   expect_float("copy", "out", out);

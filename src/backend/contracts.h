@@ -9,7 +9,7 @@
 namespace longspan::backend {
 
 // movement
-void check_defined(const char* operation, const Tensor& tensor);
+void check_defined(const char* operation, const char* name, const Tensor& tensor);
 void check_copy(const Tensor& out, const Tensor& in);
 void check_add(const Tensor& out, const Tensor& a, const Tensor& b);
 void check_accumulate(const Tensor& out, const Tensor& in);

@@ -21,7 +21,8 @@
 // barrier gives wrong numbers in some order. Blocks run one after another.
 //
 // What it does not show: races within what runs between two barriers of one thread, bandwidth,
-// registers, or misaligned vectors other than under the undefined-behaviour sanitizer.
+// registers, or (but for load_vector and store_vector) misaligned vectors without the
+// undefined-behaviour sanitizer.
 
 #define __global__
 #define __device__
@@ -251,6 +252,21 @@ T* dynamic_shared_memory() {
 
 inline float to_float(base::BFloat16 value) { return static_cast<float>(value); }
 inline base::BFloat16 to_bfloat16(float value) { return base::BFloat16(value); }
+
+template <typename T>
+T load_vector(const void* from) {
+  static_assert(sizeof(T) % sizeof(uint4) == 0);
+  shim::check_alignment(from, sizeof(uint4));
+  T value;
+  std::memcpy(&value, from, sizeof(T));
+  return value;
+}
+template <typename T>
+void store_vector(void* to, const T& value) {
+  static_assert(sizeof(T) % sizeof(uint4) == 0);
+  shim::check_alignment(to, sizeof(uint4));
+  std::memcpy(to, &value, sizeof(T));
+}
 
 namespace shim {
 

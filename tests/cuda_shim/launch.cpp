@@ -110,6 +110,11 @@ void run(const Launch& launch) {
 }
 
 void* shared_memory() { return running().shared_memory(); }
+void check_alignment(const void* address, std::size_t bytes) {
+  if (reinterpret_cast<std::uintptr_t>(address) % bytes == 0) return;
+  throw base::InternalError(fmt::format("thread {} accesses {} bytes at {}, misaligned",
+                                        running().thread(), bytes, address));
+}
 void block_barrier(const std::source_location& place) { running().block_barrier(false, place); }
 int block_count(bool yes, const std::source_location& place) {
   return running().block_barrier(yes, place);

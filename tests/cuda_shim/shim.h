@@ -51,6 +51,8 @@ std::size_t allowed_shared_bytes(const void* kernel);
 
 // --- called by kernels --------------------------------------------------------------------------
 void* shared_memory();
+/// Throws InternalError for an address that a device would refuse to access so.
+void check_alignment(const void* address, std::size_t bytes);
 void block_barrier(const std::source_location& place);
 /// Whether any, and how many, of the block's threads say yes at this barrier.
 int block_count(bool yes, const std::source_location& place);

@@ -83,7 +83,7 @@ struct Add {
 template <typename T>
 void fill_with(const Queue& queue, const Tensor& out, T value) {
   const Extents extents(out, out.is_dense());
-  with_alignment(packs_aligned(out, kPack<T>), [&]<bool kAligned>() {
+  with_alignment(packs_aligned(out), [&]<bool kAligned>() {
     const Fill<T, kAligned> body{{static_cast<T*>(out.raw()), out.row_stride()}, value};
     launch_packs(queue, extents.rows, extents.columns, body);
   });
@@ -91,9 +91,8 @@ void fill_with(const Queue& queue, const Tensor& out, T value) {
 
 template <typename Out, typename In>
 void convert(const Queue& queue, const Tensor& out, const Tensor& in) {
-  constexpr int kCount = kPackOfBoth<Out, In>;
   const Extents extents(out, out.is_dense() && in.is_dense());
-  const bool aligned = packs_aligned(out, kCount) && packs_aligned(in, kCount);
+  const bool aligned = packs_aligned(out) && packs_aligned(in);
   with_alignment(aligned, [&]<bool kAligned>() {
     const Convert<Out, In, kAligned> body{{static_cast<Out*>(out.raw()), out.row_stride()},
                                           {static_cast<const In*>(in.raw()), in.row_stride()}};
@@ -103,10 +102,8 @@ void convert(const Queue& queue, const Tensor& out, const Tensor& in) {
 
 template <typename T, typename B>
 void add_to(const Queue& queue, const Tensor& out, const Tensor& a, const Tensor& b) {
-  constexpr int kCount = kPackOfBoth<T, B>;
   const Extents extents(out, out.is_dense() && a.is_dense() && b.is_dense());
-  const bool aligned =
-      packs_aligned(out, kCount) && packs_aligned(a, kCount) && packs_aligned(b, kCount);
+  const bool aligned = packs_aligned(out) && packs_aligned(a) && packs_aligned(b);
   with_alignment(aligned, [&]<bool kAligned>() {
     const Add<T, B, kAligned> body{{out.data<T>(), out.row_stride()},
                                    {a.data<T>(), a.row_stride()},
@@ -133,7 +130,7 @@ void dispatch_size(base::DType dtype, const Visit& visit) {
 }  // namespace
 
 void zero(const Queue& queue, const Tensor& out) {
-  check_defined("zero", out);
+  check_defined("zero", "out", out);
   dispatch_size(out.dtype(), [&]<typename T>() { fill_with<T>(queue, out, T{0}); });
 }
 

@@ -15,10 +15,9 @@ namespace longspan::backend::cuda {
 
 inline constexpr int kVectorBytes = 16;
 
-constexpr int smaller(int a, int b) { return a < b ? a : b; }
-
+/// kPack<T> elements, or a few times that.
 template <typename T, int kCount>
-struct alignas(smaller(kVectorBytes, kCount * sizeof(T))) Pack {
+struct alignas(kVectorBytes) Pack {
   T values[kCount];
 };
 
@@ -39,7 +38,7 @@ struct Rows {
 /// stand for the rest.
 template <bool kAligned, int kCount, typename T>
 __device__ Pack<T, kCount> load_pack(const T* from, Index left) {
-  if (kAligned && left >= kCount) return *reinterpret_cast<const Pack<T, kCount>*>(from);
+  if (kAligned && left >= kCount) return load_vector<Pack<T, kCount>>(from);
   Pack<T, kCount> pack;
   LONGSPAN_UNROLL
   for (int k = 0; k < kCount; ++k) pack.values[k] = k < left ? from[k] : T{};
@@ -48,10 +47,7 @@ __device__ Pack<T, kCount> load_pack(const T* from, Index left) {
 
 template <bool kAligned, int kCount, typename T>
 __device__ void store_pack(T* to, const Pack<T, kCount>& pack, Index left) {
-  if (kAligned && left >= kCount) {
-    *reinterpret_cast<Pack<T, kCount>*>(to) = pack;
-    return;
-  }
+  if (kAligned && left >= kCount) return store_vector(to, pack);
   LONGSPAN_UNROLL
   for (int k = 0; k < kCount; ++k) {
     if (k < left) to[k] = pack.values[k];
@@ -83,13 +79,12 @@ inline Index power_of_two(Index value) {
   return power;
 }
 
-/// Whether packs of `count` elements lie at aligned addresses in every row, from `column` on.
-inline bool packs_aligned(const Tensor& tensor, int count, Index column = 0) {
+/// Whether packs lie at aligned addresses in every row, from `column` on.
+inline bool packs_aligned(const Tensor& tensor, Index column = 0) {
   const auto size = static_cast<Index>(base::size_of(tensor.dtype()));
-  const Index alignment = std::min<Index>(kVectorBytes, count * size);
   const auto address = reinterpret_cast<std::uintptr_t>(tensor.raw());
-  return address % static_cast<std::uintptr_t>(alignment) == 0 &&
-         tensor.row_stride() * size % alignment == 0 && column * size % alignment == 0;
+  return address % kVectorBytes == 0 && tensor.row_stride() * size % kVectorBytes == 0 &&
+         column * size % kVectorBytes == 0;
 }
 
 }  // namespace longspan::backend::cuda

@@ -33,6 +33,32 @@ __device__ inline base::BFloat16 to_bfloat16(float value) {
   return result;
 }
 
+/// A value of 16 bytes, or several times that, in accesses of 16 bytes: the address must be aligned
+/// to that. A plain store would be cut in pieces where another branch writes the same elements one
+/// by one; an explicit one, of the usual caching, is left alone.
+template <typename T>
+__device__ T load_vector(const void* from) {
+  static_assert(sizeof(T) % sizeof(uint4) == 0);
+  T value;
+  LONGSPAN_UNROLL
+  for (unsigned i = 0; i < sizeof(T) / sizeof(uint4); ++i) {
+    const uint4 part = static_cast<const uint4*>(from)[i];
+    memcpy(reinterpret_cast<unsigned char*>(&value) + i * sizeof(uint4), &part, sizeof(uint4));
+  }
+  return value;
+}
+template <typename T>
+__device__ void store_vector(void* to, const T& value) {
+  static_assert(sizeof(T) % sizeof(uint4) == 0);
+  LONGSPAN_UNROLL
+  for (unsigned i = 0; i < sizeof(T) / sizeof(uint4); ++i) {
+    uint4 part;
+    memcpy(&part, reinterpret_cast<const unsigned char*>(&value) + i * sizeof(uint4),
+           sizeof(uint4));
+    __stwb(static_cast<uint4*>(to) + i, part);
+  }
+}
+
 }  // namespace longspan::backend::cuda
 
 /// Launches `kernel` (in parentheses when its template arguments have commas).
