@@ -24,7 +24,7 @@ struct Arguments {
 /// One pack a thread, one pass over memory; what of a pack lies outside of the range is left out.
 template <typename Weight, typename Real>
 __global__ void adamw_kernel(Arguments<Weight, Real> with, AdamWConstants<Real> constants) {
-  constexpr int kCount = kPack<Real>;
+  constexpr int kCount = kPackOf<Weight, Real>;
   const Index first =
       (static_cast<Index>(blockIdx.x) * kThreads + threadIdx.x) * kCount - with.shift;
   if (with.packed && first >= 0 && first + kCount <= with.elements) {
@@ -52,24 +52,26 @@ __global__ void adamw_kernel(Arguments<Weight, Real> with, AdamWConstants<Real> 
 }
 
 /// Whether the element that stands `shift` before the tensor's first would be aligned to a pack.
-template <int kCount>
 bool aligned(const Tensor& tensor, Index shift) {
+  if (!tensor.defined()) return true;
   const auto size = static_cast<Index>(base::size_of(tensor.dtype()));
   const auto address = static_cast<Index>(reinterpret_cast<std::uintptr_t>(tensor.raw()));
-  return (address - shift * size) % (kCount * size) == 0;
+  return (address - shift * size) % kVectorBytes == 0;
 }
 
 template <typename Weight, typename Real>
 void run(const Queue& queue, const Tensor& weight, const Tensor& master, const Tensor& moment1,
          const Tensor& moment2, const Tensor& gradient, const AdamWOptions& options) {
   if (master.elements() == 0) return;
-  constexpr int kCount = kPack<Real>;
-  const auto address = reinterpret_cast<std::uintptr_t>(master.raw());
-  const auto shift = static_cast<Index>(address % 16 / sizeof(Real));
-  bool packed = !weight.defined() || aligned<kCount>(weight, shift);
-  for (const Tensor* one : {&master, &moment1, &moment2, &gradient}) {
-    packed = packed && aligned<kCount>(*one, shift);
-  }
+  constexpr int kCount = kPackOf<Weight, Real>;
+  const auto all_aligned = [&](Index shift) {
+    return aligned(weight, shift) && aligned(master, shift) && aligned(moment1, shift) &&
+           aligned(moment2, shift) && aligned(gradient, shift);
+  };
+  Index shift = 0;
+  while (shift < kCount && !all_aligned(shift)) ++shift;
+  const bool packed = shift < kCount;
+  if (!packed) shift = 0;
   const Arguments<Weight, Real> with{weight.defined() ? weight.data<Weight>() : nullptr,
                                      master.data<Real>(),
                                      moment1.data<Real>(),

@@ -84,7 +84,7 @@ void run(const Queue& queue, const Tensor& out, const Tensor& lse, const Tensor&
                           out.size(1),
                           out.size(2)};
   if (out.elements() == 0) return;
-  constexpr int kCount = kPack<Real>;
+  constexpr int kCount = kPackOf<T, Real>;
   const bool packed =
       out.size(2) % kCount == 0 && packs_aligned(out, kCount) && packs_aligned(block_out, kCount);
   const int lanes = lanes_for(packed ? out.size(2) / kCount : out.size(2));

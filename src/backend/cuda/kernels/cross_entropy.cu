@@ -82,7 +82,7 @@ __device__ void add_terms(Partial<Compute<T>>& partial, const Pack<T, kCount>& p
 }
 
 /// A row whose packs may begin in its middle: rows of an odd vocabulary are aligned differently.
-template <typename T>
+template <typename T, int kCount>
 struct Row {
   const T* data;
   Index length;
@@ -90,10 +90,11 @@ struct Row {
   Index end;   ///< of the whole packs
 
   __device__ Row(const T* data, Index length) : data(data), length(length) {
-    const auto past = static_cast<Index>(reinterpret_cast<std::uintptr_t>(data) % 16 / sizeof(T));
+    const auto past =
+        static_cast<Index>(reinterpret_cast<std::uintptr_t>(data) % kVectorBytes / sizeof(T));
     head = past == 0 ? 0 : kPack<T> - past;
     head = head < length ? head : length;
-    end = head + (length - head) / kPack<T> * kPack<T>;
+    end = head + (length - head) / kCount * kCount;
   }
 
   /// body(element) for the elements outside of whole packs, shared out among the threads.
@@ -105,12 +106,12 @@ struct Row {
   /// body(first element, pack) for the whole packs, with kInFlight loads on their way.
   template <typename Body>
   __device__ void for_packs(const Body& body) const {
-    constexpr Index kStride = Index{kThreads} * kPack<T>;
-    for (Index i = head + Index{threadIdx.x} * kPack<T>; i < end; i += kInFlight * kStride) {
-      Pack<T, kPack<T>> packs[kInFlight];
+    constexpr Index kStride = Index{kThreads} * kCount;
+    for (Index i = head + Index{threadIdx.x} * kCount; i < end; i += kInFlight * kStride) {
+      Pack<T, kCount> packs[kInFlight];
       LONGSPAN_UNROLL
       for (int j = 0; j < kInFlight; ++j) {
-        if (i + j * kStride < end) packs[j] = load_pack<kPack<T>>(data + i + j * kStride);
+        if (i + j * kStride < end) packs[j] = load_pack<kCount>(data + i + j * kStride);
       }
       LONGSPAN_UNROLL
       for (int j = 0; j < kInFlight; ++j) {
@@ -122,12 +123,10 @@ struct Row {
 
 /// gradient[i] = factor * exp(logit - shift). Each thread writes what it alone has read, so the
 /// gradient may take the place of the logits.
-template <typename Logit, typename Gradient>
-__device__ void write_softmax(Gradient* gradient, const Row<Logit>& row, Compute<Logit> shift,
-                              Compute<Logit> factor) {
-  constexpr int kCount = kPack<Logit>;
-  constexpr std::uintptr_t kAlignment = alignof(Pack<Gradient, kCount>);
-  const bool packed = reinterpret_cast<std::uintptr_t>(gradient + row.head) % kAlignment == 0;
+template <typename Logit, typename Gradient, int kCount>
+__device__ void write_softmax(Gradient* gradient, const Row<Logit, kCount>& row,
+                              Compute<Logit> shift, Compute<Logit> factor) {
+  const bool packed = reinterpret_cast<std::uintptr_t>(gradient + row.head) % kVectorBytes == 0;
   const auto softmax = [=](Logit logit) {
     return round_to<Gradient>(std::exp(load(logit) - shift) * factor);
   };
@@ -165,7 +164,7 @@ __global__ void __launch_bounds__(kThreads) row_kernel(Arguments<Logit, Gradient
   const std::int32_t label = with.labels[t];
   Gradient* gradient =
       with.gradient == nullptr ? nullptr : with.gradient + t * with.gradient_stride;
-  const Row<Logit> row(with.logits + t * with.logits_stride, with.vocab);
+  const Row<Logit, kPackOf<Logit, Gradient>> row(with.logits + t * with.logits_stride, with.vocab);
   if (label == kIgnoredLabel) {
     if (threadIdx.x == 0) with.nll[t] = 0;
     for (Index i = threadIdx.x; gradient != nullptr && i < with.vocab; i += kThreads) {

@@ -7,14 +7,26 @@ namespace longspan::backend::cuda {
 inline constexpr unsigned kWholeWarp = ~0U;
 inline constexpr int kWarpThreads = 32;
 
-/// A whole pack at an aligned address.
+/// Elements of a pack of two types: whole vectors of either.
+template <typename One, typename Other>
+inline constexpr int kPackOf = kPack<One> > kPack<Other> ? kPack<One> : kPack<Other>;
+
+/// A whole pack: vectors at an aligned address, or a single element at any.
 template <int kCount, typename T>
-__device__ inline Pack<T, kCount> load_pack(const T* from) {
-  return *reinterpret_cast<const Pack<T, kCount>*>(from);
+__device__ Pack<T, kCount> load_pack(const T* from) {
+  if constexpr (kCount == 1) {
+    return {{*from}};
+  } else {
+    return load_vector<Pack<T, kCount>>(from);
+  }
 }
 template <int kCount, typename T>
-__device__ inline void store_pack(T* to, const Pack<T, kCount>& pack) {
-  *reinterpret_cast<Pack<T, kCount>*>(to) = pack;
+__device__ void store_pack(T* to, const Pack<T, kCount>& pack) {
+  if constexpr (kCount == 1) {
+    *to = pack.values[0];
+  } else {
+    store_vector(to, pack);
+  }
 }
 
 }  // namespace longspan::backend::cuda
