@@ -6,8 +6,8 @@
 #include <tuple>
 
 #include "backend/cpu/attention.h"
-#include "backend/done_transfer.h"
 #include "backend/cuda_scratch.h"
+#include "backend/done_transfer.h"
 #include "backend/dry/dry_state.h"
 
 namespace longspan::backend {
@@ -162,7 +162,7 @@ void DryBackend::rms_norm_backward(const Tensor& dx, const Tensor& dweight, cons
                                    const Tensor& residual, const Tensor& rstd, const Tensor& x,
                                    const Tensor& weight) {
   if (state_->profile.kind == "cuda") {
-    state_->transient({rms_norm_backward_scratch_bytes(x.dtype(), x.size(0), x.size(1))});
+    state_->transient({cuda::rms_norm_backward_scratch_bytes(x.dtype(), x.size(0), x.size(1))});
   }
   stream({&dx, &dweight, &dweight, &dy, &residual, &rstd, &x, &weight});
 }
