@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "longspan/base/file.h"
+#include "tests/support/test_data.h"
 
 namespace longspan::model::test {
 
@@ -40,7 +41,8 @@ Batch Batch::document(std::size_t i) const {
 }
 
 Fixture read_fixture(const std::string& name) {
-  const std::string path = std::string(LONGSPAN_TEST_DATA) + "/model/data/" + name + ".safetensors";
+  const std::string path =
+      (longspan::test::data_folder() / "model/data" / (name + ".safetensors")).string();
   const base::MappedFile file(path);
   std::uint64_t header_bytes = 0;
   REQUIRE(file.size() > sizeof(header_bytes));

@@ -15,6 +15,7 @@
 #include "longspan/base/file.h"
 #include "longspan/base/json.h"
 #include "tests/support/temporary_directory.h"
+#include "tests/support/test_data.h"
 
 namespace longspan::train {
 namespace {
@@ -65,8 +66,7 @@ std::string refusal_with(const char* section, const char* key, const json& value
 }
 
 std::string documentation() {
-  return base::read_text(std::filesystem::path(LONGSPAN_TEST_DATA).parent_path() / "docs" /
-                         "job-file.md");
+  return base::read_text(test::data_folder().parent_path() / "docs" / "job-file.md");
 }
 
 }  // namespace
