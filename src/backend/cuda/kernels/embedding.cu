@@ -181,7 +181,7 @@ template <typename T>
 void backward(const Queue& queue, const Tensor& dtable, const Tensor& dy, const Tensor& ids) {
   using Real = Compute<T>;
   const Index tokens = ids.size(0);
-  const EmbeddingScratch places(tokens, dtable.size(1), dy.dtype());
+  const EmbeddingBackwardScratch places(tokens, dtable.size(1), dy.dtype());
   const Tensor scratch = queue.backend->allocate({static_cast<Index>(places.bytes)},
                                                  base::DType::kUInt8, MemoryTag::kWorkspace);
   const auto at = [&](std::size_t place) { return scratch.data<std::uint8_t>() + place; };
