@@ -50,7 +50,7 @@ EmbeddingBackwardScratch::EmbeddingBackwardScratch(Index tokens, Index hidden, b
   order = layout.place(tokens, sizeof(std::int32_t));
   sorted = layout.place(tokens, sizeof(std::int32_t));
   counts = layout.place(kSortDigits * blocks_of(tokens, kSortTokens), sizeof(std::int32_t));
-  totals = layout.place(kSortDigits, sizeof(std::int32_t));
+  starts = layout.place(kSortDigits, sizeof(std::int32_t));
   sums = layout.place(blocks_of(tokens, kSumTokens) * hidden, base::size_of(compute_dtype(dtype)));
   bytes = tokens * hidden == 0 ? 0 : layout.bytes();
 }

@@ -32,8 +32,8 @@ struct EmbeddingBackwardScratch {
   EmbeddingBackwardScratch(Index tokens, Index hidden, base::DType dtype);
 
   std::size_t order, sorted;  ///< int32 [tokens] each: the tokens before and after a digit
-  std::size_t counts;         ///< int32 [kSortDigits, blocks of kSortTokens]
-  std::size_t totals;         ///< int32 [kSortDigits]
+  std::size_t counts;         ///< int32 [blocks of kSortTokens, kSortDigits]
+  std::size_t starts;         ///< int32 [kSortDigits]
   std::size_t sums;           ///< float32 (float64) [blocks of kSumTokens, hidden]
   std::size_t bytes;
 };

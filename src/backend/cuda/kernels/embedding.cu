@@ -189,7 +189,7 @@ void backward(const Queue& queue, const Tensor& dtable, const Tensor& dy, const 
   const int id_bits = std::bit_width(static_cast<std::uint64_t>(dtable.size(0) - 1));
   const std::int32_t* order =
       sort_by_id(queue, ids.data<std::int32_t>(), tokens, id_bits, ints(places.order),
-                 ints(places.sorted), ints(places.counts), ints(places.totals));
+                 ints(places.sorted), ints(places.counts), ints(places.starts));
   const Sums<T> with{dtable.data<Real>(),
                      dy.data<T>(),
                      ids.data<std::int32_t>(),
