@@ -1,4 +1,4 @@
-#include "tests/backend/cuda/device_fixture.h"
+#include "tests/backend/cuda/cuda_fixture.h"
 
 namespace longspan::backend::cuda::testing {
 namespace {
@@ -16,7 +16,8 @@ AdamWOptions make_options() {
 
 /// One update of `size` elements on both devices; each tensor begins `offset` (and the gradient
 /// `gradient_offset`) elements into its memory.
-void compare(DType dtype, Index size, Index offset, Index gradient_offset, bool with_weight) {
+void compare(DType dtype, Index size, Index offset, Index gradient_offset, bool with_weight,
+             shim::Order order) {
   Array master(wide(dtype), {size});
   Array moment1(wide(dtype), {size});
   Array moment2(wide(dtype), {size});
@@ -28,13 +29,13 @@ void compare(DType dtype, Index size, Index offset, Index gradient_offset, bool 
   for (Index i = 0; i < size; ++i) moment2.set(i, std::abs(moment2.get(i)));
   gradient.random(4);
   weight.fill(5.0);
-  const Unaligned to(master, offset);
-  const Unaligned m(moment1, offset);
-  const Unaligned v(moment2, offset);
-  const Unaligned g(gradient, gradient_offset);
-  const Unaligned w(weight, offset);
+  const Shifted to(master, offset);
+  const Shifted m(moment1, offset);
+  const Shifted v(moment2, offset);
+  const Shifted g(gradient, gradient_offset);
+  const Shifted w(weight, offset);
   const Tensor none;
-  cuda::adamw(Device(), with_weight ? w.tensor() : none, to, m, v, g, make_options());
+  cuda::adamw(Device(order), with_weight ? w.tensor() : none, to, m, v, g, make_options());
   cpu::adamw(with_weight ? weight.tensor() : none, master, moment1, moment2, gradient,
              make_options());
   // A product and a sum may be rounded together on one device and apart on the other: a handful of
@@ -44,7 +45,7 @@ void compare(DType dtype, Index size, Index offset, Index gradient_offset, bool 
   require_close(moment1, m.values(), tolerance);
   require_close(moment2, v.values(), tolerance);
   CHECK(g.values() == gradient.values());
-  for (const Unaligned* one : {&to, &m, &v, &w}) CHECK(one->start_untouched());
+  for (const Shifted* one : {&to, &m, &v, &w}) CHECK(one->start_untouched());
   Array rounded(dtype, {size});
   rounded.fill(5.0);
   for (Index i = 0; with_weight && i < size; ++i) {
@@ -57,13 +58,12 @@ TEST_CASE("cuda: adamw does what the cpu's does, wherever the tensors begin") {
   const DType dtype = every_float();
   const bool with_weight = GENERATE(true, false);
   for (const shim::Order order : kOrders) {
-    const OrderScope scope(order);
-    for (const Index size : {0, 1, 7, 64, 1021}) compare(dtype, size, 0, 0, with_weight);
-    compare(dtype, 333, 1, 1, with_weight);  // aligned after a few elements
-    compare(dtype, 333, 4, 4, with_weight);
-    compare(dtype, 333, 5, 5, with_weight);
-    compare(dtype, 333, 1, 2, with_weight);  // never all at once
-    compare(dtype, 3, 1, 1, with_weight);
+    for (const Index size : {0, 1, 7, 64, 1021}) compare(dtype, size, 0, 0, with_weight, order);
+    compare(dtype, 333, 1, 1, with_weight, order);  // aligned after a few elements
+    compare(dtype, 333, 4, 4, with_weight, order);
+    compare(dtype, 333, 5, 5, with_weight, order);
+    compare(dtype, 333, 1, 2, with_weight, order);  // never all at once
+    compare(dtype, 3, 1, 1, with_weight, order);
   }
 }
 

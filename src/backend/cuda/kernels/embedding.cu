@@ -201,8 +201,7 @@ void backward(const Queue& queue, const Tensor& dtable, const Tensor& dy, const 
                      dtable.size(0),
                      dtable.size(1)};
   add_runs(queue, with,
-           dtable.size(1) % kPack<T> == 0 && packs_aligned(dy, kPack<T>) &&
-               packs_aligned(dtable, kPack<T>));
+           dtable.size(1) % kPack<T> == 0 && packs_aligned(dy) && packs_aligned(dtable));
 }
 
 }  // namespace
@@ -215,8 +214,7 @@ void gather_rows(const Queue& queue, const Tensor& out, const Tensor& ids, const
                          table.data<T>(),    out.row_stride(),
                          table.row_stride(), ids.size(0),
                          table.size(0),      table.size(1)};
-    if (with.hidden % kPack<T> == 0 && packs_aligned(out, kPack<T>) &&
-        packs_aligned(table, kPack<T>)) {
+    if (with.hidden % kPack<T> == 0 && packs_aligned(out) && packs_aligned(table)) {
       launch_gather<T, kPack<T>>(queue, with);
     } else {
       launch_gather<T, 1>(queue, with);
