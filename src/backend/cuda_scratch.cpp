@@ -4,7 +4,7 @@
 
 #include "backend/checks.h"
 
-namespace longspan::backend::cuda {
+namespace longspan::backend {
 namespace {
 
 Index blocks_of(Index count, Index each) { return (count + each - 1) / each; }
@@ -59,24 +59,24 @@ SumPieces::SumPieces(const Tensor& in) {
 
 Index SumPieces::count() const { return blocks_of(rows, rows_each) * cuts; }
 
-std::size_t sum_bytes(const Tensor& in) {
+std::size_t sum_scratch_bytes(const Tensor& in) {
   if (in.elements() == 0) return 0;
   const auto numbers = static_cast<std::size_t>(1 + SumPieces(in).count());  // the total first
   return numbers * sizeof(double);
 }
 
-EmbeddingScratch::EmbeddingScratch(Index tokens, Index hidden, base::DType dtype) {
+EmbeddingBackwardScratch::EmbeddingBackwardScratch(Index tokens, Index hidden, base::DType dtype) {
   Layout layout;
   order = layout.place(tokens, sizeof(std::int32_t));
   sorted = layout.place(tokens, sizeof(std::int32_t));
   counts = layout.place(kSortDigits * blocks_of(tokens, kSortTokens), sizeof(std::int32_t));
-  totals = layout.place(kSortDigits, sizeof(std::int32_t));
+  starts = layout.place(kSortDigits, sizeof(std::int32_t));
   sums = layout.place(blocks_of(tokens, kSumTokens) * hidden, base::size_of(compute_dtype(dtype)));
   bytes = tokens * hidden == 0 ? 0 : layout.bytes();
 }
 
-AttentionScratch AttentionScratch::forward(const Tensor& q, const Tensor& k) {
-  AttentionScratch scratch;
+PlainAttentionScratch PlainAttentionScratch::forward(const Tensor& q, const Tensor& k) {
+  PlainAttentionScratch scratch;
   if (q.elements() == 0) return scratch;
   Layout layout;
   scratch.boundaries = layout.place(boundaries_of(q, k), sizeof(std::int32_t));
@@ -84,8 +84,8 @@ AttentionScratch AttentionScratch::forward(const Tensor& q, const Tensor& k) {
   return scratch;
 }
 
-AttentionScratch AttentionScratch::backward(const Tensor& q, const Tensor& k) {
-  AttentionScratch scratch;
+PlainAttentionScratch PlainAttentionScratch::backward(const Tensor& q, const Tensor& k) {
+  PlainAttentionScratch scratch;
   if (q.elements() + k.elements() == 0) return scratch;
   Layout layout;
   scratch.boundaries = layout.place(boundaries_of(q, k), sizeof(std::int32_t));
@@ -94,4 +94,4 @@ AttentionScratch AttentionScratch::backward(const Tensor& q, const Tensor& k) {
   return scratch;
 }
 
-}  // namespace longspan::backend::cuda
+}  // namespace longspan::backend

@@ -4,10 +4,9 @@
 
 #include "longspan/backend/tensor.h"
 
-// Bytes of scratch memory that operations of the cuda backend take from its allocator while they
-// run, one block each. Compiled in every build: plans count them too. They depend on shapes and
-// dtypes alone, never on data or the device.
-namespace longspan::backend::cuda {
+// Scratch memory of the cuda backend's own kernels. It depends on shapes and dtypes alone, never on
+// the device, and is known in every build: `longspan plan` counts it.
+namespace longspan::backend {
 
 /// How rms_norm_backward divides its rows: each block of rows sums its share of dweight, and the
 /// shares are added in order.
@@ -37,31 +36,31 @@ struct SumPieces {
   Index cuts = 0;       ///< pieces side by side in a row
 };
 /// Of `sum` and `sum_of_squares`.
-std::size_t sum_bytes(const Tensor& in);
+std::size_t sum_scratch_bytes(const Tensor& in);
 
 /// Tokens that are sorted by id together, and those of one id that are added up together.
 inline constexpr Index kSortTokens = 2048;
 inline constexpr Index kSumTokens = 512;
 inline constexpr Index kSortDigits = 256;
 /// Where embedding_backward keeps what, in bytes from the start of its scratch.
-struct EmbeddingScratch {
-  EmbeddingScratch(Index tokens, Index hidden, base::DType dtype);
+struct EmbeddingBackwardScratch {
+  EmbeddingBackwardScratch(Index tokens, Index hidden, base::DType dtype);
 
   std::size_t order, sorted;  ///< int32 [tokens] each: the tokens before and after a digit
-  std::size_t counts;         ///< int32 [kSortDigits, blocks of kSortTokens]
-  std::size_t totals;         ///< int32 [kSortDigits]
+  std::size_t counts;         ///< int32 [blocks of kSortTokens, kSortDigits]
+  std::size_t starts;         ///< int32 [kSortDigits]
   std::size_t sums;           ///< float32 (float64) [blocks of kSumTokens, hidden]
   std::size_t bytes;
 };
 
 /// Where plain attention keeps what, likewise.
-struct AttentionScratch {
-  static AttentionScratch forward(const Tensor& q, const Tensor& k);
-  static AttentionScratch backward(const Tensor& q, const Tensor& k);
+struct PlainAttentionScratch {
+  static PlainAttentionScratch forward(const Tensor& q, const Tensor& k);
+  static PlainAttentionScratch backward(const Tensor& q, const Tensor& k);
 
   std::size_t boundaries = 0;  ///< int32 [2, tokens + 1]: documents that are not empty
   std::size_t delta = 0;       ///< float32 (float64) [heads, queries]; of the backward
   std::size_t bytes = 0;
 };
 
-}  // namespace longspan::backend::cuda
+}  // namespace longspan::backend

@@ -145,7 +145,7 @@ TEST_CASE("cuda rms_norm_backward takes the scratch that is foretold, and a plan
   cpu::rms_norm_forward(norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
   rms_norm_backward(device, norm.dx, norm.dweight, norm.dy, Tensor(), norm.rstd, norm.x,
                     norm.weight);
-  const std::size_t bytes = cuda::rms_norm_backward_scratch_bytes(dtype, size.tokens, size.hidden);
+  const std::size_t bytes = rms_norm_backward_scratch_bytes(dtype, size.tokens, size.hidden);
   CHECK(device.scratch().sizes == std::vector<std::size_t>{bytes});
 
   DryBackend dry(ScratchBackend::cuda_profile(), 1);
@@ -159,7 +159,7 @@ TEST_CASE("cuda rms_norm_backward takes the scratch that is foretold, and a plan
 TEST_CASE("the blocks of rms_norm_backward cover all rows, not too finely") {
   for (const Index hidden : {1, 64, 1000, 4096, 16384}) {
     for (const Index tokens : {1, 7, 8, 9, 4097, 131072, 3000000}) {
-      const cuda::NormShares shares = cuda::rms_norm_backward_shares(tokens, hidden);
+      const NormShares shares = rms_norm_backward_shares(tokens, hidden);
       CHECK(shares.blocks * shares.rows_each >= tokens);
       CHECK((shares.blocks - 1) * shares.rows_each < tokens);
       CHECK(shares.columns >= hidden);

@@ -85,8 +85,7 @@ void run(const Queue& queue, const Tensor& out, const Tensor& lse, const Tensor&
                           out.size(2)};
   if (out.elements() == 0) return;
   constexpr int kCount = kPackOf<T, Real>;
-  const bool packed =
-      out.size(2) % kCount == 0 && packs_aligned(out, kCount) && packs_aligned(block_out, kCount);
+  const bool packed = out.size(2) % kCount == 0 && packs_aligned(out) && packs_aligned(block_out);
   const int lanes = lanes_for(packed ? out.size(2) / kCount : out.size(2));
   const auto blocks = static_cast<unsigned>(divide_up(with.pairs * lanes, kThreads));
   if (packed) {

@@ -124,6 +124,7 @@ template <int kDepth, typename A, typename B, typename Real, int kRows, int kCol
 __device__ void multiply(Real (&sums)[kRows][kColumns], const Real* a, const Real* b) {
   a += down() * A::kIndex;
   b += across() * B::kIndex;
+  LONGSPAN_UNROLL_BY(4)
   for (int k = 0; k < kDepth; ++k) {
     Real left[kRows];
     Real right[kColumns];

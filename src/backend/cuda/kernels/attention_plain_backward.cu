@@ -287,7 +287,7 @@ void attention_plain_backward(const Queue& queue, const Tensor& dq, const Tensor
   check_attention(dout, lse, dq, dk, dv, cu_seqlens_q, cu_seqlens_k);
   plain::check_head_dim("attention_backward", q);
   if (q.elements() + k.elements() == 0) return;
-  const AttentionScratch places = AttentionScratch::backward(q, k);
+  const PlainAttentionScratch places = PlainAttentionScratch::backward(q, k);
   const Tensor scratch = queue.backend->allocate({static_cast<Index>(places.bytes)},
                                                  base::DType::kUInt8, MemoryTag::kWorkspace);
   auto* memory = scratch.data<std::uint8_t>();

@@ -171,7 +171,7 @@ void attention_plain_forward(const Queue& queue, const Tensor& out, const Tensor
   check_attention(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k);
   plain::check_head_dim("attention_forward", q);
   if (q.elements() == 0) return;
-  const AttentionScratch places = AttentionScratch::forward(q, k);
+  const PlainAttentionScratch places = PlainAttentionScratch::forward(q, k);
   const Tensor scratch = queue.backend->allocate({static_cast<Index>(places.bytes)},
                                                  base::DType::kUInt8, MemoryTag::kWorkspace);
   const plain::Documents documents = plain::upload_documents(

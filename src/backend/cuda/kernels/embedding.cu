@@ -181,7 +181,7 @@ template <typename T>
 void backward(const Queue& queue, const Tensor& dtable, const Tensor& dy, const Tensor& ids) {
   using Real = Compute<T>;
   const Index tokens = ids.size(0);
-  const EmbeddingScratch places(tokens, dtable.size(1), dy.dtype());
+  const EmbeddingBackwardScratch places(tokens, dtable.size(1), dy.dtype());
   const Tensor scratch = queue.backend->allocate({static_cast<Index>(places.bytes)},
                                                  base::DType::kUInt8, MemoryTag::kWorkspace);
   const auto at = [&](std::size_t place) { return scratch.data<std::uint8_t>() + place; };
@@ -189,7 +189,7 @@ void backward(const Queue& queue, const Tensor& dtable, const Tensor& dy, const 
   const int id_bits = std::bit_width(static_cast<std::uint64_t>(dtable.size(0) - 1));
   const std::int32_t* order =
       sort_by_id(queue, ids.data<std::int32_t>(), tokens, id_bits, ints(places.order),
-                 ints(places.sorted), ints(places.counts), ints(places.totals));
+                 ints(places.sorted), ints(places.counts), ints(places.starts));
   const Sums<T> with{dtable.data<Real>(),
                      dy.data<T>(),
                      ids.data<std::int32_t>(),
@@ -201,8 +201,7 @@ void backward(const Queue& queue, const Tensor& dtable, const Tensor& dy, const 
                      dtable.size(0),
                      dtable.size(1)};
   add_runs(queue, with,
-           dtable.size(1) % kPack<T> == 0 && packs_aligned(dy, kPack<T>) &&
-               packs_aligned(dtable, kPack<T>));
+           dtable.size(1) % kPack<T> == 0 && packs_aligned(dy) && packs_aligned(dtable));
 }
 
 }  // namespace
@@ -215,8 +214,7 @@ void gather_rows(const Queue& queue, const Tensor& out, const Tensor& ids, const
                          table.data<T>(),    out.row_stride(),
                          table.row_stride(), ids.size(0),
                          table.size(0),      table.size(1)};
-    if (with.hidden % kPack<T> == 0 && packs_aligned(out, kPack<T>) &&
-        packs_aligned(table, kPack<T>)) {
+    if (with.hidden % kPack<T> == 0 && packs_aligned(out) && packs_aligned(table)) {
       launch_gather<T, kPack<T>>(queue, with);
     } else {
       launch_gather<T, 1>(queue, with);

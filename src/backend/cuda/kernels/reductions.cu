@@ -90,7 +90,7 @@ double ordered_sum(const char* operation, const Queue& queue, const Tensor& in, 
     if (in.elements() == 0) return;
     const SumPieces pieces(in);
     const Index count = pieces.count();
-    const Tensor scratch = queue.backend->allocate({static_cast<Index>(sum_bytes(in))},
+    const Tensor scratch = queue.backend->allocate({static_cast<Index>(sum_scratch_bytes(in))},
                                                    base::DType::kUInt8, MemoryTag::kWorkspace);
     auto* total = static_cast<double*>(scratch.raw());
     double* sums = total + 1;

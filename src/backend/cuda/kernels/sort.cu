@@ -30,7 +30,7 @@ struct Step {
   }
 };
 
-/// counts[digit, block]: how often the block's tokens have the digit.
+/// counts[block, digit]: how often the block's tokens have the digit.
 __global__ void count_kernel(std::int32_t* counts, Step step) {
   __shared__ std::int32_t count[kDigits];
   count[threadIdx.x] = 0;
@@ -40,11 +40,11 @@ __global__ void count_kernel(std::int32_t* counts, Step step) {
     atomicAdd(&count[step.digit(step.token(i))], 1);  // integers: any order gives the same
   }
   __syncthreads();
-  counts[static_cast<Index>(threadIdx.x) * gridDim.x + blockIdx.x] = count[threadIdx.x];
+  counts[static_cast<Index>(blockIdx.x) * kDigits + threadIdx.x] = count[threadIdx.x];
 }
 
-/// The sum of the values of the block's earlier threads; `total` becomes that of all.
-__device__ std::int32_t sum_before(std::int32_t value, std::int32_t& total) {
+/// The sum of the values of the block's earlier threads.
+__device__ std::int32_t sum_before(std::int32_t value) {
   __shared__ std::int32_t sums[kThreads];
   std::int32_t sum = value;
   sums[threadIdx.x] = value;
@@ -56,24 +56,28 @@ __device__ std::int32_t sum_before(std::int32_t value, std::int32_t& total) {
     sums[threadIdx.x] = sum;
     __syncthreads();
   }
-  total = sums[kThreads - 1];
-  __syncthreads();  // before the next call writes
   return sum - value;
 }
 
-/// One digit a block: counts[digit, block] becomes the sum over earlier blocks, totals[digit] that
-/// over all.
-__global__ void scan_kernel(std::int32_t* counts, std::int32_t* totals, Index blocks) {
-  std::int32_t* row = counts + static_cast<Index>(blockIdx.x) * blocks;
-  std::int32_t before = 0;
-  for (Index begin = 0; begin < blocks; begin += kThreads) {
-    const Index i = begin + threadIdx.x;
-    std::int32_t total = 0;
-    const std::int32_t earlier = sum_before(i < blocks ? row[i] : 0, total);
-    if (i < blocks) row[i] = before + earlier;
-    before += total;
+/// One block, a digit a thread: counts[block, digit] becomes the sum over earlier blocks,
+/// starts[digit] the sum over smaller digits.
+__global__ void scan_kernel(std::int32_t* counts, std::int32_t* starts, Index blocks) {
+  constexpr int kInFlight = 8;
+  std::int32_t* column = counts + threadIdx.x;
+  std::int32_t sum = 0;
+  for (Index begin = 0; begin < blocks; begin += kInFlight) {
+    std::int32_t count[kInFlight];
+    LONGSPAN_UNROLL
+    for (int i = 0; i < kInFlight; ++i) {
+      count[i] = begin + i < blocks ? column[(begin + i) * kDigits] : 0;
+    }
+    LONGSPAN_UNROLL
+    for (int i = 0; i < kInFlight; ++i) {
+      if (begin + i < blocks) column[(begin + i) * kDigits] = sum;
+      sum += count[i];
+    }
   }
-  if (threadIdx.x == 0) totals[blockIdx.x] = before;
+  starts[threadIdx.x] = sum_before(sum);
 }
 
 /// The lanes of this warp that are inside and have this digit.
@@ -106,7 +110,7 @@ __device__ void for_warp_tokens(const Step& step, const Body& body) {
 /// Puts the block's tokens in their places: after those of smaller digits, of earlier blocks, of
 /// earlier warps, and of earlier tokens of the warp.
 __global__ void scatter_kernel(std::int32_t* sorted, const std::int32_t* counts,
-                               const std::int32_t* totals, Step step) {
+                               const std::int32_t* starts, Step step) {
   __shared__ std::int32_t next[kWarps][kDigits];
   const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
@@ -118,9 +122,9 @@ __global__ void scatter_kernel(std::int32_t* sorted, const std::int32_t* counts,
     __syncwarp();
   });
   __syncthreads();
-  std::int32_t all = 0;
-  std::int32_t place = sum_before(totals[threadIdx.x], all);  // of the thread's own digit
-  place += counts[static_cast<Index>(threadIdx.x) * gridDim.x + blockIdx.x];
+  // Of the thread's own digit.
+  std::int32_t place =
+      starts[threadIdx.x] + counts[static_cast<Index>(blockIdx.x) * kDigits + threadIdx.x];
   for (int i = 0; i < kWarps; ++i) {
     const std::int32_t count = next[i][threadIdx.x];
     next[i][threadIdx.x] = place;
@@ -140,14 +144,14 @@ __global__ void scatter_kernel(std::int32_t* sorted, const std::int32_t* counts,
 
 const std::int32_t* sort_by_id(const Queue& queue, const std::int32_t* ids, Index tokens,
                                int id_bits, std::int32_t* order, std::int32_t* sorted,
-                               std::int32_t* counts, std::int32_t* totals) {
+                               std::int32_t* counts, std::int32_t* starts) {
   const Index blocks = divide_up(tokens, kSortTokens);
   const auto grid = static_cast<unsigned>(blocks);
   Step step{ids, nullptr, tokens, 0};
   do {  // one step at least: it writes the order
     LONGSPAN_LAUNCH(count_kernel, grid, kThreads, 0, queue.stream, counts, step);
-    LONGSPAN_LAUNCH(scan_kernel, kDigits, kThreads, 0, queue.stream, counts, totals, blocks);
-    LONGSPAN_LAUNCH(scatter_kernel, grid, kThreads, 0, queue.stream, sorted, counts, totals, step);
+    LONGSPAN_LAUNCH(scan_kernel, 1, kThreads, 0, queue.stream, counts, starts, blocks);
+    LONGSPAN_LAUNCH(scatter_kernel, grid, kThreads, 0, queue.stream, sorted, counts, starts, step);
     step.order = sorted;
     step.shift += kDigitBits;
     std::swap(order, sorted);
