@@ -50,3 +50,5 @@ if(NOT CUDNN_FRONTEND_INCLUDE_DIR)
                       "${longspan_cudnn_frontend_folder}: run scripts/setup, which brings it, or "
                       "name its place in CUDNN_FRONTEND_INCLUDE_DIR")
 endif()
+target_include_directories(longspan_cuda SYSTEM INTERFACE ${CUDNN_FRONTEND_INCLUDE_DIR})
+target_link_libraries(longspan_cuda INTERFACE ${CMAKE_DL_LIBS})

@@ -35,6 +35,17 @@ void swiglu_forward(const Queue& queue, const Tensor& out, const Tensor& gate_up
 void swiglu_backward(const Queue& queue, const Tensor& dgate_up, const Tensor& out,
                      const Tensor& dout, const Tensor& gate_up);
 
+// attention_plain.cu: attention_forward and attention_backward of any dtype and shape
+void attention_plain_forward(const Queue& queue, const Tensor& out, const Tensor& lse,
+                             const Tensor& q, const Tensor& k, const Tensor& v,
+                             const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k,
+                             const AttentionOptions& options);
+void attention_plain_backward(const Queue& queue, const Tensor& dq, const Tensor& dk,
+                              const Tensor& dv, const Tensor& dout, const Tensor& out,
+                              const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
+                              const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k,
+                              const AttentionOptions& options);
+
 // attention_merge.cu
 void attention_merge(const Queue& queue, const Tensor& out, const Tensor& lse,
                      const Tensor& block_out, const Tensor& block_lse);
