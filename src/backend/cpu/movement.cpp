@@ -1,23 +1,13 @@
 #include <cstring>
 
 #include "backend/checks.h"
+#include "backend/contracts.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/vector_math.h"
 
 namespace longspan::backend::cpu {
 namespace {
-
-void expect_same_shape(const char* operation, const char* name, const Tensor& tensor,
-                       const Tensor& out) {
-  if (!tensor.defined() || tensor.shape() != out.shape()) {
-    contract_broken(operation, name, tensor, "the shape " + out.shape().to_string() + " of out");
-  }
-}
-
-void expect_defined(const char* operation, const char* name, const Tensor& tensor) {
-  if (!tensor.defined()) contract_broken(operation, name, tensor, "a tensor");
-}
 
 std::byte* byte_address(const Tensor& tensor, const Span& span) {
   const auto size = static_cast<Index>(base::size_of(tensor.dtype()));
@@ -47,7 +37,7 @@ void convert(const Tensor& out, const Tensor& in) {
 
 /// A dense view of host memory, in the shape of `like`.
 Tensor host_view(const char* operation, const Tensor& like, const void* host, std::size_t bytes) {
-  expect_defined(operation, "the tensor", like);
+  check_defined(operation, "the tensor", like);
   if (bytes != like.bytes()) {
     contract_broken(operation, std::to_string(bytes) + " host bytes for " + describe(like) +
                                    "; expected " + std::to_string(like.bytes()));
@@ -59,7 +49,7 @@ Tensor host_view(const char* operation, const Tensor& like, const void* host, st
 }  // namespace
 
 void zero(const Tensor& out) {
-  expect_defined("zero", "out", out);
+  check_defined("zero", "out", out);
   for_each_span(out, out.is_dense(), [&](const Span& span) {
     std::memset(byte_address(out, span), 0, byte_count(out, span));
   });
@@ -75,8 +65,7 @@ void fill(const Tensor& out, double value) {
 }
 
 void copy(const Tensor& out, const Tensor& in) {
-  expect_defined("copy", "out", out);
-  expect_same_shape("copy", "in", in, out);
+  check_copy(out, in);
   if (out.dtype() == in.dtype()) return copy_bytes(out, in);
   dispatch_float("copy", "out", out, [&]<typename Out>() {
     dispatch_float("copy", "in", in, [&]<typename In>() { convert<Out, In>(out, in); });
@@ -92,9 +81,8 @@ void copy_to_host(void* host, const Tensor& in, std::size_t bytes) {
 }
 
 void add(const Tensor& out, const Tensor& a, const Tensor& b) {
+  check_add(out, a, b);
   dispatch_float("add", "out", out, [&]<typename T>() {
-    expect("add", "a", a, out.dtype(), out.shape());
-    expect("add", "b", b, out.dtype(), out.shape());
     const bool dense = out.is_dense() && a.is_dense() && b.is_dense();
     for_each_span(out, dense, [&](const Span& span) {
       T* to = span.of(out.data<T>(), out);
@@ -107,14 +95,8 @@ void add(const Tensor& out, const Tensor& a, const Tensor& b) {
 }
 
 void accumulate(const Tensor& out, const Tensor& in) {
-  if (!out.defined() || out.dtype() != compute_dtype(out.dtype())) {
-    contract_broken("accumulate", "out", out, "float32 or float64");
-  }
+  check_accumulate(out, in);
   if (out.dtype() == in.dtype()) return add(out, out, in);
-  if (out.dtype() != base::DType::kFloat32 || in.dtype() != base::DType::kBFloat16) {
-    contract_broken("accumulate", "in", in, "float32, or bfloat16 into float32");
-  }
-  expect_same_shape("accumulate", "in", in, out);
   for_each_span(out, out.is_dense() && in.is_dense(), [&](const Span& span) {
     float* to = span.of(out.data<float>(), out);
     const base::BFloat16* from = span.of(in.data<base::BFloat16>(), in);

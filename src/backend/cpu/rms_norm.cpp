@@ -1,9 +1,11 @@
 #include <memory>
 
 #include "backend/checks.h"
+#include "backend/contracts.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/vector_math.h"
+#include "backend/elementwise/rms_norm.h"
 
 namespace longspan::backend::cpu {
 namespace {
@@ -12,7 +14,9 @@ namespace {
 template <typename T>
 void normalise_row(T* out, const T* x, const T* weight, Compute<T> rstd, Index hidden) {
 #pragma omp simd
-  for (Index h = 0; h < hidden; ++h) out[h] = round_to<T>(load(x[h]) * rstd * load(weight[h]));
+  for (Index h = 0; h < hidden; ++h) {
+    out[h] = round_to<T>(normalised<Compute<T>>(load(x[h]), rstd, load(weight[h])));
+  }
 }
 
 template <typename T>
@@ -20,14 +24,6 @@ Compute<T> reciprocal_root(const T* x, Index hidden, float epsilon) {
   using Real = Compute<T>;
   const Real squares = sum_of<Real>(hidden, [x](Index h) { return load(x[h]) * load(x[h]); });
   return Real(1) / std::sqrt(squares / static_cast<Real>(hidden) + static_cast<Real>(epsilon));
-}
-
-void check(const char* operation, const Tensor& out, const Tensor& rstd, const Tensor& x,
-           const Tensor& weight) {
-  expect_rank(operation, "x", x, 2);
-  expect(operation, "out", out, x.dtype(), x.shape());
-  expect(operation, "rstd", rstd, compute_dtype(x.dtype()), {x.size(0)});
-  expect(operation, "weight", weight, x.dtype(), {x.size(1)});
 }
 
 /// The rows of one backward call in at most 64 blocks, whatever the number of threads: each sums
@@ -48,21 +44,22 @@ struct RowBlocks {
   Index count;
 };
 
-/// dx = residual + rstd (g - x rstd^2 mean(g x)) with g = dy weight, and dweight += dy x rstd.
+/// dx = residual + the gradient through the norm, and dweight += what the row adds to it.
 template <typename T>
 void backward_row(T* dx, Compute<T>* dweight, const T* dy, const T* residual, Compute<T> rstd,
                   const T* x, const T* weight, Index hidden) {
   using Real = Compute<T>;
-  const Real product =
-      sum_of<Real>(hidden, [=](Index h) { return load(dy[h]) * load(weight[h]) * load(x[h]); });
-  const Real slope = product / static_cast<Real>(hidden) * rstd * rstd;
+  const Real product = sum_of<Real>(hidden, [=](Index h) {
+    return norm_product<Real>(load(dy[h]), load(weight[h]), load(x[h]));
+  });
+  const Real slope = norm_slope(product, static_cast<Real>(hidden), rstd);
   if (residual == nullptr) {
 #pragma omp simd
     for (Index h = 0; h < hidden; ++h) {
       const Real upstream = load(dy[h]);
       const Real value = load(x[h]);
-      dweight[h] += upstream * (value * rstd);
-      dx[h] = round_to<T>(rstd * (upstream * load(weight[h]) - value * slope));
+      dweight[h] += norm_weight_gradient(upstream, value, rstd);
+      dx[h] = round_to<T>(norm_gradient<Real>(upstream, load(weight[h]), value, rstd, slope));
     }
     return;
   }
@@ -70,8 +67,8 @@ void backward_row(T* dx, Compute<T>* dweight, const T* dy, const T* residual, Co
   for (Index h = 0; h < hidden; ++h) {
     const Real upstream = load(dy[h]);
     const Real value = load(x[h]);
-    dweight[h] += upstream * (value * rstd);
-    const Real through = rstd * (upstream * load(weight[h]) - value * slope);
+    dweight[h] += norm_weight_gradient(upstream, value, rstd);
+    const Real through = norm_gradient<Real>(upstream, load(weight[h]), value, rstd, slope);
     dx[h] = round_to<T>(load(residual[h]) + through);
   }
 }
@@ -116,7 +113,7 @@ void backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy, const T
 
 void rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight,
                       float epsilon) {
-  check("rms_norm_forward", out, rstd, x, weight);
+  check_rms_norm("rms_norm_forward", out, rstd, x, weight);
   dispatch_float("rms_norm_forward", "x", x, [&]<typename T>() {
     const Index hidden = x.size(1);
     parallel_for(x.size(0), hidden, [&](Index t) {
@@ -129,7 +126,7 @@ void rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x, co
 }
 
 void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight) {
-  check("rms_norm_again", out, rstd, x, weight);
+  check_rms_norm("rms_norm_again", out, rstd, x, weight);
   dispatch_float("rms_norm_again", "x", x, [&]<typename T>() {
     const Index hidden = x.size(1);
     parallel_for(x.size(0), hidden, [&](Index t) {
@@ -142,10 +139,7 @@ void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x, cons
 void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
                        const Tensor& residual, const Tensor& rstd, const Tensor& x,
                        const Tensor& weight) {
-  check("rms_norm_backward", dx, rstd, x, weight);
-  expect("rms_norm_backward", "dweight", dweight, compute_dtype(x.dtype()), {x.size(1)});
-  expect("rms_norm_backward", "dy", dy, x.dtype(), x.shape());
-  if (residual.defined()) expect("rms_norm_backward", "residual", residual, x.dtype(), x.shape());
+  check_rms_norm_backward(dx, dweight, dy, residual, rstd, x, weight);
   dispatch_float("rms_norm_backward", "x", x,
                  [&]<typename T>() { backward<T>(dx, dweight, dy, residual, rstd, x, weight); });
 }

@@ -1,4 +1,6 @@
+#include "backend/elementwise/rope.h"
 #include "backend/checks.h"
+#include "backend/contracts.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/vector_math.h"
@@ -24,11 +26,11 @@ void rotate_head(T* head, const Compute<T>* cosine, const Compute<T>* sine, Comp
   using Real = Compute<T>;
 #pragma omp simd
   for (Index j = 0; j < half; ++j) {
-    const Real first = load(head[j]);
-    const Real second = load(head[half + j]);
-    const Real turn = direction * sine[j];
-    head[j] = round_to<T>(first * cosine[j] - second * turn);
-    head[half + j] = round_to<T>(second * cosine[j] + first * turn);
+    Real first = load(head[j]);
+    Real second = load(head[half + j]);
+    rotate(first, second, cosine[j], direction * sine[j]);
+    head[j] = round_to<T>(first);
+    head[half + j] = round_to<T>(second);
   }
 }
 
@@ -36,15 +38,11 @@ void rotate_head(T* head, const Compute<T>* cosine, const Compute<T>* sine, Comp
 
 void rope_table(const Tensor& table, const Tensor& positions,
                 const std::vector<double>& inverse_frequencies) {
-  constexpr const char* kName = "rope_table";
-  expect_rank(kName, "positions", positions, 1);
-  expect(kName, "positions", positions, base::DType::kInt32, {positions.size(0)});
-  const auto head_dim = 2 * static_cast<Index>(inverse_frequencies.size());
-  dispatch_float(kName, "table", table, [&]<typename T>() {
-    expect(kName, "table", table, compute_dtype(table.dtype()), {positions.size(0), head_dim});
+  check_rope_table(table, positions, inverse_frequencies.size());
+  dispatch_float("rope_table", "table", table, [&]<typename T>() {
     if constexpr (std::is_same_v<T, Compute<T>>) {
       constexpr Index kCostOfAngle = 32;  // a sine and a cosine, in units of simple elements
-      parallel_for(positions.size(0), head_dim * kCostOfAngle, [&](Index t) {
+      parallel_for(positions.size(0), table.size(1) * kCostOfAngle, [&](Index t) {
         table_row(table.data<T>() + t * table.row_stride(), positions.data<std::int32_t>()[t],
                   inverse_frequencies);
       });
@@ -53,11 +51,9 @@ void rope_table(const Tensor& table, const Tensor& positions,
 }
 
 void rope(const Tensor& x, const Tensor& table, bool inverse) {
-  expect_rank("rope", "x", x, 3);
+  check_rope(x, table);
   const Index heads = x.size(1);
   const Index head_dim = x.size(2);
-  if (head_dim % 2 != 0) contract_broken("rope", "x", x, "an even head_dim");
-  expect("rope", "table", table, compute_dtype(x.dtype()), {x.size(0), head_dim});
   dispatch_float("rope", "x", x, [&]<typename T>() {
     using Real = Compute<T>;
     parallel_for(x.size(0), heads * head_dim, [&](Index t) {

@@ -1,16 +1,12 @@
+#include "backend/elementwise/swiglu.h"
 #include "backend/checks.h"
+#include "backend/contracts.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/vector_math.h"
 
 namespace longspan::backend::cpu {
 namespace {
-
-/// The one expression of the product: forward and backward agree bit for bit.
-template <typename Real>
-Real gated(Real gate, Real gate_sigmoid, Real up) {
-  return gate * gate_sigmoid * up;
-}
 
 template <typename T>
 void forward_row(T* out, const T* gate_row, const T* up_row, Index inner) {
@@ -22,8 +18,7 @@ void forward_row(T* out, const T* gate_row, const T* up_row, Index inner) {
   }
 }
 
-/// With s = sigmoid(gate): dgate = dout up s (1 + gate (1 - s)), dup = dout gate s. Reads index i
-/// before it writes it, so that the gradients may replace the inputs.
+/// Reads index i before it writes it, so that the gradients may replace the inputs.
 template <typename T, bool kWithOut>
 void backward_row(T* dgate, T* dup, T* out, const T* dout, const T* gate_row, const T* up_row,
                   Index inner) {
@@ -35,17 +30,9 @@ void backward_row(T* dgate, T* dup, T* out, const T* dout, const T* gate_row, co
     const Real upstream = load(dout[i]);
     const Real s = sigmoid(gate);
     if constexpr (kWithOut) out[i] = round_to<T>(gated<Real>(gate, s, up));
-    dgate[i] = round_to<T>(upstream * up * s * (Real(1) + gate * (Real(1) - s)));
-    dup[i] = round_to<T>(upstream * gate * s);
+    dgate[i] = round_to<T>(gate_gradient(upstream, gate, s, up));
+    dup[i] = round_to<T>(up_gradient(upstream, gate, s));
   }
-}
-
-void check(const char* operation, const Tensor& gate_up, const char* name, const Tensor& product) {
-  expect_rank(operation, "gate_up", gate_up, 2);
-  if (gate_up.size(1) % 2 != 0) {
-    contract_broken(operation, "gate_up", gate_up, "an even number of columns");
-  }
-  expect(operation, name, product, gate_up.dtype(), {gate_up.size(0), gate_up.size(1) / 2});
 }
 
 /// An exponential and a division cost about this many simple elements.
@@ -72,7 +59,7 @@ void backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
 }  // namespace
 
 void swiglu_forward(const Tensor& out, const Tensor& gate_up) {
-  check("swiglu_forward", gate_up, "out", out);
+  check_swiglu_forward(out, gate_up);
   dispatch_float("swiglu_forward", "gate_up", gate_up, [&]<typename T>() {
     const Index inner = out.size(1);
     parallel_for(gate_up.size(0), inner * kCostOfElement, [&](Index t) {
@@ -84,9 +71,7 @@ void swiglu_forward(const Tensor& out, const Tensor& gate_up) {
 
 void swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
                      const Tensor& gate_up) {
-  check("swiglu_backward", gate_up, "dout", dout);
-  expect("swiglu_backward", "dgate_up", dgate_up, gate_up.dtype(), gate_up.shape());
-  if (out.defined()) expect("swiglu_backward", "out", out, dout.dtype(), dout.shape());
+  check_swiglu_backward(dgate_up, out, dout, gate_up);
   dispatch_float("swiglu_backward", "gate_up", gate_up,
                  [&]<typename T>() { backward<T>(dgate_up, out, dout, gate_up); });
 }

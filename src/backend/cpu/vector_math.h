@@ -6,14 +6,11 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "backend/elementwise/compute.h"
 #include "longspan/backend/tensor.h"
 
 // Scalar pieces of which the compiler makes vector loops: no call into libm, no branch.
 namespace longspan::backend::cpu {
-
-/// The type a kernel computes in: double for double, float for float and bfloat16.
-template <typename T>
-using Compute = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 inline double load(double value) { return value; }
 inline float load(float value) { return value; }

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstddef>
+
+#include "longspan/backend/tensor.h"
+
+// What each operation of Backend asks of its tensors, for all backends that compute: each throws
+// InternalError where a shape or dtype breaks the contract. `operation` is the name in the message.
+namespace longspan::backend {
+
+// movement
+void check_defined(const char* operation, const char* name, const Tensor& tensor);
+void check_copy(const Tensor& out, const Tensor& in);
+void check_add(const Tensor& out, const Tensor& a, const Tensor& b);
+void check_accumulate(const Tensor& out, const Tensor& in);
+
+// RMS norm
+void check_rms_norm(const char* operation, const Tensor& out, const Tensor& rstd, const Tensor& x,
+                    const Tensor& weight);
+void check_rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
+                             const Tensor& residual, const Tensor& rstd, const Tensor& x,
+                             const Tensor& weight);
+
+// rotary positions; `frequencies` is the length of inverse_frequencies
+void check_rope_table(const Tensor& table, const Tensor& positions, std::size_t frequencies);
+void check_rope(const Tensor& x, const Tensor& table);
+
+// gated MLP
+void check_swiglu_forward(const Tensor& out, const Tensor& gate_up);
+void check_swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
+                           const Tensor& gate_up);
+
+}  // namespace longspan::backend

@@ -1,0 +1,169 @@
+#include "backend/checks.h"
+#include "backend/contracts.h"
+#include "backend/cuda/kernels.h"
+#include "backend/cuda/kernels/elementwise.h"
+
+namespace longspan::backend::cuda {
+namespace {
+
+struct Nothing {};
+
+template <typename T, bool kAligned>
+struct Fill {
+  static constexpr int kCount = kPack<T>;
+  using Loaded = Nothing;
+
+  Rows<T> out;
+  T value;
+
+  __device__ Nothing load(Index, Index, Index) const { return {}; }
+  __device__ void store(Index row, Index column, Index left, Nothing) const {
+    Pack<T, kCount> pack;
+    LONGSPAN_UNROLL
+    for (int k = 0; k < kCount; ++k) pack.values[k] = value;
+    store_pack<kAligned>(out.at(row, column), pack, left);
+  }
+};
+
+/// As many elements as one vector access holds of the smaller type.
+template <typename One, typename Other>
+inline constexpr int kPackOfBoth = kPack<One> > kPack<Other> ? kPack<One> : kPack<Other>;
+
+template <typename Out, typename In, bool kAligned>
+struct Convert {
+  static constexpr int kCount = kPackOfBoth<Out, In>;
+  using Loaded = Pack<In, kCount>;
+
+  Rows<Out> out;
+  Rows<const In> in;
+
+  __device__ Loaded load(Index row, Index column, Index left) const {
+    return load_pack<kAligned, kCount>(in.at(row, column), left);
+  }
+  __device__ void store(Index row, Index column, Index left, const Loaded& loaded) const {
+    Pack<Out, kCount> pack;
+    LONGSPAN_UNROLL
+    for (int k = 0; k < kCount; ++k) {
+      if constexpr (std::is_same_v<Out, In>) {
+        pack.values[k] = loaded.values[k];
+      } else {
+        pack.values[k] = round_to<Out>(cuda::load(loaded.values[k]));
+      }
+    }
+    store_pack<kAligned>(out.at(row, column), pack, left);
+  }
+};
+
+template <typename T, typename B, bool kAligned>
+struct Add {
+  static constexpr int kCount = kPackOfBoth<T, B>;
+  struct Loaded {
+    Pack<T, kCount> a;
+    Pack<B, kCount> b;
+  };
+
+  Rows<T> out;
+  Rows<const T> a;
+  Rows<const B> b;
+
+  __device__ Loaded load(Index row, Index column, Index left) const {
+    return {load_pack<kAligned, kCount>(a.at(row, column), left),
+            load_pack<kAligned, kCount>(b.at(row, column), left)};
+  }
+  __device__ void store(Index row, Index column, Index left, const Loaded& loaded) const {
+    Pack<T, kCount> pack;
+    LONGSPAN_UNROLL
+    for (int k = 0; k < kCount; ++k) {
+      pack.values[k] = round_to<T>(cuda::load(loaded.a.values[k]) + cuda::load(loaded.b.values[k]));
+    }
+    store_pack<kAligned>(out.at(row, column), pack, left);
+  }
+};
+
+template <typename T>
+void fill_with(const Queue& queue, const Tensor& out, T value) {
+  const Extents extents(out, out.is_dense());
+  with_alignment(packs_aligned(out), [&]<bool kAligned>() {
+    const Fill<T, kAligned> body{{static_cast<T*>(out.raw()), out.row_stride()}, value};
+    launch_packs(queue, extents.rows, extents.columns, body);
+  });
+}
+
+template <typename Out, typename In>
+void convert(const Queue& queue, const Tensor& out, const Tensor& in) {
+  const Extents extents(out, out.is_dense() && in.is_dense());
+  const bool aligned = packs_aligned(out) && packs_aligned(in);
+  with_alignment(aligned, [&]<bool kAligned>() {
+    const Convert<Out, In, kAligned> body{{static_cast<Out*>(out.raw()), out.row_stride()},
+                                          {static_cast<const In*>(in.raw()), in.row_stride()}};
+    launch_packs(queue, extents.rows, extents.columns, body);
+  });
+}
+
+template <typename T, typename B>
+void add_to(const Queue& queue, const Tensor& out, const Tensor& a, const Tensor& b) {
+  const Extents extents(out, out.is_dense() && a.is_dense() && b.is_dense());
+  const bool aligned = packs_aligned(out) && packs_aligned(a) && packs_aligned(b);
+  with_alignment(aligned, [&]<bool kAligned>() {
+    const Add<T, B, kAligned> body{{out.data<T>(), out.row_stride()},
+                                   {a.data<T>(), a.row_stride()},
+                                   {b.data<B>(), b.row_stride()}};
+    launch_packs(queue, extents.rows, extents.columns, body);
+  });
+}
+
+/// Calls visit.template operator()<T>() with an unsigned integer of the dtype's size.
+template <typename Visit>
+void dispatch_size(base::DType dtype, const Visit& visit) {
+  switch (base::size_of(dtype)) {
+    case 8:
+      return visit.template operator()<std::uint64_t>();
+    case 4:
+      return visit.template operator()<std::uint32_t>();
+    case 2:
+      return visit.template operator()<std::uint16_t>();
+    default:
+      return visit.template operator()<std::uint8_t>();
+  }
+}
+
+}  // namespace
+
+void zero(const Queue& queue, const Tensor& out) {
+  check_defined("zero", "out", out);
+  dispatch_size(out.dtype(), [&]<typename T>() { fill_with<T>(queue, out, T{0}); });
+}
+
+void fill(const Queue& queue, const Tensor& out, double value) {
+  dispatch_float("fill", "out", out, [&]<typename T>() {
+    if constexpr (std::is_same_v<T, base::BFloat16>) {
+      fill_with<T>(queue, out, T(static_cast<float>(value)));
+    } else {
+      fill_with<T>(queue, out, static_cast<T>(value));
+    }
+  });
+}
+
+void copy(const Queue& queue, const Tensor& out, const Tensor& in) {
+  check_copy(out, in);
+  if (out.dtype() == in.dtype()) {
+    return dispatch_size(out.dtype(), [&]<typename T>() { convert<T, T>(queue, out, in); });
+  }
+  dispatch_float("copy", "out", out, [&]<typename Out>() {
+    dispatch_float("copy", "in", in, [&]<typename In>() { convert<Out, In>(queue, out, in); });
+  });
+}
+
+void add(const Queue& queue, const Tensor& out, const Tensor& a, const Tensor& b) {
+  check_add(out, a, b);
+  dispatch_float("add", "out", out, [&]<typename T>() { add_to<T, T>(queue, out, a, b); });
+}
+
+void accumulate(const Queue& queue, const Tensor& out, const Tensor& in) {
+  check_accumulate(out, in);
+  if (out.dtype() == base::DType::kFloat64) return add_to<double, double>(queue, out, out, in);
+  if (in.dtype() == base::DType::kFloat32) return add_to<float, float>(queue, out, out, in);
+  add_to<float, base::BFloat16>(queue, out, out, in);
+}
+
+}  // namespace longspan::backend::cuda

@@ -1,0 +1,85 @@
+#pragma once
+
+#include <exception>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "tests/cuda_shim/fibre.h"
+#include "tests/cuda_shim/shim.h"
+
+namespace longspan::backend::cuda::shim {
+
+inline constexpr int kWarp = 32;
+
+/// Stacks are kept from block to block; those of a kernel that went wrong are not.
+class FibrePool {
+ public:
+  explicit FibrePool(void (*main)()) : main_(main) {}
+  Fibre* take();
+  void give_back(Fibre* fibre) { idle_.push_back(fibre); }
+  void forget_all();
+  /// The stack of who launches.
+  Fibre& caller() { return caller_; }
+
+ private:
+  void (*main_)();
+  Fibre caller_;
+  std::vector<std::unique_ptr<Fibre>> all_;
+  std::vector<Fibre*> idle_;
+};
+
+/// Runs the threads of one block in passes: in each, every thread that can go on does so, in the
+/// chosen order, until it waits for others or is done. Between passes it is seen who has met whom.
+class Block {
+ public:
+  /// `order` has each thread once; it is shuffled anew for each pass when there is a generator.
+  Block(const Launch& launch, FibrePool& fibres, std::vector<int> order, std::mt19937_64* shuffle);
+
+  /// Throws what a thread threw, or InternalError where threads wait for what never comes.
+  void run();
+
+  // --- called by the thread that runs ---
+  int thread() const { return current_; }
+  int block_barrier(bool yes, const std::source_location& place);
+  std::uint64_t meet_warp(const WarpRequest& request);
+  unsigned live_lanes() const;
+  void* shared_memory() { return shared_.get(); }
+  /// Runs the thread whose turn it is to its end; returns when this fibre has another one to run,
+  /// which may be another block's.
+  void run_thread();
+
+ private:
+  enum class State { kNew, kReady, kAtBarrier, kAtWarp, kDone };
+  struct Thread {
+    State state = State::kNew;
+    Fibre* fibre = nullptr;
+    bool yes = false;  // at a block's barrier; what it counts then
+    WarpRequest request;
+    std::source_location place;
+  };
+
+  bool can_go(int thread) const;
+  int next_thread();
+  void give_way(Fibre& from);
+  void run_pass();
+  bool meet();
+  bool release_barrier();
+  bool release_warps();
+  bool release_lanes(std::size_t thread);
+  std::string stuck() const;
+  void check_shared_bounds() const;
+
+  const Launch& launch_;
+  FibrePool& fibres_;
+  std::vector<int> order_;
+  std::mt19937_64* shuffle_;
+  std::vector<Thread> threads_;
+  std::unique_ptr<std::byte[]> shared_;
+  std::size_t position_ = 0;  // in order_, within a pass
+  int current_ = -1;
+  int barrier_count_ = 0;
+  std::exception_ptr failure_;
+};
+
+}  // namespace longspan::backend::cuda::shim
