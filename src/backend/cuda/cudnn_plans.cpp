@@ -45,7 +45,8 @@ void load_cudnn() {
   }
 }
 
-void check_graph(const fe::error_t& status, const char* what) {
+/// By value: the status' message is not const.
+void check_graph(fe::error_t status, const char* what) {
   if (status.is_bad()) {
     throw base::InternalError(fmt::format("cuDNN: {}: {}", what, status.get_message()));
   }
@@ -253,7 +254,7 @@ class Plan : public CudnnPlan {
     if (!why_not_.empty()) return;
     try {
       GraphWriter(graph_, shape, has_padded_stats_).write(direction);
-      if (const fe::error_t status = prepare(architecture); status.is_bad()) {
+      if (fe::error_t status = prepare(architecture); status.is_bad()) {
         why_not_ = reason_of(status.get_message());
         return;
       }
