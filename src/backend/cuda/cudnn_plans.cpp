@@ -253,8 +253,9 @@ class Plan : public CudnnPlan {
     why_not_ = known_reason(shape, version);
     if (!why_not_.empty()) return;
     try {
+      set_architecture(architecture);
       GraphWriter(graph_, shape, has_padded_stats_).write(direction);
-      if (fe::error_t status = prepare(architecture); status.is_bad()) {
+      if (fe::error_t status = prepare(); status.is_bad()) {
         why_not_ = reason_of(status.get_message());
         return;
       }
@@ -287,15 +288,18 @@ class Plan : public CudnnPlan {
  private:
   static double in_gib(std::size_t bytes) { return static_cast<double>(bytes) / (1U << 30U); }
 
-  fe::error_t prepare(const Architecture& architecture) {
+  /// Before the graph is written: what it is made of depends on it.
+  void set_architecture(const Architecture& architecture) {
     graph_.set_sm_version(architecture.sm);
-    if (handle_ == nullptr) {
-      const auto properties = std::make_shared<fe::DeviceProperties>();
-      const std::string& json = architecture.properties;
-      check_graph(properties->deserialize(std::vector<std::uint8_t>(json.begin(), json.end())),
-                  "properties of the architecture");
-      graph_.set_device_properties(properties);
-    }
+    if (handle_ != nullptr) return;
+    const auto properties = std::make_shared<fe::DeviceProperties>();
+    const std::string& json = architecture.properties;
+    check_graph(properties->deserialize(std::vector<std::uint8_t>(json.begin(), json.end())),
+                "properties of the architecture");
+    graph_.set_device_properties(properties);
+  }
+
+  fe::error_t prepare() {
     fe::error_t status = graph_.validate();
     if (status.is_good()) status = graph_.build_operation_graph(handle_);
     if (status.is_good()) status = graph_.create_execution_plans({fe::HeurMode_t::A});
