@@ -12,6 +12,7 @@
 #include <tuple>
 #include <type_traits>
 
+#include "backend/cuda/error.h"
 #include "longspan/base/bfloat16.h"
 #include "tests/cuda_shim/shim.h"
 
@@ -33,6 +34,7 @@
 /// One for all blocks, as these take turns; unlike dynamic shared memory it is not made NaN.
 #define __shared__ static
 #define LONGSPAN_UNROLL
+#define LONGSPAN_UNROLL_BY(steps)
 
 struct uint3 {
   unsigned x, y, z;
@@ -242,8 +244,6 @@ T atomicCAS(T* address, std::type_identity_t<T> expected, std::type_identity_t<T
 }
 
 namespace longspan::backend::cuda {
-
-void check_launch(const char* kernel);
 
 template <typename T>
 T* dynamic_shared_memory() {

@@ -1,6 +1,5 @@
 #include "backend/cuda/error.h"
 
-#include <cuda_platform.h>
 #include <fmt/format.h>
 
 #include "longspan/base/error.h"

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <cuda_platform.h>
+#include <cuda_runtime_api.h>
 
 #include "longspan/backend/backend.h"
 

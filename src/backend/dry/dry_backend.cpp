@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "backend/cpu/attention.h"
+#include "backend/cuda_scratch.h"
 #include "backend/dry/dry_state.h"
 
 namespace longspan::backend {
@@ -149,6 +150,9 @@ void DryBackend::rms_norm_again(const Tensor& out, const Tensor& rstd, const Ten
 void DryBackend::rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
                                    const Tensor& residual, const Tensor& rstd, const Tensor& x,
                                    const Tensor& weight) {
+  if (state_->profile.kind == "cuda") {
+    state_->transient({rms_norm_backward_scratch_bytes(x.dtype(), x.size(0), x.size(1))});
+  }
   stream({&dx, &dweight, &dweight, &dy, &residual, &rstd, &x, &weight});
 }
 void DryBackend::rope_table(const Tensor& table, const Tensor& positions,

@@ -68,9 +68,9 @@ __device__ T round_to(Value value) {
   }
 }
 
-// --- on the host --------------------------------------------------------------------------------
+LONGSPAN_HOST_DEVICE inline Index divide_up(Index value, Index by) { return (value + by - 1) / by; }
 
-inline Index divide_up(Index value, Index by) { return (value + by - 1) / by; }
+// --- on the host --------------------------------------------------------------------------------
 
 /// Smallest power of two that is not less.
 inline Index power_of_two(Index value) {
@@ -85,6 +85,11 @@ inline bool packs_aligned(const Tensor& tensor, Index column = 0) {
   const auto address = reinterpret_cast<std::uintptr_t>(tensor.raw());
   return address % kVectorBytes == 0 && tensor.row_stride() * size % kVectorBytes == 0 &&
          column * size % kVectorBytes == 0;
+}
+
+/// The same of a vector, of which no row follows.
+inline bool vector_aligned(const Tensor& vector) {
+  return reinterpret_cast<std::uintptr_t>(vector.raw()) % kVectorBytes == 0;
 }
 
 }  // namespace longspan::backend::cuda

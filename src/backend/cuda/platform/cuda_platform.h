@@ -3,18 +3,19 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include "backend/cuda/error.h"
 #include "longspan/base/bfloat16.h"
 
-// What kernels need of CUDA beyond plain C++. tests/cuda_shim has another header of this name, with
+// What kernels need of CUDA beyond plain C++; for .cu files only. tests/cuda_shim has another header of this name, with
 // which the same sources run on a processor: what a kernel uses must be in both.
 
 /// Before a loop of constant length whose steps shall be in flight together.
 #define LONGSPAN_UNROLL _Pragma("unroll")
+/// The same for `steps` of a loop of any length.
+#define LONGSPAN_UNROLL_BY(steps) LONGSPAN_PRAGMA(unroll steps)
+#define LONGSPAN_PRAGMA(words) _Pragma(#words)
 
 namespace longspan::backend::cuda {
-
-/// Throws InternalError for the launch that failed.
-void check_launch(const char* kernel);
 
 /// Shared memory of the size that the launch asked for, aligned to 16 bytes.
 template <typename T>

@@ -1,0 +1,121 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "backend/cuda/kernels.h"
+#include "longspan/backend/dry.h"
+#include "tests/backend/kernel_fixture.h"
+#include "tests/cuda_shim/shim.h"
+
+// What the tests of the cuda backend's kernels share. They run on the processor (tests/cuda_shim),
+// so tensors in host memory are tensors of the "device".
+namespace longspan::backend::cuda::testing {
+
+using namespace longspan::backend::testing;  // NOLINT: the fixture of all kernels
+
+/// Scratch memory for kernels: each block exactly as large as asked for, so that the address
+/// sanitizer sees its end, and NaN until written.
+class ScratchBackend : public DryBackend {
+ public:
+  ScratchBackend() : DryBackend(cuda_profile(), 1) {}
+
+  static DeviceProfile cuda_profile() {
+    DeviceProfile profile;
+    profile.kind = "cuda";
+    profile.memory_bandwidth = 1;
+    return profile;
+  }
+
+  Tensor allocate(const Shape& shape, DType dtype, MemoryTag tag) override {
+    REQUIRE(tag == MemoryTag::kWorkspace);
+    auto block = std::make_shared<Block>();
+    block->bytes.assign(static_cast<std::size_t>(shape.elements()) * base::size_of(dtype),
+                        std::byte{0xFF});
+    sizes.push_back(block->bytes.size());
+    void* address = block->bytes.data();
+    return {std::move(block), address, dtype, shape};
+  }
+
+  std::vector<std::size_t> sizes;  ///< of all that was asked for
+
+ private:
+  struct Block : backend::Buffer {
+    std::vector<std::byte> bytes;
+  };
+};
+
+/// A queue whose kernels run their threads and blocks in this order.
+class Device {
+ public:
+  explicit Device(shim::Order order = shim::Order::kAscending, int multiprocessors = 3)
+      : queue_{.stream = nullptr, .multiprocessors = multiprocessors, .backend = &scratch_} {
+    shim::set_order(order, kSeed);
+  }
+  ~Device() { shim::set_order(shim::Order::kAscending); }
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  operator const Queue&() const { return queue_; }
+  const ScratchBackend& scratch() const { return scratch_; }
+
+ private:
+  static constexpr std::uint64_t kSeed = 20;
+  ScratchBackend scratch_;
+  Queue queue_;
+};
+
+inline shim::Order every_order() {
+  return GENERATE(shim::Order::kAscending, shim::Order::kDescending, shim::Order::kShuffled);
+}
+
+/// |found - expected| <= relative |expected| + absolute in every element; NaN fails. Gaps must be
+/// as they were.
+inline void require_near(const Array& found, const Array& expected, double relative,
+                         double absolute) {
+  REQUIRE(found.elements() == expected.elements());
+  for (Index i = 0; i < found.elements(); ++i) {
+    const double want = expected.get(i);
+    const double got = found.get(i);
+    if (got == want) continue;  // infinities too
+    if (!(std::abs(got - want) <= relative * std::abs(want) + absolute)) {
+      FAIL("element " << i << " is " << got << "; expected " << want);
+    }
+  }
+  REQUIRE(found.gaps_untouched());
+}
+
+/// How far two backends may be apart that form an element in the same few operations, in another
+/// order or with other roundings on the way: relative to the element.
+inline double same_arithmetic(DType dtype) {
+  if (dtype == DType::kFloat64) return 1e-13;
+  // What is stored in bfloat16 may fall to the other side of one rounding.
+  return dtype == DType::kBFloat16 ? 0x1p-7 : 1e-5;
+}
+
+/// A dense tensor that starts one element behind an aligned address.
+class Unaligned {
+ public:
+  Unaligned(DType dtype, const Shape& shape)
+      : whole_(dtype, {shape.elements() + 1}), shape_(shape) {
+    const auto size = base::size_of(dtype);
+    tensor_ = Tensor(nullptr, static_cast<std::byte*>(whole_.tensor().raw()) + size, dtype, shape);
+  }
+  Unaligned(const Unaligned&) = delete;
+  Unaligned& operator=(const Unaligned&) = delete;
+
+  operator const Tensor&() const { return tensor_; }
+  /// The same elements at an aligned address.
+  Array aligned() const {
+    Array result(whole_.tensor().dtype(), shape_);
+    cpu::copy(result, tensor_);
+    return result;
+  }
+
+ private:
+  Array whole_;
+  Shape shape_;
+  Tensor tensor_;
+};
+
+}  // namespace longspan::backend::cuda::testing

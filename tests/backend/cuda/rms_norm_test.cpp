@@ -1,0 +1,193 @@
+#include "backend/cuda_scratch.h"
+#include "tests/backend/cuda/cuda_fixture.h"
+
+namespace longspan::backend::cuda::testing {
+namespace {
+
+constexpr float kEpsilon = 1e-5F;
+
+struct Case {
+  Index tokens, hidden, padding;
+};
+
+/// One warp a row and several; rows that share a block; parts of packs; gaps that keep and break
+/// alignment. The last two do not fit: in registers, and (backward) in shared memory.
+Case awkward_size() {
+  return GENERATE(Case{0, 8, 0}, Case{1, 1, 0}, Case{7, 64, 0}, Case{5, 7, 3}, Case{9, 33, 0},
+                  Case{3, 1000, 1}, Case{11, 512, 8}, Case{3, 2056, 0}, Case{1100, 33, 0},
+                  Case{2, 20000, 0});
+}
+
+struct Norm {
+  Norm(DType dtype, const Case& size)
+      : x(dtype, {size.tokens, size.hidden}, size.padding),
+        weight(dtype, {size.hidden}),
+        out(dtype, {size.tokens, size.hidden}, size.padding),
+        rstd(wide(dtype), {size.tokens}),
+        dy(dtype, {size.tokens, size.hidden}, size.padding),
+        residual(dtype, {size.tokens, size.hidden}, size.padding),
+        dx(dtype, {size.tokens, size.hidden}, size.padding),
+        dweight(wide(dtype), {size.hidden}) {
+    x.random(1);
+    weight.random(2);
+    dy.random(3);
+    residual.random(4);
+    dweight.random(5);
+  }
+
+  Array x, weight, out, rstd, dy, residual, dx, dweight;
+};
+
+/// Sums of up to `count` terms of size 1, in another order: their roundings add up as a random walk
+/// does, of which sqrt(count) units are more than the worst of many.
+double sum_error(DType dtype, Index count) {
+  return 4.0 * std::sqrt(static_cast<double>(count)) * unit_roundoff(wide(dtype));
+}
+
+TEST_CASE("cuda rms_norm_forward is the cpu's, and again gives the same bits") {
+  const Device device(every_order());
+  const DType dtype = every_float();
+  const Case size = awkward_size();
+  Norm expected(dtype, size);
+  Norm norm(dtype, size);
+  cpu::rms_norm_forward(expected.out, expected.rstd, norm.x, norm.weight, kEpsilon);
+  rms_norm_forward(device, norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
+  // All terms of the sum are positive: its relative error is that of one rounding, a few times.
+  require_near(norm.rstd, expected.rstd, same_arithmetic(wide(dtype)), 0.0);
+  require_near(norm.out, expected.out, same_arithmetic(dtype), 0.0);
+  Array again(dtype, {size.tokens, size.hidden});
+  rms_norm_again(device, again, norm.rstd, norm.x, norm.weight);
+  CHECK(again.same_bits(norm.out));
+}
+
+TEST_CASE("cuda rms_norm_backward is the cpu's, with and without a residual") {
+  const Device device(every_order());
+  const DType dtype = every_float();
+  const Case size = awkward_size();
+  const bool with_residual = GENERATE(true, false);
+  Norm expected(dtype, size);
+  Norm norm(dtype, size);
+  cpu::rms_norm_forward(norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
+  const Tensor residual = with_residual ? norm.residual.tensor() : Tensor();
+  cpu::rms_norm_backward(expected.dx, expected.dweight, norm.dy, residual, norm.rstd, norm.x,
+                         norm.weight);
+  rms_norm_backward(device, norm.dx, norm.dweight, norm.dy, residual, norm.rstd, norm.x,
+                    norm.weight);
+  // dx is a difference: where it is near 0, the error of its parts (of size 10) remains.
+  const double absolute = 10.0 * (8.0 * unit_roundoff(wide(dtype)) + sum_error(dtype, 1));
+  require_near(norm.dx, expected.dx, same_arithmetic(dtype), absolute);
+  require_near(norm.dweight, expected.dweight, same_arithmetic(wide(dtype)),
+               4.0 * sum_error(dtype, size.tokens));
+}
+
+TEST_CASE("cuda rms_norm_backward may write dx over the residual") {
+  const Device device(every_order());
+  const DType dtype = every_float();
+  Norm norm(dtype, {13, 1000, 8});
+  Norm aliased(dtype, {13, 1000, 8});
+  cpu::rms_norm_forward(norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
+  rms_norm_backward(device, norm.dx, norm.dweight, norm.dy, norm.residual, norm.rstd, norm.x,
+                    norm.weight);
+  rms_norm_backward(device, aliased.residual, aliased.dweight, norm.dy, aliased.residual, norm.rstd,
+                    norm.x, norm.weight);
+  CHECK(aliased.residual.same_bits(norm.dx));
+  CHECK(aliased.dweight.same_bits(norm.dweight));
+  CHECK(aliased.residual.gaps_untouched());
+}
+
+TEST_CASE("cuda rms_norm gives the same bits in every order and on every device") {
+  const DType dtype = every_float();
+  const Case size = GENERATE(Case{700, 65, 0}, Case{20, 2056, 0});
+  Norm first(dtype, size);
+  const auto run = [&](Norm& norm, const Device& device) {
+    rms_norm_forward(device, norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
+    rms_norm_backward(device, norm.dx, norm.dweight, norm.dy, norm.residual, norm.rstd, norm.x,
+                      norm.weight);
+  };
+  run(first, Device(shim::Order::kAscending, 1));
+  for (const shim::Order order : {shim::Order::kDescending, shim::Order::kShuffled}) {
+    Norm norm(dtype, size);
+    run(norm, Device(order, 132));
+    CHECK(norm.out.same_bits(first.out));
+    CHECK(norm.rstd.same_bits(first.rstd));
+    CHECK(norm.dx.same_bits(first.dx));
+    CHECK(norm.dweight.same_bits(first.dweight));
+  }
+}
+
+TEST_CASE("cuda rms_norm gives the same bits wherever its tensors lie") {
+  const Device device(every_order());
+  const DType dtype = every_float();
+  const Case size{6, 1024, 0};
+  Norm norm(dtype, size);
+  const Shape shape{size.tokens, size.hidden};
+  const Unaligned x(dtype, shape);
+  const Unaligned out(dtype, shape);
+  const Unaligned dx(dtype, shape);
+  cpu::copy(x, norm.x);
+  Array rstd(wide(dtype), {size.tokens});
+  Array dweight = norm.dweight;
+  rms_norm_forward(device, norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
+  rms_norm_forward(device, out, rstd, x, norm.weight, kEpsilon);
+  CHECK(out.aligned().same_bits(norm.out));
+  CHECK(rstd.same_bits(norm.rstd));
+  rms_norm_backward(device, norm.dx, norm.dweight, norm.dy, Tensor(), rstd, norm.x, norm.weight);
+  rms_norm_backward(device, dx, dweight, norm.dy, Tensor(), rstd, x, norm.weight);
+  CHECK(dx.aligned().same_bits(norm.dx));
+  CHECK(dweight.same_bits(norm.dweight));
+}
+
+TEST_CASE("cuda rms_norm_backward takes the scratch that is foretold, and a plan counts it") {
+  const DType dtype = every_float();
+  const Case size = GENERATE(Case{1, 1, 0}, Case{700, 65, 0}, Case{30, 1001, 0});
+  Norm norm(dtype, size);
+  const Device device;
+  cpu::rms_norm_forward(norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
+  rms_norm_backward(device, norm.dx, norm.dweight, norm.dy, Tensor(), norm.rstd, norm.x,
+                    norm.weight);
+  const std::size_t bytes = rms_norm_backward_scratch_bytes(dtype, size.tokens, size.hidden);
+  CHECK(device.scratch().sizes == std::vector<std::size_t>{bytes});
+
+  DryBackend dry(ScratchBackend::cuda_profile(), 1);
+  const std::size_t before = dry.ledger().live(MemoryTag::kWorkspace);
+  dry.rms_norm_backward(norm.dx, norm.dweight, norm.dy, Tensor(), norm.rstd, norm.x, norm.weight);
+  const std::size_t counted = dry.ledger().peak(MemoryTag::kWorkspace) - before;
+  CHECK(counted >= bytes);
+  CHECK(counted < bytes + 512);  // rounded up as the allocator does
+}
+
+TEST_CASE("the blocks of rms_norm_backward cover all rows, not too finely") {
+  for (const Index hidden : {1, 64, 1000, 4096, 16384}) {
+    for (const Index tokens : {1, 7, 8, 9, 4097, 131072, 3000000}) {
+      const NormShares shares = rms_norm_backward_shares(tokens, hidden);
+      CHECK(shares.blocks * shares.rows_each >= tokens);
+      CHECK((shares.blocks - 1) * shares.rows_each < tokens);
+      CHECK(shares.columns >= hidden);
+      CHECK(shares.elements() <= std::max<Index>(Index{1} << 21, 512 * shares.columns));
+    }
+  }
+}
+
+TEST_CASE("cuda rms_norm launches nothing for nothing and refuses what breaks its contract") {
+  const Device device;
+  Norm none(DType::kFloat32, {0, 8, 0});
+  const std::int64_t before = shim::launches();
+  rms_norm_forward(device, none.out, none.rstd, none.x, none.weight, kEpsilon);
+  rms_norm_again(device, none.out, none.rstd, none.x, none.weight);
+  rms_norm_backward(device, none.dx, none.dweight, none.dy, Tensor(), none.rstd, none.x,
+                    none.weight);
+  CHECK(shim::launches() == before);
+  CHECK(device.scratch().sizes.empty());
+  Norm norm(DType::kBFloat16, {4, 6, 0});
+  const Array short_weight(DType::kBFloat16, {5});
+  CHECK_THROWS_WITH(rms_norm_forward(device, norm.out, norm.rstd, norm.x, short_weight, kEpsilon),
+                    "rms_norm_forward: weight is bfloat16 [5]; expected bfloat16 [6]");
+  CHECK_THROWS_AS(rms_norm_again(device, norm.out, short_weight, norm.x, norm.weight),
+                  base::InternalError);
+  CHECK_THROWS_AS(rms_norm_backward(device, norm.dx, short_weight, norm.dy, Tensor(), norm.rstd,
+                                    norm.x, norm.weight),
+                  base::InternalError);
+}
+
+}  // namespace
+}  // namespace longspan::backend::cuda::testing

@@ -1,0 +1,100 @@
+#include "tests/backend/cuda/cuda_fixture.h"
+
+namespace longspan::backend::cuda::testing {
+namespace {
+
+struct Case {
+  Index tokens, heads, head_dim, padding;
+};
+
+/// Halves of a head that are whole packs and not; more heads and packs than a block has threads.
+Case awkward_size() {
+  return GENERATE(Case{0, 2, 4, 0}, Case{1, 1, 2, 0}, Case{7, 3, 14, 5}, Case{13, 4, 64, 0},
+                  Case{13, 2, 128, 64}, Case{5, 33, 20, 0}, Case{2, 40, 256, 0},
+                  Case{2, 1, 5000, 0});
+}
+
+std::vector<double> frequencies(Index head_dim) {
+  std::vector<double> result;
+  for (Index j = 0; j < head_dim / 2; ++j) {
+    result.push_back(
+        std::pow(10000.0, -2.0 * static_cast<double>(j) / static_cast<double>(head_dim)));
+  }
+  return result;
+}
+
+Array make_positions(Index tokens) {
+  Array positions(DType::kInt32, {tokens});
+  return positions.random_ids(9, 100000);
+}
+
+TEST_CASE("cuda rope_table is the cpu's, also with more frequencies than one launch takes") {
+  const Device device(every_order());
+  const DType dtype = GENERATE(DType::kFloat32, DType::kFloat64);
+  const Case size = awkward_size();
+  const Array positions = make_positions(size.tokens);
+  Array table(dtype, {size.tokens, size.head_dim}, size.padding);
+  Array expected(dtype, {size.tokens, size.head_dim});
+  rope_table(device, table, positions, frequencies(size.head_dim));
+  cpu::rope_table(expected, positions, frequencies(size.head_dim));
+  // Both form the angle in double with one product; sine and cosine are within a unit or two.
+  require_near(table, expected, 0.0, 4.0 * unit_roundoff(dtype));
+}
+
+TEST_CASE("cuda rope is the cpu's, there and back") {
+  const Device device(every_order());
+  const DType dtype = every_float();
+  const Case size = awkward_size();
+  const bool inverse = GENERATE(false, true);
+  Array table(wide(dtype), {size.tokens, size.head_dim}, size.padding);
+  cpu::rope_table(table, make_positions(size.tokens), frequencies(size.head_dim));
+  Array x(dtype, {size.tokens, size.heads, size.head_dim}, size.padding);
+  x.random(1);
+  Array expected = x;
+  rope(device, x, table, inverse);
+  cpu::rope(expected, table, inverse);
+  // A difference of two products of at most 5 each: near 0 their roundings remain.
+  require_near(x, expected, same_arithmetic(dtype), 16.0 * unit_roundoff(wide(dtype)));
+}
+
+TEST_CASE("cuda rope on a column view touches nothing else") {
+  const Device device(every_order());
+  const DType dtype = every_float();
+  const Index first = GENERATE(16, 9);  // aligned and not
+  Array whole(dtype, {5, 48});
+  whole.random(1);
+  Array expected = whole;
+  Array table(wide(dtype), {5, 16});
+  cpu::rope_table(table, make_positions(5), frequencies(16));
+  const auto keys = [&](const Array& array) {
+    return array.tensor().columns(first, first + 32).reshape({5, 2, 16});
+  };
+  rope(device, keys(whole), table, false);
+  cpu::rope(keys(expected), table, false);
+  require_near(whole, expected, same_arithmetic(dtype), 16.0 * unit_roundoff(wide(dtype)));
+  for (Index i = 0; i < whole.elements(); ++i) {
+    if (i % 48 < first || i % 48 >= first + 32) REQUIRE(whole.get(i) == expected.get(i));
+  }
+}
+
+TEST_CASE("cuda rope launches nothing for nothing and refuses what breaks its contract") {
+  const Device device;
+  const std::int64_t before = shim::launches();
+  rope_table(device, Array(DType::kFloat32, {0, 4}), make_positions(0), frequencies(4));
+  rope(device, Array(DType::kBFloat16, {0, 2, 4}), Array(DType::kFloat32, {0, 4}), false);
+  CHECK(shim::launches() == before);
+  const Array x(DType::kBFloat16, {3, 2, 4});
+  CHECK_THROWS_AS(rope(device, x, Array(DType::kBFloat16, {3, 4}), false), base::InternalError);
+  CHECK_THROWS_AS(
+      rope(device, Array(DType::kFloat32, {3, 2, 3}), Array(DType::kFloat32, {3, 3}), false),
+      base::InternalError);
+  CHECK_THROWS_AS(
+      rope_table(device, Array(DType::kFloat32, {3, 4}), make_positions(3), frequencies(6)),
+      base::InternalError);
+  CHECK_THROWS_AS(
+      rope_table(device, Array(DType::kBFloat16, {3, 4}), make_positions(3), frequencies(4)),
+      base::InternalError);
+}
+
+}  // namespace
+}  // namespace longspan::backend::cuda::testing
