@@ -28,8 +28,27 @@ function(longspan_cuda_part variable header library package)
   target_link_libraries(longspan_cuda INTERFACE ${${variable}_LIBRARY})
 endfunction()
 
+# cudnn-frontend opens the runtime's shared library by name: with a static one there would be two
+# runtimes in the process, each with a device of its own.
 add_library(longspan_cuda INTERFACE)
-target_link_libraries(longspan_cuda INTERFACE CUDA::cudart_static CUDA::cublasLt)
+target_link_libraries(longspan_cuda INTERFACE CUDA::cudart CUDA::cublasLt)
 target_include_directories(longspan_cuda SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
 longspan_cuda_part(CUDNN cudnn_version.h cudnn "libcudnn9-dev")
 longspan_cuda_part(NCCL nccl.h nccl "libnccl-dev")
+
+# cudnn-frontend is headers only, which one source of ours includes. It looks up the functions of
+# cuDNN and of the driver when they are called, so the program starts on machines without a driver.
+file(STRINGS ${PROJECT_SOURCE_DIR}/third_party/cudnn-frontend.txt longspan_cudnn_frontend
+     REGEX "^nvidia-cudnn-frontend==")
+string(REGEX REPLACE "^[^=]*==([0-9.]+).*" "\\1" longspan_cudnn_frontend
+                     "${longspan_cudnn_frontend}")
+set(longspan_cudnn_frontend_folder
+    ${PROJECT_SOURCE_DIR}/build/deps/cudnn-frontend-${longspan_cudnn_frontend}/include)
+find_path(CUDNN_FRONTEND_INCLUDE_DIR cudnn_frontend.h HINTS ${longspan_cudnn_frontend_folder})
+if(NOT CUDNN_FRONTEND_INCLUDE_DIR)
+  message(FATAL_ERROR "LONGSPAN_CUDA is on, but cudnn_frontend.h was not found in "
+                      "${longspan_cudnn_frontend_folder}: run scripts/setup, which brings it, or "
+                      "name its place in CUDNN_FRONTEND_INCLUDE_DIR")
+endif()
+target_include_directories(longspan_cuda SYSTEM INTERFACE ${CUDNN_FRONTEND_INCLUDE_DIR})
+target_link_libraries(longspan_cuda INTERFACE ${CMAKE_DL_LIBS})

@@ -1,0 +1,120 @@
+#include "backend/cuda/attention.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+#include "backend/checks.h"
+#include "backend/cuda/kernels.h"
+
+namespace longspan::backend::cuda {
+namespace {
+
+constexpr const char* kOperation = "attention";
+
+void expect_documents(const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k, Index queries,
+                      Index keys) {
+  const auto ends_with = [](const CuSeqlens& offsets, Index tokens) {
+    return !offsets.empty() && offsets.front() == 0 && offsets.back() == tokens &&
+           std::is_sorted(offsets.begin(), offsets.end());
+  };
+  if (ends_with(cu_seqlens_q, queries) && ends_with(cu_seqlens_k, keys) &&
+      cu_seqlens_q.size() == cu_seqlens_k.size()) {
+    return;
+  }
+  contract_broken(kOperation, "cu_seqlens of " + std::to_string(cu_seqlens_q.size()) + " and " +
+                                  std::to_string(cu_seqlens_k.size()) +
+                                  " boundaries; expected as many, ascending from 0 to " +
+                                  std::to_string(queries) + " queries and " + std::to_string(keys) +
+                                  " keys");
+}
+
+void expect_contract(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
+                     const Tensor& v, const CuSeqlens& cu_seqlens_q,
+                     const CuSeqlens& cu_seqlens_k) {
+  expect_rank(kOperation, "q", q, 3);
+  expect_rank(kOperation, "k", k, 3);
+  if (k.size(1) == 0 || q.size(1) % k.size(1) != 0) {
+    contract_broken(kOperation, "k", k, "a divisor of " + std::to_string(q.size(1)) + " heads");
+  }
+  const Shape keys{k.size(0), k.size(1), q.size(2)};
+  expect(kOperation, "k", k, q.dtype(), keys);
+  expect(kOperation, "v", v, q.dtype(), keys);
+  expect(kOperation, "out", out, q.dtype(), q.shape());
+  expect(kOperation, "lse", lse, compute_dtype(q.dtype()), {q.size(1), q.size(0)});
+  expect_documents(cu_seqlens_q, cu_seqlens_k, q.size(0), k.size(0));
+}
+
+bool is_aligned(const Tensor& tensor) {
+  constexpr std::uintptr_t kBytes = 16;
+  return reinterpret_cast<std::uintptr_t>(tensor.raw()) % kBytes == 0;
+}
+
+AttentionCall call_of(const Tensor& out, const Tensor& q, const Tensor& k, const Tensor& v,
+                      const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k,
+                      const AttentionOptions& options, bool deterministic) {
+  AttentionCall call{AttentionBatch(cu_seqlens_q, cu_seqlens_k), {}, options.scale};
+  AttentionShape& shape = call.shape;
+  shape.dtype = q.dtype();
+  shape.heads = q.size(1);
+  shape.kv_heads = k.size(1);
+  shape.head_dim = q.size(2);
+  shape.q_stride = q.row_stride();
+  shape.k_stride = k.row_stride();
+  shape.v_stride = v.row_stride();
+  shape.out_stride = shape.dout_stride = out.row_stride();
+  shape.aligned = is_aligned(out) && is_aligned(q) && is_aligned(k) && is_aligned(v);
+  shape.causal = options.causal;
+  shape.deterministic = deterministic;
+  call.batch.measure(shape);
+  return call;
+}
+
+}  // namespace
+
+Attention::Attention(std::unique_ptr<FastAttention> fast, bool deterministic)
+    : fast_(std::move(fast)), deterministic_(deterministic) {}
+
+bool Attention::is_fast(const AttentionShape& shape, AttentionDirection direction) {
+  if (shape.dtype != base::DType::kBFloat16) return false;
+  std::string why_not = "this program has no fast attention";
+  if (fast_ != nullptr && fast_->supports(shape, direction, &why_not)) return true;
+  declined_ = describe(shape, direction) + ": " + why_not;
+  return false;
+}
+
+void Attention::forward(const Queue& queue, const Tensor& out, const Tensor& lse, const Tensor& q,
+                        const Tensor& k, const Tensor& v, const CuSeqlens& cu_seqlens_q,
+                        const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) {
+  expect_contract(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k);
+  const AttentionCall call =
+      call_of(out, q, k, v, cu_seqlens_q, cu_seqlens_k, options, deterministic_);
+  if (is_fast(call.shape, AttentionDirection::kForward)) {
+    return fast_->forward(queue, out, lse, q, k, v, call);
+  }
+  attention_plain_forward(queue, out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k, options);
+}
+
+void Attention::backward(const Queue& queue, const Tensor& dq, const Tensor& dk, const Tensor& dv,
+                         const Tensor& dout, const Tensor& out, const Tensor& lse, const Tensor& q,
+                         const Tensor& k, const Tensor& v, const CuSeqlens& cu_seqlens_q,
+                         const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) {
+  expect_contract(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k);
+  expect(kOperation, "dout", dout, q.dtype(), q.shape());
+  expect(kOperation, "dq", dq, q.dtype(), q.shape());
+  expect(kOperation, "dk", dk, q.dtype(), k.shape());
+  expect(kOperation, "dv", dv, q.dtype(), k.shape());
+  AttentionCall call = call_of(out, q, k, v, cu_seqlens_q, cu_seqlens_k, options, deterministic_);
+  call.shape.dout_stride = dout.row_stride();
+  call.shape.dense_gradients = dq.is_dense() && dk.is_dense() && dv.is_dense();
+  call.shape.aligned =
+      call.shape.aligned && is_aligned(dout) &&
+      (!call.shape.dense_gradients || (is_aligned(dq) && is_aligned(dk) && is_aligned(dv)));
+  if (is_fast(call.shape, AttentionDirection::kBackward)) {
+    return fast_->backward(queue, dq, dk, dv, dout, out, lse, q, k, v, call);
+  }
+  attention_plain_backward(queue, dq, dk, dv, dout, out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k,
+                           options);
+}
+
+}  // namespace longspan::backend::cuda

@@ -1,0 +1,144 @@
+#include "backend/cuda/cudnn_attention.h"
+
+#include <numeric>
+
+#include "backend/cuda/attention_layout.h"
+#include "longspan/backend/backend.h"
+#include "tests/backend/cuda/cuda_fixture.h"
+
+// All of cuDNN's attention but cuDNN: in place of its plans there are doubles
+// (cudnn_plans_double.cpp) that read and write the same addresses.
+namespace longspan::backend::cuda::testing {
+namespace {
+
+struct Problem {
+  const char* what;
+  Index heads, kv_heads, head_dim;
+  CuSeqlens cu_q, cu_k;
+  bool causal = true;
+  Index gap = 0;  ///< elements between rows
+
+  Index queries() const { return cu_q.back(); }
+  Index keys() const { return cu_k.back(); }
+};
+
+CuSeqlens offsets(const std::vector<int>& lengths) {
+  CuSeqlens result(lengths.size() + 1, 0);
+  std::partial_sum(lengths.begin(), lengths.end(), result.begin() + 1);
+  return result;
+}
+
+/// As many documents as take three launches to tell of.
+CuSeqlens many_documents() {
+  std::vector<int> lengths(500);
+  for (std::size_t i = 0; i < lengths.size(); ++i) lengths[i] = static_cast<int>(i % 3);
+  return offsets(lengths);
+}
+
+std::vector<Problem> problems() {
+  const CuSeqlens mixed = offsets({1, 31, 0, 30, 57, 7, 4});
+  return {{"packed, grouped", 4, 2, 16, mixed, mixed, true, 8},
+          {"one document, dense", 2, 2, 8, offsets({40}), offsets({40})},
+          {"not causal", 4, 1, 8, offsets({13, 20}), offsets({40, 3}), false, 16},
+          {"without keys, without queries", 2, 1, 16, offsets({5, 3, 0, 9, 2}),
+           offsets({7, 0, 6, 9, 0}), false, 8},
+          {"nobody sees anything", 2, 1, 16, offsets({5, 0}), offsets({0, 4}), false, 8},
+          {"a cache of keys", 2, 2, 8, offsets({1, 5}), offsets({50, 20}), true, 8},
+          {"nothing at all", 2, 2, 8, offsets({0}), offsets({0})},
+          {"many short documents", 1, 1, 8, many_documents(), many_documents()}};
+}
+
+/// Inputs and outputs of one problem.
+struct Tensors {
+  explicit Tensors(const Problem& p)
+      : q(rows(p, p.queries(), p.heads, 1)),
+        k(rows(p, p.keys(), p.kv_heads, 2)),
+        v(rows(p, p.keys(), p.kv_heads, 3)),
+        dout(rows(p, p.queries(), p.heads, 4)),
+        out(rows(p, p.queries(), p.heads, 5)),
+        dq(rows(p, p.queries(), p.heads, 6)),
+        dk(rows(p, p.keys(), p.kv_heads, 7)),
+        dv(rows(p, p.keys(), p.kv_heads, 8)),
+        lse(DType::kFloat32, {p.heads, p.queries()}, p.gap) {}
+
+  static Array rows(const Problem& p, Index tokens, Index heads, std::uint64_t salt) {
+    Array array(DType::kBFloat16, {tokens, heads, p.head_dim}, p.gap);
+    return array.random(salt);
+  }
+
+  Array q, k, v, dout, out, dq, dk, dv, lse;
+};
+
+AttentionCall call_of(const Problem& p, const Tensors& t, float scale) {
+  AttentionCall call{AttentionBatch(p.cu_q, p.cu_k), {}, scale};
+  AttentionShape& shape = call.shape;
+  shape.heads = p.heads;
+  shape.kv_heads = p.kv_heads;
+  shape.head_dim = p.head_dim;
+  shape.q_stride = t.q.tensor().row_stride();
+  shape.k_stride = t.k.tensor().row_stride();
+  shape.v_stride = t.v.tensor().row_stride();
+  shape.out_stride = t.out.tensor().row_stride();
+  shape.dout_stride = t.dout.tensor().row_stride();
+  shape.dense_gradients = t.dq.tensor().is_dense() && t.dk.tensor().is_dense();
+  shape.causal = p.causal;
+  call.batch.measure(shape);
+  return call;
+}
+
+std::size_t sum(const std::vector<std::size_t>& sizes) {
+  return std::accumulate(sizes.begin(), sizes.end(), std::size_t{0});
+}
+
+}  // namespace
+
+TEST_CASE("attention through cuDNN's layouts is the cpu backend's") {
+  const int sm = GENERATE(80, 90);  // statistics padded and packed
+  const auto reference = make_cpu_backend(std::size_t{1} << 28U);
+  for (const Problem& p : problems()) {
+    INFO(p.what << ", sm_" << sm);
+    const AttentionOptions options{.scale = 0.25F, .causal = p.causal};
+    Tensors want(p);
+    reference->attention_forward(want.out, want.lse, want.q, want.k, want.v, p.cu_q, p.cu_k,
+                                 options);
+    reference->attention_backward(want.dq, want.dk, want.dv, want.dout, want.out, want.lse, want.q,
+                                  want.k, want.v, p.cu_q, p.cu_k, options);
+    Tensors got(p);
+    CudnnAttention attention(Architecture{.sm = sm, .device = 0});
+    const AttentionCall call = call_of(p, got, options.scale);
+    REQUIRE(attention.supports(call.shape, AttentionDirection::kForward, nullptr));
+    const Device forward;
+    attention.forward(forward, got.out, got.lse, got.q, got.k, got.v, call);
+    CHECK(sum(forward.scratch().sizes) ==
+          attention.workspace_bytes(call.shape, AttentionDirection::kForward));
+    const Device backward;
+    attention.backward(backward, got.dq, got.dk, got.dv, got.dout, got.out, got.lse, got.q, got.k,
+                       got.v, call);
+    CHECK(sum(backward.scratch().sizes) ==
+          attention.workspace_bytes(call.shape, AttentionDirection::kBackward));
+    // The cpu backend rounds probabilities to bfloat16 before products, the double does not.
+    require_near(got.lse, want.lse, 1e-4, 1e-4);
+    require_near(got.out, want.out, 0.02, 0.02);
+    require_near(got.dq, want.dq, 0.04, 0.06);
+    require_near(got.dk, want.dk, 0.04, 0.06);
+    require_near(got.dv, want.dv, 0.04, 0.06);
+  }
+}
+
+TEST_CASE("tables of documents end in documents without tokens") {
+  const Device device(every_order());
+  const AttentionBatch batch(offsets({3, 0, 4, 5}), offsets({2, 9, 0, 6}));
+  REQUIRE(batch.attended.size() == 2);
+  REQUIRE(batch.left_out.size() == 2);
+  Array lengths(DType::kInt32, {2, 4});
+  const Tensor places =
+      Queue(device).backend->allocate({2, 5}, DType::kInt64, MemoryTag::kWorkspace);
+  write_document_tables(device, lengths, places, batch,
+                        {{TokenSide::kQueries, 10}, {TokenSide::kKeys, 100}});
+  CHECK(lengths.values() == std::vector<double>{3, 5, 0, 0, 2, 6, 0, 0});
+  const auto* found = places.data<std::int64_t>();
+  CHECK(std::vector<std::int64_t>(found, found + 10) ==
+        std::vector<std::int64_t>{0, 70, 120, 120, 120, 0, 1100, 1700, 1700, 1700});
+}
+
+}  // namespace longspan::backend::cuda::testing
