@@ -2,6 +2,8 @@
 
 #include <cstddef>
 
+#define CUDART_VERSION 13000
+
 // A small part of CUDA's runtime, done on the processor: the "device" is this machine's memory, and
 // whatever is asked of a stream has happened when the call returns. Names and meanings are CUDA's.
 // Only for tests; see cuda_platform.h beside it.

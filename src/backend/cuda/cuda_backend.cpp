@@ -3,6 +3,7 @@
 #include "backend/arena.h"
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cuda/attention.h"
+#include "backend/cuda/cudnn_attention.h"
 #include "backend/cuda/device.h"
 #include "backend/cuda/error.h"
 #include "backend/cuda/kernels.h"
@@ -23,7 +24,7 @@ class CudaBackend : public Backend {
                                        Arena::kCudaAlignment)),
         queue_{device_.compute_stream(), device_.properties().multiProcessorCount, this},
         matmul_(queue_),
-        attention_(queue_) {}
+        attention_(std::make_unique<cuda::CudnnAttention>(cuda::Architecture::of_device(number))) {}
 
   std::string name() const override { return "cuda"; }
   std::string description() const override { return device_.description(); }

@@ -178,6 +178,8 @@ class Double : public CudnnPlan {
 
 }  // namespace
 
+Architecture Architecture::of_device(int device) { return {.sm = 90, .device = device}; }
+
 struct CudnnPlans::State {
   Architecture architecture;
   std::map<std::pair<AttentionShape, AttentionDirection>, std::unique_ptr<Double>> plans;

@@ -1,0 +1,289 @@
+#include <catch2/catch.hpp>
+#include <numeric>
+
+#include "tests/gpu/sides.h"
+
+// Every operation of the cuda backend against the cpu's, through Backend: contracts, dispatch and
+// libraries. Kernels of our own have closer tests in tests/backend/cuda.
+namespace longspan::test {
+namespace {
+
+using backend::Index;
+using backend::MatmulOptions;
+using backend::Tensor;
+using base::DType;
+using Tensors = std::vector<Tensor>;
+
+DType every_float() { return GENERATE(DType::kFloat32, DType::kBFloat16, DType::kFloat64); }
+DType wide(DType dtype) { return dtype == DType::kFloat64 ? dtype : DType::kFloat32; }
+
+struct Product {
+  Index m, n, k;
+};
+
+TEST_CASE("gpu: matmul of any layout, accumulated or not") {
+  const DType dtype = every_float();
+  const auto [m, n, k] = GENERATE(Product{64, 96, 128}, Product{1, 33, 7}, Product{129, 5, 64},
+                                  Product{17, 1, 300}, Product{0, 4, 4}, Product{5, 6, 0});
+  const bool transpose_a = GENERATE(false, true);
+  const bool transpose_b = GENERATE(false, true);
+  const bool accumulate = GENERATE(false, true);
+  const Index padding = GENERATE(0, 8);
+  for (const DType out_dtype : {dtype, wide(dtype)}) {
+    INFO(base::name_of(dtype) << " to " << base::name_of(out_dtype) << " " << m << " " << n << " "
+                              << k << " " << transpose_a << transpose_b << accumulate);
+    compare(
+        [&](Side& side) -> Tensors {
+          const Tensor a = side.random(transpose_a ? backend::Shape{k, m} : backend::Shape{m, k},
+                                       dtype, 1.0, padding);
+          const Tensor b = side.random(transpose_b ? backend::Shape{n, k} : backend::Shape{k, n},
+                                       dtype, 1.0, padding);
+          const Tensor out = side.random({m, n}, out_dtype, 1.0, padding);
+          side.backend().matmul(out, a, b, MatmulOptions{transpose_a, transpose_b, accumulate});
+          return {out};
+        },
+        tolerance(out_dtype, static_cast<double>(k)));
+  }
+}
+
+TEST_CASE("gpu: movement") {
+  const DType dtype = every_float();
+  const Index padding = GENERATE(0, 3);
+  compare(
+      [&](Side& side) -> Tensors {
+        auto& backend = side.backend();
+        const Tensor x = side.random({37, 19}, dtype, 1.0, padding);
+        const Tensor y = side.random({37, 19}, dtype, 1.0, padding);
+        Tensors results;
+        for (const DType to : {DType::kFloat32, DType::kBFloat16, DType::kFloat64}) {
+          results.push_back(side.unwritten({37, 19}, to, padding));
+          backend.copy(results.back(), x);
+        }
+        results.push_back(side.unwritten({37, 19}, dtype, padding));
+        backend.add(results.back(), x, y);
+        results.push_back(side.random({37, 19}, wide(dtype), 1.0, padding));
+        backend.accumulate(results.back(), x);
+        results.push_back(side.unwritten({37, 19}, dtype, padding));
+        backend.fill(results.back(), 2.5);
+        results.push_back(side.unwritten({37, 19}, dtype, padding));
+        backend.zero(results.back());
+        return results;
+      },
+      tolerance(dtype, 2));
+}
+
+TEST_CASE("gpu: RMS norm") {
+  const DType dtype = every_float();
+  const Index hidden = GENERATE(7, 64, 2048, 5001);
+  compare(
+      [&](Side& side) -> Tensors {
+        auto& backend = side.backend();
+        const Tensor x = side.random({37, hidden}, dtype);
+        const Tensor weight = side.random({hidden}, dtype);
+        const Tensor dy = side.random({37, hidden}, dtype);
+        const Tensor residual = side.random({37, hidden}, dtype);
+        const Tensor out = side.unwritten({37, hidden}, dtype);
+        const Tensor again = side.unwritten({37, hidden}, dtype);
+        const Tensor rstd = side.unwritten({37}, wide(dtype));
+        const Tensor dx = side.unwritten({37, hidden}, dtype);
+        const Tensor dweight = side.random({hidden}, wide(dtype));
+        backend.rms_norm_forward(out, rstd, x, weight, 1e-5F);
+        backend.rms_norm_again(again, rstd, x, weight);
+        backend.rms_norm_backward(dx, dweight, dy, residual, rstd, x, weight);
+        return {out, again, rstd, dx, dweight};
+      },
+      tolerance(dtype, static_cast<double>(hidden)));
+}
+
+TEST_CASE("gpu: rotary positions") {
+  const DType dtype = every_float();
+  const Index head_dim = GENERATE(2, 6, 64, 128);
+  std::vector<double> frequencies;
+  for (Index i = 0; i < head_dim / 2; ++i) {
+    frequencies.push_back(
+        std::pow(1e4, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim)));
+  }
+  compare(
+      [&](Side& side) -> Tensors {
+        const Tensor positions = side.integers({0, 1, 2, 100000, 5, 1000000});
+        const Tensor table = side.unwritten({6, head_dim}, wide(dtype));
+        side.backend().rope_table(table, positions, frequencies);
+        const Tensor x = side.random({6, 3, head_dim}, dtype, 1.0, 2 * head_dim);
+        const Tensor y = side.random({6, 3, head_dim}, dtype);
+        side.backend().rope(x, table, false);
+        side.backend().rope(y, table, true);
+        return {table, x, y};
+      },
+      tolerance(dtype, 2));
+}
+
+TEST_CASE("gpu: SwiGLU") {
+  const DType dtype = every_float();
+  const Index inner = GENERATE(1, 9, 1024);
+  compare(
+      [&](Side& side) -> Tensors {
+        const Tensor gate_up = side.random({33, 2 * inner}, dtype, 3.0);
+        const Tensor dout = side.random({33, inner}, dtype);
+        const Tensor out = side.unwritten({33, inner}, dtype);
+        const Tensor again = side.unwritten({33, inner}, dtype);
+        const Tensor dgate_up = side.unwritten({33, 2 * inner}, dtype);
+        side.backend().swiglu_forward(out, gate_up);
+        side.backend().swiglu_backward(dgate_up, again, dout, gate_up);
+        return {out, again, dgate_up};
+      },
+      tolerance(dtype, 64));  // 1 - sigmoid cancels
+}
+
+struct Heads {
+  Index heads, kv_heads, head_dim;
+};
+
+TEST_CASE("gpu: packed attention, forward and backward") {
+  const DType dtype = every_float();
+  const auto [heads, kv_heads, head_dim] =
+      GENERATE(Heads{4, 2, 64}, Heads{2, 2, 128}, Heads{3, 1, 20});
+  const bool causal = GENERATE(true, false);
+  const backend::CuSeqlens cu_seqlens =
+      GENERATE(backend::CuSeqlens{0, 150}, backend::CuSeqlens{0, 1, 1, 70, 200});
+  const Index tokens = cu_seqlens.back();
+  INFO(base::name_of(dtype) << " " << heads << "/" << kv_heads << " of " << head_dim << " causal "
+                            << causal << " " << tokens << " tokens");
+  compare(
+      [&](Side& side) -> Tensors {
+        const Index width = (heads + 2 * kv_heads) * head_dim;
+        const Tensor qkv = side.random({tokens, width}, dtype);
+        const Tensor dqkv = side.unwritten({tokens, width}, dtype);
+        const auto views = [&](const Tensor& of) -> Tensors {
+          const Index k = heads * head_dim;
+          const Index v = k + kv_heads * head_dim;
+          return {of.columns(0, k).reshape({tokens, heads, head_dim}),
+                  of.columns(k, v).reshape({tokens, kv_heads, head_dim}),
+                  of.columns(v, width).reshape({tokens, kv_heads, head_dim})};
+        };
+        const Tensors in = views(qkv);
+        const Tensors d = views(dqkv);
+        const Tensor out = side.unwritten({tokens, heads, head_dim}, dtype);
+        const Tensor lse = side.unwritten({heads, tokens}, wide(dtype));
+        const Tensor dout = side.random({tokens, heads, head_dim}, dtype);
+        const backend::AttentionOptions options{
+            .scale = 1.0F / std::sqrt(static_cast<float>(head_dim)), .causal = causal};
+        side.backend().attention_forward(out, lse, in[0], in[1], in[2], cu_seqlens, cu_seqlens,
+                                         options);
+        side.backend().attention_backward(d[0], d[1], d[2], dout, out, lse, in[0], in[1], in[2],
+                                          cu_seqlens, cu_seqlens, options);
+        return {out, lse, dqkv};
+      },
+      // Probabilities and dS are rounded to bfloat16 before their products on both sides.
+      dtype == DType::kBFloat16 ? 0x1p-5 : 4 * tolerance(dtype, 200));
+}
+
+TEST_CASE("gpu: merging attentions over parts of the keys") {
+  const DType dtype = every_float();
+  compare(
+      [&](Side& side) -> Tensors {
+        const Tensor out = side.random({40, 3, 24}, wide(dtype));
+        const Tensor lse = side.random({3, 40}, wide(dtype), 4.0);
+        const Tensor block_out = side.random({40, 3, 24}, dtype);
+        const Tensor block_lse = side.random({3, 40}, wide(dtype), 4.0);
+        side.backend().attention_merge(out, lse, block_out, block_lse);
+        return {out, lse};
+      },
+      tolerance(wide(dtype), 16));
+}
+
+TEST_CASE("gpu: embedding and its gradient") {
+  const DType dtype = every_float();
+  const Index vocab = GENERATE(1, 50, 3000);
+  std::vector<std::int32_t> ids(700);
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    ids[i] = static_cast<std::int32_t>((i * i) % static_cast<std::size_t>(vocab));
+  }
+  compare(
+      [&](Side& side) -> Tensors {
+        const Tensor table = side.random({vocab, 40}, dtype);
+        const Tensor device_ids = side.integers(ids);
+        const Tensor out = side.unwritten({700, 40}, dtype);
+        side.backend().gather_rows(out, device_ids, table);
+        const Tensor dtable = side.zeros({vocab, 40}, wide(dtype));
+        const Tensor dy = side.random({700, 40}, dtype);
+        side.backend().embedding_backward(dtable, dy, device_ids);
+        return {out, dtable};
+      },
+      tolerance(wide(dtype), 700));
+}
+
+TEST_CASE("gpu: cross-entropy") {
+  const DType dtype = every_float();
+  const Index vocab = GENERATE(1, 33, 5000);
+  std::vector<std::int32_t> labels(29);
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    labels[i] = i % 4 == 1 ? backend::kIgnoredLabel
+                           : static_cast<std::int32_t>(i * 171 % static_cast<std::size_t>(vocab));
+  }
+  compare(
+      [&](Side& side) -> Tensors {
+        const Tensor logits = side.random({29, vocab}, wide(dtype), 3.0);
+        const Tensor dlogits = dtype == wide(dtype) ? logits : side.unwritten({29, vocab}, dtype);
+        const Tensor nll = side.unwritten({29}, wide(dtype));
+        side.backend().cross_entropy(nll, dlogits, logits, side.integers(labels), 0.25);
+        return {nll, dlogits};
+      },
+      tolerance(dtype, 64));
+}
+
+TEST_CASE("gpu: AdamW") {
+  const DType dtype = every_float();
+  compare(
+      [&](Side& side) -> Tensors {
+        const Index elements = 5003;
+        const Tensor master = side.random({elements}, wide(dtype));
+        const Tensor moment1 = side.random({elements}, wide(dtype), 0.1);
+        const Tensor moment2 = side.unwritten({elements}, wide(dtype));
+        side.backend().fill(moment2, 0.01);
+        const Tensor gradient = side.random({elements}, wide(dtype));
+        const Tensor weight = dtype == wide(dtype) ? Tensor() : side.unwritten({elements}, dtype);
+        side.backend().adamw(weight, master, moment1, moment2, gradient,
+                             {.learning_rate = 0.01F, .weight_decay = 0.1F, .update = 3});
+        Tensors results{master, moment1, moment2};
+        if (weight.defined()) results.push_back(weight);
+        return results;
+      },
+      tolerance(dtype, 16));
+}
+
+TEST_CASE("gpu: sums, and random numbers that are the cpu's") {
+  const DType dtype = every_float();
+  cpu_side().start_again();
+  cuda_side().start_again();
+  const Tensor on_cpu = cpu_side().random({70001}, dtype);
+  const Tensor on_gpu = cuda_side().random({70001}, dtype);
+  CHECK(cuda_side().backend().sum_of_squares(on_gpu) ==
+        Approx(cpu_side().backend().sum_of_squares(on_cpu)).epsilon(1e-12));
+  CHECK(cuda_side().backend().sum(on_gpu) == Approx(cpu_side().backend().sum(on_cpu)).margin(1e-8));
+  compare(
+      [&](Side& side) -> Tensors {
+        const Tensor out = side.unwritten({1001}, dtype);
+        side.backend().random_normal(out, {3, base::Purpose::kTest, 1, 2}, 0.5, 77);
+        return {out};
+      },
+      tolerance(dtype, 16));
+}
+
+TEST_CASE("gpu: copies to the host and back, with gaps and beside other work") {
+  Side& side = cuda_side();
+  side.start_again();
+  const Tensor x = side.random({50, 7}, DType::kFloat32, 1.0, 5);
+  const auto pinned = backend::make_cpu_backend(std::size_t{1} << 20U);
+  const Tensor dense = side.unwritten({50, 7}, DType::kFloat32);
+  side.backend().copy(dense, x);
+  const Tensor host = pinned->allocate({50, 7}, DType::kFloat32, backend::MemoryTag::kWorkspace);
+  const auto down = side.backend().start_download(host, dense);
+  down->wait();
+  const Tensor back = side.unwritten({50, 7}, DType::kFloat32);
+  const auto up = side.backend().start_upload(back, host);
+  up->wait();
+  CHECK(side.values(back) == side.values(x));
+}
+
+}  // namespace
+}  // namespace longspan::test
