@@ -2,7 +2,7 @@
 
 #include <cstddef>
 
-#include "longspan/backend/tensor.h"
+#include "longspan/backend/backend.h"
 
 // What each operation of Backend asks of its tensors, for all backends that compute: each throws
 // InternalError where a shape or dtype breaks the contract. `operation` is the name in the message.
@@ -29,5 +29,21 @@ void check_rope(const Tensor& x, const Tensor& table);
 void check_swiglu_forward(const Tensor& out, const Tensor& gate_up);
 void check_swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
                            const Tensor& gate_up);
+
+// attention
+void check_attention(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
+                     const Tensor& v, const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k);
+void check_attention_merge(const Tensor& out, const Tensor& lse, const Tensor& block_out,
+                           const Tensor& block_lse);
+
+// embedding and loss; ids and labels themselves are not looked at: they may lie on a device
+void check_gather_rows(const Tensor& out, const Tensor& ids, const Tensor& table);
+void check_embedding_backward(const Tensor& dtable, const Tensor& dy, const Tensor& ids);
+void check_cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
+                         const Tensor& labels);
+
+// optimizer
+void check_adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
+                 const Tensor& moment2, const Tensor& gradient, const AdamWOptions& options);
 
 }  // namespace longspan::backend

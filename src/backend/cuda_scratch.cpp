@@ -5,6 +5,28 @@
 #include "backend/checks.h"
 
 namespace longspan::backend {
+namespace {
+
+Index blocks_of(Index count, Index each) { return (count + each - 1) / each; }
+
+/// Parts of one block of memory, each at a multiple of 256 bytes as the allocator's blocks are.
+class Layout {
+ public:
+  /// The place of so many elements of `size` bytes.
+  std::size_t place(Index elements, std::size_t size) {
+    const std::size_t at = bytes_;
+    bytes_ += (static_cast<std::size_t>(elements) * size + 255) / 256 * 256;
+    return at;
+  }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  std::size_t bytes_ = 0;
+};
+
+Index boundaries_of(const Tensor& q, const Tensor& k) { return 2 * (q.size(0) + k.size(0) + 1); }
+
+}  // namespace
 
 NormShares rms_norm_backward_shares(Index tokens, Index hidden) {
   constexpr Index kPackOfSmallest = 8;  // bfloat16 in 16 bytes
@@ -24,6 +46,52 @@ NormShares rms_norm_backward_shares(Index tokens, Index hidden) {
 std::size_t rms_norm_backward_scratch_bytes(base::DType dtype, Index tokens, Index hidden) {
   return static_cast<std::size_t>(rms_norm_backward_shares(tokens, hidden).elements()) *
          base::size_of(compute_dtype(dtype));
+}
+
+SumPieces::SumPieces(const Tensor& in) {
+  const bool dense = in.is_dense();
+  rows = dense ? 1 : in.size(0);
+  columns = dense ? in.elements() : in.row_elements();
+  if (rows * columns == 0) return;
+  rows_each = std::max<Index>(1, kSumElements / columns);
+  cuts = blocks_of(columns, kSumElements);
+}
+
+Index SumPieces::count() const { return blocks_of(rows, rows_each) * cuts; }
+
+std::size_t sum_scratch_bytes(const Tensor& in) {
+  if (in.elements() == 0) return 0;
+  const auto numbers = static_cast<std::size_t>(1 + SumPieces(in).count());  // the total first
+  return numbers * sizeof(double);
+}
+
+EmbeddingBackwardScratch::EmbeddingBackwardScratch(Index tokens, Index hidden, base::DType dtype) {
+  Layout layout;
+  order = layout.place(tokens, sizeof(std::int32_t));
+  sorted = layout.place(tokens, sizeof(std::int32_t));
+  counts = layout.place(kSortDigits * blocks_of(tokens, kSortTokens), sizeof(std::int32_t));
+  starts = layout.place(kSortDigits, sizeof(std::int32_t));
+  sums = layout.place(blocks_of(tokens, kSumTokens) * hidden, base::size_of(compute_dtype(dtype)));
+  bytes = tokens * hidden == 0 ? 0 : layout.bytes();
+}
+
+PlainAttentionScratch PlainAttentionScratch::forward(const Tensor& q, const Tensor& k) {
+  PlainAttentionScratch scratch;
+  if (q.elements() == 0) return scratch;
+  Layout layout;
+  scratch.boundaries = layout.place(boundaries_of(q, k), sizeof(std::int32_t));
+  scratch.bytes = layout.bytes();
+  return scratch;
+}
+
+PlainAttentionScratch PlainAttentionScratch::backward(const Tensor& q, const Tensor& k) {
+  PlainAttentionScratch scratch;
+  if (q.elements() + k.elements() == 0) return scratch;
+  Layout layout;
+  scratch.boundaries = layout.place(boundaries_of(q, k), sizeof(std::int32_t));
+  scratch.delta = layout.place(q.size(1) * q.size(0), base::size_of(compute_dtype(q.dtype())));
+  scratch.bytes = layout.bytes();
+  return scratch;
 }
 
 }  // namespace longspan::backend

@@ -5,6 +5,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "backend/cuda_scratch.h"
 #include "longspan/base/error.h"
 
 namespace longspan::backend {
@@ -114,6 +115,36 @@ TEST_CASE("dry: operations take the workspace that the cpu backend takes, to the
   DryBackend dry(simple_profile(), omp_get_max_threads());
   CHECK(run_operations(dry, dtype) == run_operations(*cpu, dtype));
   CHECK(dry.ledger().live_total() == 0);
+}
+
+/// Peak of the workspace of what `work` does.
+template <typename Work>
+std::size_t workspace_of(DryBackend& dry, const Work& work) {
+  dry.start_step();
+  const std::size_t before = dry.ledger().peak(MemoryTag::kWorkspace);
+  work();
+  return dry.ledger().peak(MemoryTag::kWorkspace) - before;
+}
+
+TEST_CASE("dry: operations of kind cuda take the scratch of its kernels") {
+  DryBackend dry(simple_profile("cuda"), 1);
+  const DType dtype = GENERATE(DType::kFloat32, DType::kFloat64);
+  const Tensor x = make(dry, {3000, 16}, dtype);
+  const Tensor table = make(dry, {500, 16}, dtype);
+  const Tensor ids = make(dry, {3000}, DType::kInt32);
+  CHECK(workspace_of(dry, [&] { dry.embedding_backward(table, x, ids); }) ==
+        EmbeddingBackwardScratch(3000, 16, dtype).bytes);
+  // The total and three pieces of 16384.
+  CHECK(workspace_of(dry, [&] { dry.sum_of_squares(x); }) == 64);
+  const Tensor q = x.reshape({3000, 2, 8});
+  const Tensor lse = make(dry, {2, 3000}, dtype);
+  const CuSeqlens documents{0, 100, 3000};
+  CHECK(workspace_of(dry, [&] {
+          dry.attention_forward(q, lse, q, q, q, documents, documents, {});
+        }) == PlainAttentionScratch::forward(q, q).bytes);
+  CHECK(workspace_of(dry, [&] {
+          dry.attention_backward(q, q, q, q, q, lse, q, q, q, documents, documents, {});
+        }) == PlainAttentionScratch::backward(q, q).bytes);
 }
 
 TEST_CASE("dry: phases, the peak's place and what was live at it") {

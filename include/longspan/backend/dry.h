@@ -133,6 +133,7 @@ class DryBackend : public Backend {
   class State;
   class Buffer;
   void stream(std::initializer_list<const Tensor*> tensors);
+  bool plain_attention(const Tensor& q) const;
 
   std::shared_ptr<State> state_;
 };

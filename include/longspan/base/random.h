@@ -1,7 +1,8 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
+
+#include "longspan/base/philox.h"
 
 namespace longspan::base {
 
@@ -13,11 +14,6 @@ enum class Purpose : std::uint32_t {
   kSampling = 4,
   kTest = 5,
 };
-
-/// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): ten
-/// rounds over a 128-bit counter with a 64-bit key.
-std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
-                                        std::array<std::uint32_t, 2> key);
 
 /// A stream of random numbers addressed by element: the value at an element depends on
 /// (seed, purpose, step, layer, element) alone, never on ranks, threads or order of evaluation.
@@ -33,10 +29,15 @@ class RandomStream {
   /// Standard normal (Box-Muller on the element's own 128 bits).
   double normal(std::uint64_t element) const;
 
- private:
-  std::array<std::uint32_t, 4> block(std::uint64_t element) const;
+  /// The element's own 128 bits, on every device: `normal` is to_normal of them.
+  LONGSPAN_HOST_DEVICE PhiloxBlock block(std::uint64_t element) const {
+    return philox4x32({{static_cast<std::uint32_t>(element),
+                        static_cast<std::uint32_t>(element >> 32U), step_, layer_}},
+                      key_);
+  }
 
-  std::array<std::uint32_t, 2> key_;
+ private:
+  PhiloxKey key_;
   std::uint32_t step_;
   std::uint32_t layer_;
 };

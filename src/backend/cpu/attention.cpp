@@ -5,6 +5,8 @@
 
 #include <exception>
 
+#include "backend/checks.h"
+#include "backend/contracts.h"
 #include "backend/cpu/attention_backward.h"
 #include "backend/cpu/attention_forward.h"
 #include "longspan/base/error.h"
@@ -13,33 +15,6 @@ namespace longspan::backend::cpu {
 namespace {
 
 using base::DType;
-
-DType accumulator_of(DType dtype) {
-  return dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
-}
-
-bool ends_with(const CuSeqlens& offsets, Index tokens) {
-  return !offsets.empty() && offsets.front() == 0 && offsets.back() == tokens &&
-         std::is_sorted(offsets.begin(), offsets.end());
-}
-
-void check(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
-           const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k) {
-  const bool ranks = q.rank() == 3 && k.rank() == 3 && lse.rank() == 2;
-  if (ranks && out.shape() == q.shape() && v.shape() == k.shape() && k.size(1) > 0 &&
-      q.size(1) % k.size(1) == 0 && q.size(2) == k.size(2) &&
-      lse.shape() == Shape{q.size(1), q.size(0)} && out.dtype() == q.dtype() &&
-      k.dtype() == q.dtype() && v.dtype() == q.dtype() &&
-      lse.dtype() == accumulator_of(q.dtype()) && ends_with(cu_seqlens_q, q.size(0)) &&
-      ends_with(cu_seqlens_k, k.size(0)) && cu_seqlens_q.size() == cu_seqlens_k.size()) {
-    return;
-  }
-  throw base::InternalError(fmt::format(
-      "attention: q {} {}, k {}, v {}, out {}, lse {} {}, {} and {} boundaries do not fit together",
-      base::name_of(q.dtype()), q.shape().to_string(), k.shape().to_string(), v.shape().to_string(),
-      out.shape().to_string(), base::name_of(lse.dtype()), lse.shape().to_string(),
-      cu_seqlens_q.size(), cu_seqlens_k.size()));
-}
 
 /// Calls `run.template operator()<T>()` with the element type of `dtype`.
 template <typename Run>
@@ -121,7 +96,7 @@ Attention::~Attention() = default;
 void Attention::forward(Backend& /*backend*/, const Tensor& out, const Tensor& lse, const Tensor& q,
                         const Tensor& k, const Tensor& v, const CuSeqlens& cu_seqlens_q,
                         const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) {
-  check(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k);
+  check_attention(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k);
   const AttentionForward call{out, lse, q, k, v, options};
   std::vector<ForwardTask> tasks;
   for (const Document& document : documents_of(cu_seqlens_q, cu_seqlens_k)) {
@@ -149,8 +124,8 @@ void Attention::backward(Backend& backend, const Tensor& dq, const Tensor& dk, c
                          const Tensor& dout, const Tensor& out, const Tensor& lse, const Tensor& q,
                          const Tensor& k, const Tensor& v, const CuSeqlens& cu_seqlens_q,
                          const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) {
-  check(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k);
-  check(dout, lse, dq, dk, dv, cu_seqlens_q, cu_seqlens_k);
+  check_attention(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k);
+  check_attention(dout, lse, dq, dk, dv, cu_seqlens_q, cu_seqlens_k);
   const AttentionBackward call{dq, dk, dv, dout, out, lse, q, k, v, options};
   std::vector<BackwardTask> tasks;
   const Longest longest(cu_seqlens_q, cu_seqlens_k);
@@ -164,7 +139,7 @@ void Attention::backward(Backend& backend, const Tensor& dq, const Tensor& dk, c
     const Index threads = omp_get_max_threads();
     const Index elements = BackwardScratch<T>::elements(q.size(2), longest.queries, longest.keys);
     const Tensor sums =
-        backend.allocate({threads, elements}, accumulator_of(q.dtype()), MemoryTag::kWorkspace);
+        backend.allocate({threads, elements}, compute_dtype(q.dtype()), MemoryTag::kWorkspace);
     std::vector<BackwardScratch<T>> scratch;
     for (Index thread = 0; thread < threads; ++thread) {
       scratch.emplace_back(q.size(2), longest.queries, longest.keys,
@@ -184,7 +159,7 @@ std::size_t attention_backward_bytes(DType dtype, Index head_dim, const CuSeqlen
   with_type(dtype, [&]<typename T>() {
     elements = BackwardScratch<T>::elements(head_dim, longest.queries, longest.keys);
   });
-  return static_cast<std::size_t>(threads * elements) * base::size_of(accumulator_of(dtype));
+  return static_cast<std::size_t>(threads * elements) * base::size_of(compute_dtype(dtype));
 }
 
 }  // namespace longspan::backend::cpu

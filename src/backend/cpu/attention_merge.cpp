@@ -1,21 +1,17 @@
-#include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "backend/checks.h"
+#include "backend/contracts.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/vector_math.h"
+#include "backend/elementwise/attention_merge.h"
 
 namespace longspan::backend::cpu {
 
 void attention_merge(const Tensor& out, const Tensor& lse, const Tensor& block_out,
                      const Tensor& block_lse) {
-  expect_rank("attention_merge", "out", out, 3);
-  const Shape statistics{out.size(1), out.size(0)};
-  expect("attention_merge", "out", out, compute_dtype(block_out.dtype()), block_out.shape());
-  expect("attention_merge", "lse", lse, out.dtype(), statistics);
-  expect("attention_merge", "block_lse", block_lse, out.dtype(), statistics);
+  check_attention_merge(out, lse, block_out, block_lse);
   dispatch_float("attention_merge", "block_out", block_out, [&]<typename T>() {
     using Acc = Compute<T>;
     constexpr Acc kNothing = -std::numeric_limits<Acc>::infinity();
@@ -25,16 +21,13 @@ void attention_merge(const Tensor& out, const Tensor& lse, const Tensor& block_o
         Acc& whole = lse.data<Acc>()[head * lse.row_stride() + token];
         const Acc block = block_lse.data<Acc>()[head * block_lse.row_stride() + token];
         if (block == kNothing) continue;
-        const Acc highest = std::max(whole, block);
-        const Acc old_weight = std::exp(whole - highest);  // 0 when there were no keys so far
-        const Acc new_weight = std::exp(block - highest);
-        const Acc inverse = Acc(1) / (old_weight + new_weight);
+        const MergeWeights<Acc> weights(whole, block);
         Acc* to = out.data<Acc>() + token * out.row_stride() + head * head_dim;
         const T* from = block_out.data<T>() + token * block_out.row_stride() + head * head_dim;
         for (Index d = 0; d < head_dim; ++d) {
-          to[d] = (old_weight * to[d] + new_weight * load(from[d])) * inverse;
+          to[d] = weights.merge(to[d], load(from[d]));
         }
-        whole = highest + std::log(old_weight + new_weight);
+        whole = weights.lse;
       }
     });
   });

@@ -1,6 +1,7 @@
 #include <limits>
 
 #include "backend/checks.h"
+#include "backend/contracts.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/vector_math.h"
@@ -70,7 +71,6 @@ void run(const Tensor& nll, const Tensor& dlogits, const Tensor& logits, const T
 }
 
 void check_labels(const Tensor& labels, Index rows, Index vocab) {
-  expect("cross_entropy", "labels", labels, base::DType::kInt32, {rows});
   const auto* label = labels.data<std::int32_t>();
   for (Index t = 0; t < rows; ++t) {
     if (label[t] != kIgnoredLabel && (label[t] < 0 || label[t] >= vocab)) {
@@ -87,18 +87,13 @@ void check_labels(const Tensor& labels, Index rows, Index vocab) {
 void cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
                    const Tensor& labels, double scale) {
   constexpr const char* kName = "cross_entropy";
-  expect_rank(kName, "logits", logits, 2);
+  check_cross_entropy(nll, dlogits, logits, labels);
   check_labels(labels, logits.size(0), logits.size(1));
   dispatch_float(kName, "logits", logits, [&]<typename Logit>() {
-    expect(kName, "nll", nll, compute_dtype(logits.dtype()), {logits.size(0)});
     if (!dlogits.defined()) return run<Logit, Logit>(nll, dlogits, logits, labels, scale);
     dispatch_float(kName, "dlogits", dlogits, [&]<typename Gradient>() {
-      expect(kName, "dlogits", dlogits, dlogits.dtype(), logits.shape());
       if constexpr (std::is_same_v<Compute<Logit>, Compute<Gradient>>) {
         run<Logit, Gradient>(nll, dlogits, logits, labels, scale);
-      } else {
-        contract_broken(kName, "dlogits", dlogits,
-                        std::is_same_v<Logit, double> ? "float64" : "float32 or bfloat16");
       }
     });
   });

@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "backend/checks.h"
+#include "backend/contracts.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/vector_math.h"
@@ -10,10 +11,8 @@
 namespace longspan::backend::cpu {
 namespace {
 
-/// ids int32 [tokens], all in [least, rows).
+/// All ids must lie in [least, rows).
 void check_ids(const char* operation, const Tensor& ids, std::int32_t least, Index rows) {
-  expect_rank(operation, "ids", ids, 1);
-  expect(operation, "ids", ids, base::DType::kInt32, {ids.size(0)});
   const auto* id = ids.data<std::int32_t>();
   for (Index t = 0; t < ids.size(0); ++t) {
     if (id[t] < least || id[t] >= rows) {
@@ -88,10 +87,9 @@ void backward(const Tensor& dtable, const Tensor& dy, const std::int32_t* ids) {
 
 void gather_rows(const Tensor& out, const Tensor& ids, const Tensor& table) {
   constexpr const char* kName = "gather_rows";
-  expect_rank(kName, "table", table, 2);
+  check_gather_rows(out, ids, table);
   check_ids(kName, ids, std::numeric_limits<std::int32_t>::min(), table.size(0));
   const Index hidden = table.size(1);
-  expect(kName, "out", out, table.dtype(), {ids.size(0), hidden});
   dispatch_float(kName, "table", table, [&]<typename T>() {
     parallel_for(ids.size(0), hidden, [&](Index t) {
       const std::int32_t id = ids.data<std::int32_t>()[t];
@@ -107,11 +105,9 @@ void gather_rows(const Tensor& out, const Tensor& ids, const Tensor& table) {
 
 void embedding_backward(const Tensor& dtable, const Tensor& dy, const Tensor& ids) {
   constexpr const char* kName = "embedding_backward";
-  expect_rank(kName, "dtable", dtable, 2);
+  check_embedding_backward(dtable, dy, ids);
   check_ids(kName, ids, 0, dtable.size(0));
   dispatch_float(kName, "dy", dy, [&]<typename T>() {
-    expect(kName, "dtable", dtable, compute_dtype(dy.dtype()), dtable.shape());
-    expect(kName, "dy", dy, dy.dtype(), {ids.size(0), dtable.size(1)});
     if (dy.elements() > 0) backward<T>(dtable, dy, ids.data<std::int32_t>());
   });
 }

@@ -35,7 +35,8 @@ void swiglu_forward(const Queue& queue, const Tensor& out, const Tensor& gate_up
 void swiglu_backward(const Queue& queue, const Tensor& dgate_up, const Tensor& out,
                      const Tensor& dout, const Tensor& gate_up);
 
-// attention_plain.cu: attention_forward and attention_backward of any dtype and shape
+// attention_plain_forward.cu, attention_plain_backward.cu: every dtype, head_dim up to 512; bit for
+// bit reproducible
 void attention_plain_forward(const Queue& queue, const Tensor& out, const Tensor& lse,
                              const Tensor& q, const Tensor& k, const Tensor& v,
                              const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k,
@@ -50,16 +51,18 @@ void attention_plain_backward(const Queue& queue, const Tensor& dq, const Tensor
 void attention_merge(const Queue& queue, const Tensor& out, const Tensor& lse,
                      const Tensor& block_out, const Tensor& block_lse);
 
-// embedding.cu
+// embedding.cu. Ids are not checked, as that would wait for the device: gather_rows gives NaN for
+// an id beyond the table, embedding_backward leaves out ids that are not in it.
 void gather_rows(const Queue& queue, const Tensor& out, const Tensor& ids, const Tensor& table);
 void embedding_backward(const Queue& queue, const Tensor& dtable, const Tensor& dy,
                         const Tensor& ids);
 
-// cross_entropy.cu
+// cross_entropy.cu. A label outside of the vocabulary, other than kIgnoredLabel, gives a loss that
+// is NaN.
 void cross_entropy(const Queue& queue, const Tensor& nll, const Tensor& dlogits,
                    const Tensor& logits, const Tensor& labels, double scale);
 
-// reductions.cu
+// reductions.cu: these wait for the queue
 double sum(const Queue& queue, const Tensor& in);
 double sum_of_squares(const Queue& queue, const Tensor& in);
 

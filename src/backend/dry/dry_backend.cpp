@@ -170,9 +170,15 @@ void DryBackend::swiglu_backward(const Tensor& dgate_up, const Tensor& out, cons
   stream({&dgate_up, &out, &dout, &gate_up});
 }
 
+/// cuDNN serves bfloat16 alone; kernels of our own do the rest.
+bool DryBackend::plain_attention(const Tensor& q) const {
+  return state_->profile.kind == "cuda" && q.dtype() != DType::kBFloat16;
+}
+
 void DryBackend::attention_forward(const Tensor& out, const Tensor& lse, const Tensor& q,
                                    const Tensor& k, const Tensor& v, const CuSeqlens& cu_seqlens_q,
                                    const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) {
+  if (plain_attention(q)) state_->transient({PlainAttentionScratch::forward(q, k).bytes});
   const double products = 2;  // q k^T and p v
   const double flops = products * 2 * static_cast<double>(q.size(1) * q.size(2)) *
                        pairs_of(cu_seqlens_q, cu_seqlens_k, options.causal);
@@ -190,6 +196,8 @@ void DryBackend::attention_backward(const Tensor& /*dq*/, const Tensor& /*dk*/,
   if (state_->profile.kind == "cpu") {
     state_->transient({cpu::attention_backward_bytes(q.dtype(), q.size(2), cu_seqlens_q,
                                                      cu_seqlens_k, state_->threads)});
+  } else if (plain_attention(q)) {
+    state_->transient({PlainAttentionScratch::backward(q, k).bytes});
   } else {
     // cuDNN sums dq in float32 and keeps each query's dout . out.
     const auto queries = static_cast<std::size_t>(q.size(0) * q.size(1));
@@ -212,6 +220,9 @@ void DryBackend::gather_rows(const Tensor& out, const Tensor& ids, const Tensor&
   stream({&out, &out, &ids});
 }
 void DryBackend::embedding_backward(const Tensor& /*dtable*/, const Tensor& dy, const Tensor& ids) {
+  if (state_->profile.kind == "cuda") {
+    state_->transient({EmbeddingBackwardScratch(ids.size(0), dy.size(1), dy.dtype()).bytes});
+  }
   stream({&dy, &dy, &dy, &ids});  // rows of the float32 table are read and written
 }
 void DryBackend::cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
@@ -219,10 +230,12 @@ void DryBackend::cross_entropy(const Tensor& nll, const Tensor& dlogits, const T
   stream({&nll, &dlogits, &logits, &logits, &labels});
 }
 double DryBackend::sum(const Tensor& in) {
+  if (state_->profile.kind == "cuda") state_->transient({sum_scratch_bytes(in)});
   stream({&in});
   return 0;
 }
 double DryBackend::sum_of_squares(const Tensor& in) {
+  if (state_->profile.kind == "cuda") state_->transient({sum_scratch_bytes(in)});
   stream({&in});
   return 0;
 }

@@ -65,6 +65,8 @@ class Device {
   Queue queue_;
 };
 
+inline const shim::Order kOrders[] = {shim::Order::kAscending, shim::Order::kDescending,
+                                      shim::Order::kShuffled};
 inline shim::Order every_order() {
   return GENERATE(shim::Order::kAscending, shim::Order::kDescending, shim::Order::kShuffled);
 }
@@ -116,6 +118,34 @@ class Unaligned {
   Array whole_;
   Shape shape_;
   Tensor tensor_;
+};
+
+/// The values of a vector, from `offset` elements behind an aligned address on.
+class Shifted {
+ public:
+  Shifted(const Array& like, Index offset)
+      : memory_(like.tensor().dtype(), {like.elements() + offset}), offset_(offset) {
+    for (Index i = 0; i < like.elements(); ++i) memory_.set(i + offset, like.get(i));
+    for (Index i = 0; i < offset; ++i) memory_.set(i, kBefore);
+  }
+
+  Tensor tensor() const { return memory_.tensor().rows(offset_, memory_.elements()); }
+  operator Tensor() const { return tensor(); }
+  std::vector<double> values() const {
+    const auto all = memory_.values();
+    return {all.begin() + offset_, all.end()};
+  }
+  bool start_untouched() const {
+    for (Index i = 0; i < offset_; ++i) {
+      if (memory_.get(i) != kBefore) return false;
+    }
+    return true;
+  }
+
+ private:
+  static constexpr double kBefore = 77.0;
+  Array memory_;
+  Index offset_;
 };
 
 }  // namespace longspan::backend::cuda::testing

@@ -1,0 +1,32 @@
+#pragma once
+
+#include "backend/cuda/kernels/packs.h"
+
+namespace longspan::backend::cuda {
+
+inline constexpr unsigned kWholeWarp = ~0U;
+inline constexpr int kWarpThreads = 32;
+
+/// Elements of a pack of two types: whole vectors of either.
+template <typename One, typename Other>
+inline constexpr int kPackOf = kPack<One> > kPack<Other> ? kPack<One> : kPack<Other>;
+
+/// A whole pack: vectors at an aligned address, or a single element at any.
+template <int kCount, typename T>
+__device__ Pack<T, kCount> load_pack(const T* from) {
+  if constexpr (kCount == 1) {
+    return {{*from}};
+  } else {
+    return load_vector<Pack<T, kCount>>(from);
+  }
+}
+template <int kCount, typename T>
+__device__ void store_pack(T* to, const Pack<T, kCount>& pack) {
+  if constexpr (kCount == 1) {
+    *to = pack.values[0];
+  } else {
+    store_vector(to, pack);
+  }
+}
+
+}  // namespace longspan::backend::cuda
