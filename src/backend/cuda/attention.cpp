@@ -74,9 +74,11 @@ void Attention::backward(const Queue& queue, const Tensor& dq, const Tensor& dk,
   AttentionCall call = call_of(out, q, k, v, cu_seqlens_q, cu_seqlens_k, options, deterministic_);
   call.shape.dout_stride = dout.row_stride();
   call.shape.dense_gradients = dq.is_dense() && dk.is_dense() && dv.is_dense();
-  call.shape.aligned =
-      call.shape.aligned && is_aligned(dout) &&
-      (!call.shape.dense_gradients || (is_aligned(dq) && is_aligned(dk) && is_aligned(dv)));
+  // Gradients with gaps are not given to the fast attention as they are.
+  const auto fits = [](const Tensor& gradient) {
+    return !gradient.is_dense() || is_aligned(gradient);
+  };
+  call.shape.aligned = call.shape.aligned && is_aligned(dout) && fits(dq) && fits(dk) && fits(dv);
   if (is_fast(call.shape, AttentionDirection::kBackward)) {
     return fast_->backward(queue, dq, dk, dv, dout, out, lse, q, k, v, call);
   }
