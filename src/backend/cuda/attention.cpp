@@ -1,49 +1,16 @@
 #include "backend/cuda/attention.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <utility>
 
 #include "backend/checks.h"
+#include "backend/contracts.h"
 #include "backend/cuda/kernels.h"
 
 namespace longspan::backend::cuda {
 namespace {
 
 constexpr const char* kOperation = "attention";
-
-void expect_documents(const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k, Index queries,
-                      Index keys) {
-  const auto ends_with = [](const CuSeqlens& offsets, Index tokens) {
-    return !offsets.empty() && offsets.front() == 0 && offsets.back() == tokens &&
-           std::is_sorted(offsets.begin(), offsets.end());
-  };
-  if (ends_with(cu_seqlens_q, queries) && ends_with(cu_seqlens_k, keys) &&
-      cu_seqlens_q.size() == cu_seqlens_k.size()) {
-    return;
-  }
-  contract_broken(kOperation, "cu_seqlens of " + std::to_string(cu_seqlens_q.size()) + " and " +
-                                  std::to_string(cu_seqlens_k.size()) +
-                                  " boundaries; expected as many, ascending from 0 to " +
-                                  std::to_string(queries) + " queries and " + std::to_string(keys) +
-                                  " keys");
-}
-
-void expect_contract(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
-                     const Tensor& v, const CuSeqlens& cu_seqlens_q,
-                     const CuSeqlens& cu_seqlens_k) {
-  expect_rank(kOperation, "q", q, 3);
-  expect_rank(kOperation, "k", k, 3);
-  if (k.size(1) == 0 || q.size(1) % k.size(1) != 0) {
-    contract_broken(kOperation, "k", k, "a divisor of " + std::to_string(q.size(1)) + " heads");
-  }
-  const Shape keys{k.size(0), k.size(1), q.size(2)};
-  expect(kOperation, "k", k, q.dtype(), keys);
-  expect(kOperation, "v", v, q.dtype(), keys);
-  expect(kOperation, "out", out, q.dtype(), q.shape());
-  expect(kOperation, "lse", lse, compute_dtype(q.dtype()), {q.size(1), q.size(0)});
-  expect_documents(cu_seqlens_q, cu_seqlens_k, q.size(0), k.size(0));
-}
 
 bool is_aligned(const Tensor& tensor) {
   constexpr std::uintptr_t kBytes = 16;
@@ -86,7 +53,7 @@ bool Attention::is_fast(const AttentionShape& shape, AttentionDirection directio
 void Attention::forward(const Queue& queue, const Tensor& out, const Tensor& lse, const Tensor& q,
                         const Tensor& k, const Tensor& v, const CuSeqlens& cu_seqlens_q,
                         const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) {
-  expect_contract(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k);
+  check_attention(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k);
   const AttentionCall call =
       call_of(out, q, k, v, cu_seqlens_q, cu_seqlens_k, options, deterministic_);
   if (is_fast(call.shape, AttentionDirection::kForward)) {
@@ -99,7 +66,7 @@ void Attention::backward(const Queue& queue, const Tensor& dq, const Tensor& dk,
                          const Tensor& dout, const Tensor& out, const Tensor& lse, const Tensor& q,
                          const Tensor& k, const Tensor& v, const CuSeqlens& cu_seqlens_q,
                          const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) {
-  expect_contract(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k);
+  check_attention(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k);
   expect(kOperation, "dout", dout, q.dtype(), q.shape());
   expect(kOperation, "dq", dq, q.dtype(), q.shape());
   expect(kOperation, "dk", dk, q.dtype(), k.shape());
@@ -107,9 +74,11 @@ void Attention::backward(const Queue& queue, const Tensor& dq, const Tensor& dk,
   AttentionCall call = call_of(out, q, k, v, cu_seqlens_q, cu_seqlens_k, options, deterministic_);
   call.shape.dout_stride = dout.row_stride();
   call.shape.dense_gradients = dq.is_dense() && dk.is_dense() && dv.is_dense();
-  call.shape.aligned =
-      call.shape.aligned && is_aligned(dout) &&
-      (!call.shape.dense_gradients || (is_aligned(dq) && is_aligned(dk) && is_aligned(dv)));
+  // Gradients with gaps are not given to the fast attention as they are.
+  const auto fits = [](const Tensor& gradient) {
+    return !gradient.is_dense() || is_aligned(gradient);
+  };
+  call.shape.aligned = call.shape.aligned && is_aligned(dout) && fits(dq) && fits(dk) && fits(dv);
   if (is_fast(call.shape, AttentionDirection::kBackward)) {
     return fast_->backward(queue, dq, dk, dv, dout, out, lse, q, k, v, call);
   }

@@ -107,8 +107,8 @@ CudnnAttention::~CudnnAttention() = default;
 
 bool CudnnAttention::supports(const AttentionShape& shape, AttentionDirection direction,
                               std::string* why_not) {
-  // Nothing to attend to: there is no plan to ask for.
-  if (shape.documents == 0) return shape.dtype == DType::kBFloat16;
+  // With nothing to attend to, what is not cuDNN's remains; that is for bfloat16 as well.
+  if (shape.documents == 0 && shape.dtype == DType::kBFloat16) return true;
   const CudnnPlan& plan = plans_.plan(rounded(shape, direction), direction);
   if (!plan.supported() && why_not != nullptr) *why_not = plan.why_not();
   return plan.supported();

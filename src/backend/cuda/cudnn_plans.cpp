@@ -212,8 +212,15 @@ class GraphWriter {
   bool padded_stats_;
 };
 
+/// cuDNN compiles its kernels with the driver's library in the process, also without a GPU.
+bool has_driver() {
+  static const bool has = dlopen("libcuda.so.1", RTLD_LAZY) != nullptr;
+  return has;
+}
+
 /// Why cuDNN need not be asked; "" when it must be.
 std::string known_reason(const AttentionShape& shape, std::size_t version) {
+  if (!has_driver()) return "cuDNN cannot be asked without the driver's library, libcuda.so.1";
   if (version < kOldestVersion) {
     return fmt::format("cuDNN is {}.{}; 9.11 or later is needed", version / 10000,
                        version % 10000 / 100);

@@ -27,7 +27,7 @@ class FastAttention {
   /// Whether it does this shape; else `why_not` says why. The answer is kept.
   virtual bool supports(const AttentionShape& shape, AttentionDirection direction,
                         std::string* why_not) = 0;
-  /// Bytes that a call of a supported shape allocates on the device, all together.
+  /// Bytes that a call of a supported shape allocates on the device at most, all together.
   virtual std::size_t workspace_bytes(const AttentionShape& shape,
                                       AttentionDirection direction) = 0;
 

@@ -2,6 +2,7 @@
 
 #include <numeric>
 
+#include "backend/cuda/attention.h"
 #include "backend/cuda/attention_layout.h"
 #include "longspan/backend/backend.h"
 #include "tests/backend/cuda/cuda_fixture.h"
@@ -50,24 +51,41 @@ std::vector<Problem> problems() {
 
 /// Inputs and outputs of one problem.
 struct Tensors {
-  explicit Tensors(const Problem& p)
-      : q(rows(p, p.queries(), p.heads, 1)),
-        k(rows(p, p.keys(), p.kv_heads, 2)),
-        v(rows(p, p.keys(), p.kv_heads, 3)),
-        dout(rows(p, p.queries(), p.heads, 4)),
-        out(rows(p, p.queries(), p.heads, 5)),
-        dq(rows(p, p.queries(), p.heads, 6)),
-        dk(rows(p, p.keys(), p.kv_heads, 7)),
-        dv(rows(p, p.keys(), p.kv_heads, 8)),
+  explicit Tensors(const Problem& p, DType dtype = DType::kBFloat16)
+      : q(rows(p, dtype, p.queries(), p.heads, 1)),
+        k(rows(p, dtype, p.keys(), p.kv_heads, 2)),
+        v(rows(p, dtype, p.keys(), p.kv_heads, 3)),
+        dout(rows(p, dtype, p.queries(), p.heads, 4)),
+        out(rows(p, dtype, p.queries(), p.heads, 5)),
+        dq(rows(p, dtype, p.queries(), p.heads, 6)),
+        dk(rows(p, dtype, p.keys(), p.kv_heads, 7)),
+        dv(rows(p, dtype, p.keys(), p.kv_heads, 8)),
         lse(DType::kFloat32, {p.heads, p.queries()}, p.gap) {}
 
-  static Array rows(const Problem& p, Index tokens, Index heads, std::uint64_t salt) {
-    Array array(DType::kBFloat16, {tokens, heads, p.head_dim}, p.gap);
+  static Array rows(const Problem& p, DType dtype, Index tokens, Index heads, std::uint64_t salt) {
+    Array array(dtype, {tokens, heads, p.head_dim}, p.gap);
     return array.random(salt);
+  }
+
+  /// What the cpu backend makes of them.
+  void attend(const Problem& p, const AttentionOptions& options) {
+    const auto backend = make_cpu_backend(std::size_t{1} << 28U);
+    backend->attention_forward(out, lse, q, k, v, p.cu_q, p.cu_k, options);
+    backend->attention_backward(dq, dk, dv, dout, out, lse, q, k, v, p.cu_q, p.cu_k, options);
   }
 
   Array q, k, v, dout, out, dq, dk, dv, lse;
 };
+
+/// Within what rounding probabilities to bfloat16 before products makes of it, as the cpu backend
+/// does and the double does not.
+void require_alike(const Tensors& got, const Tensors& want) {
+  require_near(got.lse, want.lse, 1e-4, 1e-4);
+  require_near(got.out, want.out, 0.02, 0.02);
+  require_near(got.dq, want.dq, 0.04, 0.06);
+  require_near(got.dk, want.dk, 0.04, 0.06);
+  require_near(got.dv, want.dv, 0.04, 0.06);
+}
 
 AttentionCall call_of(const Problem& p, const Tensors& t, float scale) {
   AttentionCall call{AttentionBatch(p.cu_q, p.cu_k), {}, scale};
@@ -94,15 +112,11 @@ std::size_t sum(const std::vector<std::size_t>& sizes) {
 
 TEST_CASE("attention through cuDNN's layouts is the cpu backend's") {
   const int sm = GENERATE(80, 90);  // statistics padded and packed
-  const auto reference = make_cpu_backend(std::size_t{1} << 28U);
   for (const Problem& p : problems()) {
     INFO(p.what << ", sm_" << sm);
     const AttentionOptions options{.scale = 0.25F, .causal = p.causal};
     Tensors want(p);
-    reference->attention_forward(want.out, want.lse, want.q, want.k, want.v, p.cu_q, p.cu_k,
-                                 options);
-    reference->attention_backward(want.dq, want.dk, want.dv, want.dout, want.out, want.lse, want.q,
-                                  want.k, want.v, p.cu_q, p.cu_k, options);
+    want.attend(p, options);
     Tensors got(p);
     CudnnAttention attention(Architecture{.sm = sm, .device = 0});
     const AttentionCall call = call_of(p, got, options.scale);
@@ -116,13 +130,36 @@ TEST_CASE("attention through cuDNN's layouts is the cpu backend's") {
                        got.v, call);
     CHECK(sum(backward.scratch().sizes) ==
           attention.workspace_bytes(call.shape, AttentionDirection::kBackward));
-    // The cpu backend rounds probabilities to bfloat16 before products, the double does not.
-    require_near(got.lse, want.lse, 1e-4, 1e-4);
-    require_near(got.out, want.out, 0.02, 0.02);
-    require_near(got.dq, want.dq, 0.04, 0.06);
-    require_near(got.dk, want.dk, 0.04, 0.06);
-    require_near(got.dv, want.dv, 0.04, 0.06);
+    require_alike(got, want);
   }
+}
+
+TEST_CASE("attention goes to the plain kernels where there is no faster one") {
+  struct Case {
+    DType dtype;
+    Index head_dim;
+    bool has_fast;
+    const char* declined;  // a part of the reason
+  };
+  const Case one = GENERATE(
+      Case{DType::kBFloat16, 16, true, ""}, Case{DType::kBFloat16, 12, true, "multiple of 8"},
+      Case{DType::kBFloat16, 16, false, "no fast attention"}, Case{DType::kFloat32, 16, true, ""});
+  const CuSeqlens documents = offsets({1, 31, 0, 30, 9});
+  const Problem p{"", 4, 2, one.head_dim, documents, documents, true, 8};
+  const AttentionOptions options{.scale = 0.25F, .causal = true};
+  Tensors want(p, one.dtype);
+  want.attend(p, options);
+  std::unique_ptr<FastAttention> fast;
+  if (one.has_fast) fast = std::make_unique<CudnnAttention>(Architecture{.sm = 90, .device = 0});
+  Attention attention(std::move(fast));
+  Tensors got(p, one.dtype);
+  const Device device;
+  attention.forward(device, got.out, got.lse, got.q, got.k, got.v, p.cu_q, p.cu_k, options);
+  attention.backward(device, got.dq, got.dk, got.dv, got.dout, got.out, got.lse, got.q, got.k,
+                     got.v, p.cu_q, p.cu_k, options);
+  require_alike(got, want);
+  CHECK_THAT(attention.declined(), Catch::Contains(one.declined));
+  CHECK(attention.declined().empty() == std::string(one.declined).empty());
 }
 
 TEST_CASE("tables of documents end in documents without tokens") {
