@@ -47,7 +47,7 @@ void break_off();
 
 /// Of the thread that may call MPI: calls the roll while the operation's buffers live, lets go of
 /// what would hold up the unwinding (`set_release`), and throws PeerError: `what`, who gives no
-/// sign of life, `advice` (may be empty).
+/// sign of life, and `advice`, if there is any.
 [[noreturn]] void give_up(const std::string& what, const std::string& advice);
 /// Whether that has begun.
 bool is_giving_up();
