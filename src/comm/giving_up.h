@@ -33,7 +33,7 @@ struct Subject {
 /// "rank 1 waited 600 seconds in step 7 for the all-reduce of the world, and gives up".
 std::string waited(const Subject& subject, double seconds);
 
-/// "communication failed in step 7 in the all-reduce of the world: NCCL: remote error".
+/// "communication of rank 1 failed in step 7 in the all-reduce of the world: NCCL: remote error".
 std::string failed(const Subject& subject, const std::string& why);
 
 /// What to do when a rank was only slow.

@@ -47,7 +47,7 @@ class NcclGroup {
   std::atomic<bool> aborted_ = false;
 };
 
-/// Quotes the call in an InternalError, unless it went well or goes on.
+/// Throws an Error that quotes the call, unless it went well or goes on.
 void check(ncclResult_t result, const char* call);
 
 }  // namespace longspan::comm
