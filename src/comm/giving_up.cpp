@@ -91,8 +91,9 @@ void give_up(const std::string& what, const std::string& advice) {
   giving_up = true;
   const auto silent = call_the_roll();
   broken = true;
-  const std::string text =
-      fmt::format("{}; {}{}{}", what, signs_of_life(silent), advice.empty() ? "" : "; ", advice);
+  const std::string text = advice.empty()
+                               ? fmt::format("{}; {}", what, signs_of_life(silent))
+                               : fmt::format("{}: {}; {}", what, signs_of_life(silent), advice);
   {
     const std::lock_guard<std::mutex> lock(failure_mutex);
     failure = text;

@@ -33,7 +33,7 @@ struct Subject {
 /// "rank 1 waited 600 seconds in step 7 for the all-reduce of the world, and gives up".
 std::string waited(const Subject& subject, double seconds);
 
-/// "communication failed in step 7 in the all-reduce of the world: NCCL: remote error".
+/// "communication of rank 1 failed in step 7 in the all-reduce of the world: NCCL: remote error".
 std::string failed(const Subject& subject, const std::string& why);
 
 /// What to do when a rank was only slow.
@@ -47,7 +47,7 @@ void break_off();
 
 /// Of the thread that may call MPI: calls the roll while the operation's buffers live, lets go of
 /// what would hold up the unwinding (`set_release`), and throws PeerError: `what`, who gives no
-/// sign of life, `advice` (may be empty).
+/// sign of life, and `advice`, if there is any.
 [[noreturn]] void give_up(const std::string& what, const std::string& advice);
 /// Whether that has begun.
 bool is_giving_up();

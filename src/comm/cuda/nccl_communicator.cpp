@@ -44,6 +44,9 @@ void post_receive(const Tensor& tensor, int from, ncclComm_t comm, cudaStream_t 
   check(ncclRecv(tensor.raw(), tensor.bytes(), ncclInt8, from, comm, stream), "ncclRecv");
 }
 
+/// Tensors of a backend of the processor are `host`'s affair.
+bool is_on_device(const backend::Backend& backend) { return backend.streams() != nullptr; }
+
 cudaStream_t compute_of(backend::Backend& backend) {
   return static_cast<cudaStream_t>(backend.streams()->compute());
 }
@@ -113,6 +116,7 @@ void NcclCommunicator::run(const char* operation, backend::Backend& backend, con
 }
 
 void NcclCommunicator::all_reduce_sum(const Tensor& tensor, backend::Backend& backend) {
+  if (!is_on_device(backend)) return host().all_reduce_sum(tensor, backend);
   const Offsets offsets = even_offsets(tensor.elements(), size());
   check_vector(tensor, offsets, "all-reduce");
   if (size() == 1 || tensor.elements() == 0) return;
@@ -127,6 +131,7 @@ void NcclCommunicator::all_reduce_sum(const Tensor& tensor, backend::Backend& ba
 
 void NcclCommunicator::reduce_scatter_sum(const Tensor& part, const Tensor& whole,
                                           const Offsets& offsets, backend::Backend& backend) {
+  if (!is_on_device(backend)) return host().reduce_scatter_sum(part, whole, offsets, backend);
   check_vector(whole, offsets, "reduce-scatter");
   if (whole.elements() == 0) return;
   if (size() == 1) {
@@ -154,6 +159,7 @@ void NcclCommunicator::reduce_scatter_sum(const Tensor& part, const Tensor& whol
 std::unique_ptr<Pending> NcclCommunicator::start_all_gather(const Tensor& whole,
                                                             const Offsets& offsets,
                                                             backend::Backend& backend) {
+  if (!is_on_device(backend)) return host().start_all_gather(whole, offsets, backend);
   check_vector(whole, offsets, "all-gather");
   if (size() == 1 || whole.elements() == 0) return std::make_unique<Done>();
   auto work = start("the all-gather", backend, [&](ncclComm_t comm, cudaStream_t stream) {
@@ -178,6 +184,8 @@ std::unique_ptr<Pending> NcclCommunicator::start_all_gather(const Tensor& whole,
 void NcclCommunicator::all_to_all(const Tensor& receive, const Offsets& receive_offsets,
                                   const Tensor& send, const Offsets& send_offsets,
                                   backend::Backend& backend) {
+  if (!is_on_device(backend))
+    return host().all_to_all(receive, receive_offsets, send, send_offsets, backend);
   check_vector(receive, receive_offsets, "all-to-all");
   check_vector(send, send_offsets, "all-to-all");
   meet(backend);  // also a rank that has nothing to send
@@ -203,6 +211,7 @@ void NcclCommunicator::all_to_all(const Tensor& receive, const Offsets& receive_
 std::unique_ptr<Pending> NcclCommunicator::start_send_receive(const Tensor& receive, int from,
                                                               const Tensor& send, int to,
                                                               backend::Backend& backend) {
+  if (!is_on_device(backend)) return host().start_send_receive(receive, from, send, to, backend);
   if ((to == rank()) != (from == rank())) {
     throw base::InternalError("a rank that sends to itself receives from itself");
   }

@@ -33,7 +33,9 @@ bool goes_on(ncclResult_t result) { return result == ncclSuccess || result == nc
 
 void check(ncclResult_t result, const char* call) {
   if (goes_on(result)) return;
-  throw base::InternalError(fmt::format("NCCL: {} in {}", ncclGetErrorString(result), call));
+  const bool is_ours = result == ncclInvalidArgument || result == ncclInvalidUsage;
+  throw base::Error(is_ours ? base::ExitCode::kInternal : base::ExitCode::kPeerFailed,
+                    fmt::format("NCCL: {} in {}", ncclGetErrorString(result), call));
 }
 
 NcclGroup::NcclGroup(Communicator& host, const std::string& description, int world_rank)

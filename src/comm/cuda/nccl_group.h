@@ -20,6 +20,8 @@ class NcclGroup {
   /// Called by every rank of `host`, which brings them together. Throws PeerError.
   NcclGroup(Communicator& host, const std::string& description, int world_rank);
 
+  const std::string& description() const { return description_; }
+
   /// Calls `post`, which calls NCCL's operations, as one NCCL group; what it posted is on its
   /// stream when this returns. Throws PeerError.
   void issue(const Subject& subject, const std::function<void(ncclComm_t)>& post);
@@ -45,7 +47,7 @@ class NcclGroup {
   std::atomic<bool> aborted_ = false;
 };
 
-/// Quotes the call in an InternalError, unless it went well or goes on.
+/// Throws an Error that quotes the call, unless it went well or goes on.
 void check(ncclResult_t result, const char* call);
 
 }  // namespace longspan::comm

@@ -14,7 +14,7 @@ constexpr double kSecondsBetweenLooks = 0.05;
 // For the main thread to come to a wait for ranks, where it gives up.
 constexpr double kGraceSeconds = 2.0;
 // From there to the end of the process: the roll, aborts, and unwinding.
-constexpr double kLastSeconds = 40.0;
+constexpr double kLastSeconds = 30.0;
 constexpr double kAbortSeconds = 5.0;
 
 }  // namespace
@@ -44,11 +44,12 @@ void NcclWatch::retire() {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (++retired_ < groups_.size()) return;
   }
-  const bool goes_well = !is_broken() && std::uncaught_exceptions() == 0;
-  if (goes_well) {
-    const auto all = groups();
-    for (auto group = all.rbegin(); group != all.rend(); ++group) (*group)->finish();
+  if (is_broken() || std::uncaught_exceptions() > 0) {
+    leaving_ = true;  // the thread stays: what is still to come may wait for the device
+    return;
   }
+  const auto all = groups();
+  for (auto group = all.rbegin(); group != all.rend(); ++group) (*group)->finish();
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     over_ = true;
@@ -106,14 +107,14 @@ bool NcclWatch::pause(double seconds) {
 void NcclWatch::watch() {
   cudaSetDevice(device_);  // events are asked of it
   while (pause(kSecondsBetweenLooks)) {
-    if (is_giving_up()) {
+    if (is_giving_up() || leaving_) {
       // Nothing may hold up the main thread for good on its way out.
-      if (!pause(kLastSeconds)) return;
-      end();
+      if (pause(kLastSeconds + (is_giving_up() ? 0 : timeout()))) end();
+      return;
     }
-    look();
-    if (failure_.empty()) continue;
-    tell_failure(failure_);
+    const std::string failure = find_failure();
+    if (failure.empty()) continue;
+    tell_failure(failure);
     for (double waited = 0; waited < kGraceSeconds && !is_giving_up();
          waited += kSecondsBetweenLooks) {
       if (!pause(kSecondsBetweenLooks)) return;
@@ -122,51 +123,42 @@ void NcclWatch::watch() {
   }
 }
 
-void NcclWatch::look() {
-  look_at_groups();
-  if (failure_.empty()) look_at_works();
+/// Works are done in the order in which they were begun.
+std::shared_ptr<NcclWork> NcclWatch::first_under_way() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  while (!works_.empty() && works_.front()->issued && works_.front()->done.is_passed()) {
+    works_.pop_front();
+  }
+  return works_.empty() ? nullptr : works_.front();
 }
 
-void NcclWatch::look_at_groups() {
+std::string NcclWatch::find_failure() {
+  const auto first = first_under_way();
   for (const auto& group : groups()) {
     const std::string text = group->failure();
     if (text.empty()) continue;
-    std::shared_ptr<NcclWork> work;
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      if (!works_.empty()) work = works_.front();
-    }
-    failure_ =
-        failed(work ? work->subject : Subject{"no operation", "any group", launched_rank()}, text);
-    return;
+    return failed(
+        first ? first->subject
+              : Subject{"the time between operations", group->description(), launched_rank()},
+        text);
   }
-}
-
-/// Works are done in the order in which they were begun, so only the first can be late. It is not
-/// while the device still computes what it needs.
-void NcclWatch::look_at_works() {
-  std::shared_ptr<NcclWork> first;
-  while (true) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    first = works_.empty() ? nullptr : works_.front();
-    if (!first || !first->issued || !first->done.is_passed()) break;
-    works_.pop_front();
-  }
-  const bool is_under_way = first && (!first->issued || first->ready.is_passed());
-  if (first != watched_ || !is_under_way) {
+  // Only the first can be late, and is not while the device still computes what it needs.
+  const bool waits_for_peers = first && (!first->issued || first->ready.is_passed());
+  if (first != watched_ || !waits_for_peers) {
     watched_ = first;
     patience_ = {};
-    return;
+    return "";
   }
   const double seconds = patience_.seconds();
-  if (seconds <= timeout()) return;
-  failure_ = fmt::format("{}: a rank of it has stopped, died or cannot be reached; {}",
-                         waited(first->subject, seconds), kAdvice);
+  if (seconds <= timeout()) return "";
+  return fmt::format("{}: a rank of it has stopped, died or cannot be reached; {}",
+                     waited(first->subject, seconds), kAdvice);
 }
 
 void NcclWatch::end() {
-  const bool reports = may_report();
-  leave_process(reports ? told_failure() : "");
+  std::string message;
+  if (may_report()) message = told_failure();
+  leave_process(message);
 }
 
 }  // namespace longspan::comm

@@ -40,8 +40,8 @@ class NcclWatch {
   std::shared_ptr<NcclGroup> meet(Communicator& host, const std::string& description,
                                   int world_rank, int device);
   /// Groups are finished together when the last of them is retired: in the reverse order of their
-  /// making, which is the same on all ranks of any two. When things go wrong they are left to the
-  /// end of the process.
+  /// making, which is the same on all ranks of any two. When an exception goes by they are left to
+  /// the process's end, which this thread then sees to.
   void retire();
 
   /// The operation that is about to be issued.
@@ -53,9 +53,9 @@ class NcclWatch {
 
  private:
   void watch();
-  void look();
-  void look_at_groups();
-  void look_at_works();
+  std::shared_ptr<NcclWork> first_under_way();
+  /// "" when all is well.
+  std::string find_failure();
   [[noreturn]] void end();
   std::vector<std::shared_ptr<NcclGroup>> groups();
   /// Whether the thread is to go on after so long.
@@ -67,11 +67,11 @@ class NcclWatch {
   std::size_t retired_ = 0;
   std::deque<std::shared_ptr<NcclWork>> works_;
   bool over_ = false;
+  std::atomic<bool> leaving_ = false;
   std::thread thread_;
 
   // Of the watching thread.
   int device_ = 0;
-  std::string failure_;
   std::shared_ptr<NcclWork> watched_;
   Patience patience_;
 };

@@ -53,6 +53,17 @@ TEST_CASE("tensors of the host need no NCCL") {
   CHECK_THAT(made.why_not, Catch::Contains("host's memory"));
 }
 
+TEST_CASE("tensors of the host's memory travel beside those of the device") {
+  const auto cpu = backend::make_cpu_backend(1 << 20);
+  const auto tensor = cpu->allocate({5}, base::DType::kFloat32, backend::MemoryTag::kWeights);
+  cpu->fill(tensor, 1.0);
+  world().all_reduce_sum(tensor, *cpu);
+  CHECK(tensor.data<float>()[4] == static_cast<float>(world().size()));
+  const comm::Offsets offsets = comm::even_offsets(5, world().size());
+  world().start_all_gather(tensor, offsets, *cpu)->wait();
+  CHECK(tensor.data<float>()[0] == static_cast<float>(world().size()));
+}
+
 TEST_CASE("a rank that sends to itself and receives from another is refused") {
   if (world().size() == 1) return;
   const auto device = make_fake_device(1 << 20);

@@ -67,6 +67,7 @@ class Mail {
   const fs::path& folder() const { return folder_; }
 
   std::atomic<bool> aborted = false;
+  std::atomic<int> under_way = 0;  ///< operations on streams
 
  private:
   static std::string name(int from, int to, int number) {
@@ -105,11 +106,13 @@ struct ncclComm {
   std::atomic<bool> in_call = false;
 
   void launch() {
+    ++mail->under_way;
     stream->push([mail = mail, steps = std::move(posted)] {
       for (const Step& step : steps) step.send(*mail);
       for (const Step& step : steps) {
-        if (!step.receive(*mail)) return;
+        if (!step.receive(*mail)) break;
       }
+      --mail->under_way;
     });
     posted.clear();
     phase = Phase::kIdle;
@@ -236,8 +239,10 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
     case Phase::kPosting:
       if (++comm->polls >= kPollsUntilDone) comm->launch();
       break;
-    case Phase::kJoining:
     case Phase::kFinishing:
+      if (comm->mail->under_way == 0) comm->mail->sign("finished");
+      [[fallthrough]];
+    case Phase::kJoining:
       if (comm->mail->have_all_signed(event, comm->ranks)) {
         comm->phase = comm->phase == Phase::kJoining ? Phase::kIdle : Phase::kFinished;
       }
@@ -253,7 +258,6 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
 ncclResult_t ncclCommFinalize(ncclComm_t comm) {
   const Call call(comm);
   if (comm->phase != Phase::kIdle) return ncclInvalidUsage;
-  comm->mail->sign("finished");
   comm->phase = Phase::kFinishing;
   return ncclInProgress;
 }

@@ -121,10 +121,10 @@ void fail_in_operation() {
   rank.world->all_reduce_sum(rank.tensor, *rank.device);
 }
 
-/// Aborts hang, and so does the unwinding.
+/// Aborts hang, and so does the unwinding, which waits for the device.
 void hang_in_abort() {
   testing::hang_in_abort();
-  fail_in_operation();
+  miss_operation_and_barrier();
 }
 
 /// A device that computes for longer than the timeout is no failure.

@@ -23,15 +23,16 @@ SCENARIOS = {
                            TIMEOUT),
     "missing_at_meeting": (PEER_FAILED, r"waited [\d.]+ seconds in step 7 for the (meeting of GPUs|"
                                         r"broadcast) of the second group of rank\(s\) 0, 1, 2, and "
-                                        r"gives up; no sign of life from rank\(s\) 2", TIMEOUT),
-    "failing_meanwhile": (PEER_FAILED, r"communication of rank 2 failed in step 7 .*NCCL: remote "
-                                       r"process exited", 0),
+                                        r"gives up: no sign of life from rank\(s\) 2", TIMEOUT),
+    "failing_meanwhile": (PEER_FAILED, r"communication of rank 2 failed in step 7 in the time "
+                                       r"between operations of the world: NCCL: remote process "
+                                       r"exited", 0),
     "failing_in_reading": (PEER_FAILED, r"communication of rank \d failed in step 7 in the "
                                         r"all-reduce of the world: NCCL: remote process exited", 1),
     "failing_in_operation": (PEER_FAILED, r"communication of rank \d failed in step 7 in the "
                                           r"all-reduce of the world: NCCL: remote", 0),
-    "hanging_abort": (PEER_FAILED, r"communication of rank \d failed in step 7 in the all-reduce of "
-                                   r"the world: NCCL: remote", 45),
+    "hanging_abort": (PEER_FAILED, r"waited [\d.]+ seconds in step 7 for the (all-reduce|barrier) of "
+                                   r"the world.* no sign of life from rank\(s\) 2", 40),
     "computing_long": (0, None, 30),
 }
 
