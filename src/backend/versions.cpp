@@ -66,4 +66,9 @@ std::vector<Component> library_versions() {
   return components;
 }
 
+std::vector<std::string> built_in_backends() {
+  if (cuda_components().front().version.empty()) return {"cpu"};
+  return {"cpu", "cuda"};
+}
+
 }  // namespace longspan::backend

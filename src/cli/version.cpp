@@ -1,6 +1,7 @@
 #include "cli/version.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <xxhash.h>
 
 #include <CLI/CLI.hpp>
@@ -12,7 +13,8 @@
 namespace longspan::cli {
 
 std::string version_text() {
-  std::string text = fmt::format("longspan {}\nbackends: cpu\n", LONGSPAN_VERSION);
+  std::string text = fmt::format("longspan {}\nbackends: {}\n", LONGSPAN_VERSION,
+                                 fmt::join(backend::built_in_backends(), ", "));
   for (const auto& component : backend::library_versions()) {
     text += fmt::format("{:<16} {}{}{}\n", component.name,
                         component.version.empty() ? "not built in" : component.version,

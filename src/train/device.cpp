@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
+#include <utility>
 
 #include "longspan/backend/cuda.h"
 #include "longspan/base/error.h"
@@ -110,6 +112,15 @@ std::unique_ptr<backend::Backend> make_device(const std::string& kind) {
   Job job;
   job.run.device = kind;
   return make_device(job, *comm::make_single_communicator());
+}
+
+std::unique_ptr<comm::Communicator> link_devices(comm::Communicator& world,
+                                                 backend::Backend& device, std::string* why_not) {
+  why_not->clear();
+  if (device.streams() == nullptr) return nullptr;
+  std::vector<int> ranks(static_cast<std::size_t>(world.size()));
+  std::iota(ranks.begin(), ranks.end(), 0);
+  return comm::make_nccl_communicator(world.group("device", ranks), device, why_not);
 }
 
 double peak_gflops(const Job& job) {

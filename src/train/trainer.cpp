@@ -61,14 +61,15 @@ class Trainer {
   Job job_;
   comm::Communicator* world_;
   ParallelLayout layout_;
-  std::optional<shard::Mesh> mesh_;  // not in a dry run
   TrainOptions options_;
   std::int64_t last_step_;
   Report report_;
   std::optional<RunDirectory> directory_;  // rank 0
   std::unique_ptr<Corpus> corpus_;
   std::unique_ptr<backend::Backend> backend_;
-  std::unique_ptr<backend::Backend> host_;  // where the job offloads anything
+  std::unique_ptr<backend::Backend> host_;       // where the job offloads anything
+  std::unique_ptr<comm::Communicator> devices_;  // see link_devices
+  std::optional<shard::Mesh> mesh_;
   std::unique_ptr<TrainingStep> step_;
   std::optional<MetricsWriter> record_;  // rank 0
   Progress progress_;
@@ -91,7 +92,6 @@ Trainer::Trainer(Job job, comm::Communicator& world, const TrainOptions& options
   open_data();
   check_plan();
   if (options_.dry_run) return;
-  mesh_.emplace(world, layout_.sequence);
   build_model();
   resume();
   open_record();
@@ -138,11 +138,20 @@ void Trainer::build_model() {
   comm::run_agreed(*world_, [&] {
     backend_ = make_device(job_, *world_);
     host_ = make_host(job_, *world_);
+  });
+  std::string why_not;
+  devices_ = link_devices(*world_, *backend_, &why_not);
+  if (!why_not.empty()) {
+    report_.warning(fmt::format("tensors travel through the hosts' memory: {}", why_not));
+  }
+  comm::Communicator& ranks = devices_ ? *devices_ : *world_;
+  mesh_.emplace(ranks, layout_.sequence);
+  comm::run_agreed(*world_, [&] {
     step_ = std::make_unique<TrainingStep>(job_, *backend_, *mesh_, host_.get());
   });
   world_->barrier();  // all ranks measure at once: they share the machine later, too
   peak_gflops_ = peak_gflops(job_);
-  report_.start(job_, layout_text(job_, layout_), *backend_, *world_, peak_gflops_,
+  report_.start(job_, layout_text(job_, layout_), *backend_, ranks, peak_gflops_,
                 corpus_->fingerprint());
 }
 

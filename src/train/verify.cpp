@@ -64,7 +64,8 @@ class Run {
       : layout_(parallel_layout(job, ranks.size())),
         backend_(make_device(job, world, 0.5)),
         host_(make_host(job, ranks)),
-        mesh_(ranks, layout_.sequence),
+        devices_(link_devices(ranks, *backend_, &why_not_)),
+        mesh_(devices_ ? *devices_ : ranks, layout_.sequence),
         step_(job, *backend_, mesh_, host_.get()) {
     Rows mine;
     for (const std::int64_t row : rows_of_group(static_cast<std::int64_t>(all.size()), mesh_)) {
@@ -90,6 +91,8 @@ class Run {
   ParallelLayout layout_;
   std::unique_ptr<backend::Backend> backend_;
   std::unique_ptr<backend::Backend> host_;
+  std::string why_not_;
+  std::unique_ptr<comm::Communicator> devices_;
   shard::Mesh mesh_;
   TrainingStep step_;
   double loss_ = 0;

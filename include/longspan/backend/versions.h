@@ -16,4 +16,7 @@ struct Component {
 /// driver or a GPU the detail of CUDA says so.
 std::vector<Component> library_versions();
 
+/// What run.device may name in this build: "cpu", and "cuda" where it has it.
+std::vector<std::string> built_in_backends();
+
 }  // namespace longspan::backend

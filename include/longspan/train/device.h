@@ -33,6 +33,12 @@ std::unique_ptr<backend::Backend> make_host(const Job& job, const comm::Communic
 /// All of a device of this kind ("cpu", "cuda"), for a program that is alone on the machine.
 std::unique_ptr<backend::Backend> make_device(const std::string& kind);
 
+/// The ranks of `world` as their devices reach each other: from GPU to GPU where that can be, else
+/// through the host's memory, with the reason in `why_not` (empty otherwise); null where tensors
+/// lie in the host's memory anyway. Must go before the device. Called by every rank of the world.
+std::unique_ptr<comm::Communicator> link_devices(comm::Communicator& world,
+                                                 backend::Backend& device, std::string* why_not);
+
 /// GFLOP/s that MFU is measured against: logging.peak_tflops; else the data sheet's for a GPU, and
 /// what large products reach on a processor, measured now.
 double peak_gflops(const Job& job);
