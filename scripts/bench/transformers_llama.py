@@ -3,8 +3,9 @@
 
 The PyTorch side of scripts/bench/gpu_training: the same model and step (forward, backward, clipping by
 global norm, AdamW), as fast as a careful user makes it with what comes with PyTorch:
-  - bf16 by autocast over float32 weights (--weights fp32: gradients and moments float32, as ours), or
-    everything in bf16, moments too (--weights bf16: less memory, less precise than ours)
+  - bf16 by autocast over float32 weights (--weights fp32: gradients and moments float32, as ours; the
+    residual stream bf16, as ours, which autocast alone would keep in float32), or everything in bf16,
+    moments too (--weights bf16: less memory, less precise than ours)
   - scaled_dot_product_attention by FlashAttention or cuDNN, whichever is faster for these shapes;
     causal by flag, so that no mask is made and masked tiles are skipped
   - torch.compile of each block (in place, so that all blocks share the code) and of the loss
@@ -138,7 +139,8 @@ def make_optimizer(model):
 
 def loss_of(model, ids, loss_function):
     """Labels are the next tokens, as in our own step; the last token of a sequence has none."""
-    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+    stream = model.model.embed_tokens(ids).to(torch.bfloat16)
+    hidden = model.model(inputs_embeds=stream, use_cache=False).last_hidden_state[:, :-1].to(torch.bfloat16)
     return loss_function(hidden.reshape(-1, hidden.shape[-1]), model.lm_head.weight, ids[:, 1:].reshape(-1))
 
 
