@@ -48,20 +48,18 @@ struct Backward {
 /// A query and head a warp.
 template <typename T>
 __global__ void delta_kernel(Backward<T> with) {
-  constexpr int kWarps = kThreads / kWarpThreads;
-  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  constexpr int kWarps = kThreads / kLanes;
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
   const Index pair =
-      static_cast<Index>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / kWarpThreads;
+      static_cast<Index>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / kLanes;
   if (pair >= static_cast<Index>(with.queries) * with.heads) return;
   const auto query = pair / with.heads;
   const int head = static_cast<int>(pair % with.heads);
   const T* out = with.out.head(head, with.head_dim).at(query, 0);
   const T* dout = with.dout.head(head, with.head_dim).at(query, 0);
   Compute<T> sum = 0;
-  for (int d = lane; d < with.head_dim; d += kWarpThreads) sum += load(out[d]) * load(dout[d]);
-  for (int step = kWarpThreads / 2; step > 0; step /= 2) {
-    sum += __shfl_xor_sync(kWholeWarp, sum, step);
-  }
+  for (int d = lane; d < with.head_dim; d += kLanes) sum += load(out[d]) * load(dout[d]);
+  sum = warp_sum(sum);
   if (lane == 0) with.delta[static_cast<Index>(head) * with.queries + query] = sum;
 }
 
@@ -261,9 +259,8 @@ void launch(const Queue& queue, const Backward<T>& with) {
   const auto threads = static_cast<unsigned>(kThreads);
   if (with.queries > 0) {
     const Index pairs = static_cast<Index>(with.queries) * with.heads;
-    LONGSPAN_LAUNCH(delta_kernel<T>,
-                    static_cast<unsigned>(divide_up(pairs, kThreads / kWarpThreads)), threads, 0,
-                    queue.stream, with);
+    LONGSPAN_LAUNCH(delta_kernel<T>, static_cast<unsigned>(divide_up(pairs, kThreads / kLanes)),
+                    threads, 0, queue.stream, with);
     const Index blocks = divide_up(with.queries, kRows) * with.heads;
     LONGSPAN_LAUNCH((query_kernel<T, kSlices>), static_cast<unsigned>(blocks), threads, 0,
                     queue.stream, with);

@@ -39,18 +39,18 @@ struct Running {
 
 /// The largest value of the 16 threads of a row; NaN is passed over.
 template <typename Real>
-__device__ Real row_largest(Real value) {
+__device__ Real largest_of_row(Real value) {
   LONGSPAN_UNROLL
   for (int step = kSide / 2; step > 0; step /= 2) {
-    value = std::fmax(value, __shfl_xor_sync(kWholeWarp, value, step));
+    value = std::fmax(value, __shfl_xor_sync(kAllLanes, value, step));
   }
   return value;
 }
 template <typename Real>
-__device__ Real row_sum(Real value) {
+__device__ Real sum_of_row(Real value) {
   LONGSPAN_UNROLL
   for (int step = kSide / 2; step > 0; step /= 2) {
-    value += __shfl_xor_sync(kWholeWarp, value, step);
+    value += __shfl_xor_sync(kAllLanes, value, step);
   }
   return value;
 }
@@ -63,7 +63,7 @@ __device__ Real soften_row(Real (&scores)[kCount], Running<Real>& running) {
   Real highest = kNone;
   LONGSPAN_UNROLL
   for (int j = 0; j < kCount; ++j) highest = std::fmax(highest, scores[j]);
-  highest = std::fmax(running.highest, row_largest(highest));
+  highest = std::fmax(running.highest, largest_of_row(highest));
   // With no key so far any number serves; -infinity would make 0 of nothing NaN.
   const Real shift = highest == kNone ? Real(0) : highest;
   const Real correction = std::exp(running.highest - shift);
@@ -150,7 +150,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce<Compute<T>>)
   }
 
   LONGSPAN_UNROLL
-  for (int i = 0; i < kRows; ++i) running[i].sum = row_sum(running[i].sum);
+  for (int i = 0; i < kRows; ++i) running[i].sum = sum_of_row(running[i].sum);
   out.store(with.out.head(head, head_dim), first, end, head_dim,
             [&](int i) { return running[i].sum == Real(0) ? Real(0) : Real(1) / running[i].sum; });
   LONGSPAN_UNROLL
