@@ -99,27 +99,6 @@ __device__ void products(Compute<T> (&scores)[kRows / kSide][kColumns / kSide],
   }
 }
 
-/// What each of the thread's rows sees, and what the first to the last row see together.
-template <int kCount>
-struct Seen {
-  Range of[kCount];
-  Range all;
-
-  /// `range(token)` for rows [begin, end).
-  template <typename RangeOf>
-  __device__ Seen(int begin, int end, const RangeOf& range) {
-    LONGSPAN_UNROLL
-    for (int i = 0; i < kCount; ++i) {
-      const int row = begin + down() + i * kSide;
-      of[i] = row < end ? range(row) : Range{0, 0};
-    }
-    all = {range(begin).begin, range(end - 1).end};
-  }
-  __device__ bool sees(int i, int column) const {
-    return column >= of[i].begin && column < of[i].end;
-  }
-};
-
 /// dq of a tile of queries of one head.
 template <typename T, int kSlices>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce<Compute<T>>)
@@ -169,16 +148,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce<Compute<T>>)
         dscores[(down() + i * kSide) * kScorePitch + key] = dscore;
       }
     }
-    LONGSPAN_UNROLL
-    for (int s = 0; s < kSlices; ++s) {
-      if (s * kSlice >= dim) continue;  // the same for all threads
-      __syncthreads();
-      load_slice<kColumns>(shared.column_first, columns.first, columns.begin, columns.end,
-                           s * kSlice, dim);
-      __syncthreads();
-      multiply<kColumns, Strides<kScorePitch, 1>, SliceColumns>(dq.sums[s], dscores,
-                                                                shared.column_first);
-    }
+    dq.template add_products<kColumns>(dscores, shared.column_first, columns.first, columns.begin,
+                                       columns.end, dim);
   }
   dq.store(with.dq.head(head, dim), begin, end, dim, [](int) { return Real(1); });
 }
@@ -233,19 +204,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce<Compute<T>>)
           dscores[at] = dscore;
         }
       }
-      LONGSPAN_UNROLL
-      for (int s = 0; s < kSlices; ++s) {
-        if (s * kSlice >= dim) continue;  // the same for all threads
-        __syncthreads();
-        load_slice<kColumns>(shared.column_first, columns.first, columns.begin, columns.end,
-                             s * kSlice, dim);
-        load_slice<kColumns>(shared.column_second, columns.second, columns.begin, columns.end,
-                             s * kSlice, dim);
-        __syncthreads();
-        using Scores = Strides<kScorePitch, 1>;
-        multiply<kColumns, Scores, SliceColumns>(dk.sums[s], dscores, shared.column_first);
-        multiply<kColumns, Scores, SliceColumns>(dv.sums[s], probabilities, shared.column_second);
-      }
+      dk.template add_products<kColumns>(dscores, shared.column_first, columns.first, columns.begin,
+                                         columns.end, dim);
+      dv.template add_products<kColumns>(probabilities, shared.column_first, columns.second,
+                                         columns.begin, columns.end, dim);
     }
   }
   const auto one = [](int) { return Real(1); };
