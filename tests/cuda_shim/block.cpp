@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <numeric>
 
 #include "longspan/base/error.h"
 #include "tests/cuda_shim/cuda_platform.h"
@@ -35,6 +36,14 @@ void set_thread_index(int thread) {
 
 }  // namespace
 
+std::vector<int> in_order(int begin, int end, Order order, std::mt19937_64* shuffle) {
+  std::vector<int> list(static_cast<std::size_t>(end - begin));
+  std::iota(list.begin(), list.end(), begin);
+  if (order == Order::kDescending) std::reverse(list.begin(), list.end());
+  if (shuffle != nullptr) std::shuffle(list.begin(), list.end(), *shuffle);
+  return list;
+}
+
 Fibre* FibrePool::take() {
   if (idle_.empty()) {
     all_.push_back(std::make_unique<Fibre>(main_));
@@ -50,13 +59,12 @@ void FibrePool::forget_all() {
   all_.clear();
 }
 
-Block::Block(const Launch& launch, FibrePool& fibres, std::vector<int> order,
-             std::mt19937_64* shuffle)
+Block::Block(const Launch& launch, FibrePool& fibres, Order order, std::mt19937_64* shuffle)
     : launch_(launch),
       fibres_(fibres),
-      order_(std::move(order)),
+      order_(order),
       shuffle_(shuffle),
-      threads_(order_.size()),
+      threads_(std::size_t{launch.block.x} * launch.block.y * launch.block.z),
       shared_(std::make_unique_for_overwrite<std::byte[]>(launch.shared_bytes + kGuardBytes)) {
   std::memset(shared_.get(), kUnwritten, launch.shared_bytes);
   std::memset(shared_.get() + launch.shared_bytes, static_cast<int>(kGuard), kGuardBytes);
@@ -65,9 +73,9 @@ Block::Block(const Launch& launch, FibrePool& fibres, std::vector<int> order,
 void Block::run() {
   try {
     do {
-      run_pass();
-      if (failure_) std::rethrow_exception(failure_);
-    } while (meet());
+      run_warps();
+    } while (release_barrier());
+    if (!all_done()) throw base::InternalError(stuck());
   } catch (...) {
     fibres_.forget_all();  // some hold frames of threads that will not go on
     throw;
@@ -75,10 +83,17 @@ void Block::run() {
   check_shared_bounds();
 }
 
-void Block::run_pass() {
-  if (shuffle_ != nullptr) std::shuffle(order_.begin(), order_.end(), *shuffle_);
-  position_ = 0;
-  give_way(fibres_.caller());
+/// Each warp until none of its lanes can go on.
+void Block::run_warps() {
+  const int count = static_cast<int>(threads_.size());
+  for (const int warp : in_order(0, (count + kWarp - 1) / kWarp, order_, shuffle_)) {
+    do {
+      turns_ = in_order(warp * kWarp, std::min(count, (warp + 1) * kWarp), order_, shuffle_);
+      position_ = 0;
+      give_way(fibres_.caller());
+      if (failure_) std::rethrow_exception(failure_);
+    } while (release_warp(warp));
+  }
 }
 
 bool Block::can_go(int thread) const {
@@ -86,17 +101,17 @@ bool Block::can_go(int thread) const {
   return state == State::kNew || state == State::kReady;
 }
 
-/// -1 when the pass is over, or something went wrong.
+/// -1 when no other lane of the warp can go on, or something went wrong.
 int Block::next_thread() {
   if (failure_) return -1;
-  while (position_ < order_.size()) {
-    const int thread = order_[position_++];
+  while (position_ < turns_.size()) {
+    const int thread = turns_[position_++];
     if (can_go(thread)) return thread;
   }
   return -1;
 }
 
-/// Lets the next thread of the pass run, or who launched; returns when it is `from`'s turn again,
+/// Lets the next lane of the warp run, or who launched; returns when it is `from`'s turn again,
 /// which may be at once. A fibre that was idle may come back in another block: nothing of this one
 /// is touched after the switch.
 void Block::give_way(Fibre& from) {
@@ -156,13 +171,9 @@ unsigned Block::live_lanes() const {
   return lanes;
 }
 
-/// Lets those go on who have met. False when all threads are done.
-bool Block::meet() {
-  const auto is = [](State state) { return [=](const Thread& one) { return one.state == state; }; };
-  if (std::all_of(threads_.begin(), threads_.end(), is(State::kDone))) return false;
-  const bool barrier = release_barrier();
-  if (!barrier && !release_warps()) throw base::InternalError(stuck());
-  return true;
+bool Block::all_done() const {
+  return std::all_of(threads_.begin(), threads_.end(),
+                     [](const Thread& one) { return one.state == State::kDone; });
 }
 
 /// All threads that are not done must wait at one and the same barrier.
@@ -178,6 +189,7 @@ bool Block::release_barrier() {
     if (!same) throw base::InternalError(stuck());
     yes += one.yes ? 1 : 0;
   }
+  if (first == nullptr) return false;
   barrier_count_ = yes;
   for (Thread& one : threads_) {
     if (one.state == State::kAtBarrier) one.state = State::kReady;
@@ -185,9 +197,10 @@ bool Block::release_barrier() {
   return true;
 }
 
-bool Block::release_warps() {
+bool Block::release_warp(int warp) {
+  const std::size_t begin = static_cast<std::size_t>(warp) * kWarp;
   bool released = false;
-  for (std::size_t i = 0; i < threads_.size(); ++i) {
+  for (std::size_t i = begin; i < std::min(begin + kWarp, threads_.size()); ++i) {
     if (threads_[i].state == State::kAtWarp && release_lanes(i)) released = true;
   }
   return released;

@@ -12,6 +12,9 @@ namespace longspan::backend::cuda::shim {
 
 inline constexpr int kWarp = 32;
 
+/// begin to end - 1 in the order; shuffled where there is a generator.
+std::vector<int> in_order(int begin, int end, Order order, std::mt19937_64* shuffle);
+
 /// Stacks are kept from block to block; those of a kernel that went wrong are not.
 class FibrePool {
  public:
@@ -29,12 +32,13 @@ class FibrePool {
   std::vector<Fibre*> idle_;
 };
 
-/// Runs the threads of one block in passes: in each, every thread that can go on does so, in the
-/// chosen order, until it waits for others or is done. Between passes it is seen who has met whom.
+/// Runs the threads of one block. Between two barriers each warp goes as far as it can before the
+/// next one starts, and within a warp each lane between two warp operations: so what one does
+/// without waiting for another is done before, or after, all that the other does.
 class Block {
  public:
-  /// `order` has each thread once; it is shuffled anew for each pass when there is a generator.
-  Block(const Launch& launch, FibrePool& fibres, std::vector<int> order, std::mt19937_64* shuffle);
+  /// With a generator the order is shuffled anew whenever one is needed.
+  Block(const Launch& launch, FibrePool& fibres, Order order, std::mt19937_64* shuffle);
 
   /// Throws what a thread threw, or InternalError where threads wait for what never comes.
   void run();
@@ -62,21 +66,22 @@ class Block {
   bool can_go(int thread) const;
   int next_thread();
   void give_way(Fibre& from);
-  void run_pass();
-  bool meet();
+  void run_warps();
+  bool all_done() const;
   bool release_barrier();
-  bool release_warps();
+  bool release_warp(int warp);
   bool release_lanes(std::size_t thread);
   std::string stuck() const;
   void check_shared_bounds() const;
 
   const Launch& launch_;
   FibrePool& fibres_;
-  std::vector<int> order_;
+  Order order_;
   std::mt19937_64* shuffle_;
   std::vector<Thread> threads_;
   std::unique_ptr<std::byte[]> shared_;
-  std::size_t position_ = 0;  // in order_, within a pass
+  std::vector<int> turns_;    // threads of the warp that runs
+  std::size_t position_ = 0;  // in turns_
   int current_ = -1;
   int barrier_count_ = 0;
   std::exception_ptr failure_;

@@ -1,8 +1,5 @@
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <numeric>
-
 #include "longspan/base/error.h"
 #include "tests/cuda_shim/block.h"
 #include "tests/cuda_shim/cuda_platform.h"
@@ -43,13 +40,6 @@ void fibre_main() {
   for (;;) settings().block->run_thread();
 }
 
-std::vector<int> numbers(std::size_t count, Order order) {
-  std::vector<int> list(count);
-  std::iota(list.begin(), list.end(), 0);
-  if (order == Order::kDescending) std::reverse(list.begin(), list.end());
-  return list;
-}
-
 bool refused(const Launch& launch) {
   const Extent& grid = launch.grid;
   const Extent& block = launch.block;
@@ -72,8 +62,7 @@ bool refused(const Launch& launch) {
 void run_block(const Launch& launch, int number, FibrePool& fibres, std::mt19937_64* shuffle) {
   const auto index = static_cast<unsigned>(number);
   blockIdx = {index % gridDim.x, index / gridDim.x % gridDim.y, index / (gridDim.x * gridDim.y)};
-  const std::size_t threads = std::size_t{launch.block.x} * launch.block.y * launch.block.z;
-  Block block(launch, fibres, numbers(threads, settings().order), shuffle);
+  Block block(launch, fibres, settings().order, shuffle);
   settings().block = &block;
   try {
     block.run();
@@ -104,9 +93,10 @@ void run(const Launch& launch) {
   const Order order = settings().order;
   std::mt19937_64 generator(settings().seed);
   std::mt19937_64* shuffle = order == Order::kShuffled ? &generator : nullptr;
-  std::vector<int> blocks = numbers(std::size_t{gridDim.x} * gridDim.y * gridDim.z, order);
-  if (shuffle != nullptr) std::shuffle(blocks.begin(), blocks.end(), *shuffle);
-  for (const int number : blocks) run_block(launch, number, fibres, shuffle);
+  const auto blocks = static_cast<int>(gridDim.x * gridDim.y * gridDim.z);
+  for (const int number : in_order(0, blocks, order, shuffle)) {
+    run_block(launch, number, fibres, shuffle);
+  }
 }
 
 void* shared_memory() { return running().shared_memory(); }

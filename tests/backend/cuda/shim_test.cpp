@@ -71,6 +71,32 @@ TEST_CASE("a forgotten barrier gives wrong numbers, a barrier right ones in ever
   }
 }
 
+/// A warp that reads its neighbour's number and writes its own anew, in several rounds.
+template <bool kTwoPlaces>
+__global__ void rounds(int* wrong) {
+  int* shared = dynamic_shared_memory<int>();
+  const int warps = static_cast<int>(blockDim.x) / 32;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  for (int round = 0; round < 3; ++round) {
+    int* place = shared + (kTwoPlaces ? round % 2 * warps : 0);
+    const int value = __shfl_sync(~0U, 100 * round + warp, 0);
+    if (threadIdx.x % 32 == 0) place[warp] = value;
+    __syncthreads();
+    if (place[(warp + 1) % warps] != 100 * round + (warp + 1) % warps) atomicAdd(wrong, 1);
+  }
+}
+
+TEST_CASE("a warp that runs ahead of the others is seen, for all that shuffles hold it up") {
+  for (const shim::Order order : kOrders) {
+    const OrderScope scope(order, 17);
+    int wrong = 0;
+    LONGSPAN_LAUNCH(rounds<true>, 1, 96, 6 * sizeof(int), nullptr, &wrong);
+    CHECK(wrong == 0);
+    LONGSPAN_LAUNCH(rounds<false>, 1, 96, 3 * sizeof(int), nullptr, &wrong);
+    CHECK(wrong > 0);
+  }
+}
+
 /// Right only if the first block runs first.
 __global__ void count_in_turn(int* state) {
   if (static_cast<int>(blockIdx.x) == *state) ++*state;

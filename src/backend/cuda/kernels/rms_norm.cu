@@ -8,12 +8,13 @@
 #include "backend/cuda_scratch.h"
 
 // A row belongs to a group of threads (threadIdx.x), each of which takes every blockDim.x-th pack
-// of it. The first kHeld packs of a thread stay in registers from the sum to the result; of a
+// of it. The first few packs of a thread stay in registers from the sum to the result; of a
 // longer row the rest is read twice. Which thread sums what depends on the shape alone.
 namespace longspan::backend::cuda {
 namespace {
 
-constexpr int kHeld = 4;
+constexpr int kHeldForward = 4;
+constexpr int kHeldBackward = 2;  // of each of three inputs: more would not fit in registers
 constexpr Index kMostThreadsForward = 1024;
 constexpr Index kMostThreadsBackward = 512;  // more would leave them too few registers
 constexpr Index kUsualThreads = 128;         // of a block; short rows share one
@@ -21,9 +22,9 @@ constexpr Index kSharedBytes = Index{48} << 10;
 
 /// Threads that share a row: a power of two of whole warps.
 template <typename T>
-Index threads_of_row(Index hidden, Index most) {
+Index threads_of_row(Index hidden, Index held, Index most) {
   const Index packs = divide_up(hidden, kPack<T>);
-  return std::clamp<Index>(power_of_two(divide_up(packs, kHeld)), kLanes, most);
+  return std::clamp<Index>(power_of_two(divide_up(packs, held)), kLanes, most);
 }
 
 template <typename T>
@@ -70,9 +71,9 @@ __global__ void __launch_bounds__(kMostThreadsForward)
   const auto pack_at = [&](Index column) {
     return load_pack<kAligned, kPack<T>>(norm.x.at(row, column), hidden - column);
   };
-  Pack<T, kPack<T>> held[kHeld] = {};
+  Pack<T, kPack<T>> held[kHeldForward] = {};
   LONGSPAN_UNROLL
-  for (int i = 0; i < kHeld; ++i) {
+  for (int i = 0; i < kHeldForward; ++i) {
     if (first + i * step < hidden) held[i] = pack_at(first + i * step);
   }
   Real rstd = 0;
@@ -81,8 +82,8 @@ __global__ void __launch_bounds__(kMostThreadsForward)
   } else {
     Real squares = 0;
     LONGSPAN_UNROLL
-    for (int i = 0; i < kHeld; ++i) squares += squares_of<T>(held[i]);
-    for (Index column = first + kHeld * step; column < hidden; column += step) {
+    for (int i = 0; i < kHeldForward; ++i) squares += squares_of<T>(held[i]);
+    for (Index column = first + kHeldForward * step; column < hidden; column += step) {
       squares += squares_of<T>(pack_at(column));
     }
     squares = row_sum(squares, dynamic_shared_memory<Real>());
@@ -90,11 +91,11 @@ __global__ void __launch_bounds__(kMostThreadsForward)
     if (hidden > 0 && threadIdx.x == 0) norm.rstd[row] = rstd;
   }
   LONGSPAN_UNROLL
-  for (int i = 0; i < kHeld; ++i) {
+  for (int i = 0; i < kHeldForward; ++i) {
     const Index column = first + i * step;
     if (column < hidden) normalise_pack<kAligned>(norm, row, column, rstd, held[i]);
   }
-  for (Index column = first + kHeld * step; column < hidden; column += step) {
+  for (Index column = first + kHeldForward * step; column < hidden; column += step) {
     normalise_pack<kAligned>(norm, row, column, rstd, pack_at(column));
   }
 }
@@ -105,7 +106,7 @@ void normalise(const Queue& queue, const Tensor& out, const Tensor& rstd, const 
   if (x.elements() == 0) return;
   dispatch_float("rms_norm", "x", x, [&]<typename T>() {
     using Real = Compute<T>;
-    const Index threads = threads_of_row<T>(x.size(1), kMostThreadsForward);
+    const Index threads = threads_of_row<T>(x.size(1), kHeldForward, kMostThreadsForward);
     const Index rows = std::max<Index>(1, kUsualThreads / threads);
     const dim3 block(static_cast<unsigned>(threads), static_cast<unsigned>(rows));
     const auto grid = static_cast<unsigned>(divide_up(x.size(0), rows));
@@ -201,31 +202,31 @@ __device__ void backward_row(const NormGradient<T>& norm, Index row, Compute<T>*
   using Real = Compute<T>;
   const Index first = static_cast<Index>(threadIdx.x) * kPack<T>;
   const Index step = static_cast<Index>(blockDim.x) * kPack<T>;
-  GradientPacks<T> held[kHeld] = {};
+  GradientPacks<T> held[kHeldBackward] = {};
   LONGSPAN_UNROLL
-  for (int i = 0; i < kHeld; ++i) {
+  for (int i = 0; i < kHeldBackward; ++i) {
     const Index column = first + i * step;
     if (column < norm.hidden) held[i] = load_gradient<kAligned>(norm, row, column);
   }
   const Real rstd = norm.rstd[row];
   Real product = 0;
   LONGSPAN_UNROLL
-  for (int i = 0; i < kHeld; ++i) {
+  for (int i = 0; i < kHeldBackward; ++i) {
     const Index column = first + i * step;
     if (column < norm.hidden) product += product_of<kAligned>(norm, column, held[i]);
   }
-  for (Index column = first + kHeld * step; column < norm.hidden; column += step) {
+  for (Index column = first + kHeldBackward * step; column < norm.hidden; column += step) {
     product += product_of<kAligned>(norm, column, load_gradient<kAligned>(norm, row, column));
   }
   const Real slope = norm_slope(row_sum(product, partial), static_cast<Real>(norm.hidden), rstd);
   LONGSPAN_UNROLL
-  for (int i = 0; i < kHeld; ++i) {
+  for (int i = 0; i < kHeldBackward; ++i) {
     const Index column = first + i * step;
     if (column < norm.hidden) {
       finish_pack<kAligned>(norm, row, column, rstd, slope, held[i], share);
     }
   }
-  for (Index column = first + kHeld * step; column < norm.hidden; column += step) {
+  for (Index column = first + kHeldBackward * step; column < norm.hidden; column += step) {
     finish_pack<kAligned>(norm, row, column, rstd, slope,
                           load_gradient<kAligned>(norm, row, column), share);
   }
@@ -257,17 +258,18 @@ __global__ void __launch_bounds__(kMostThreadsBackward) backward_rows(NormGradie
   }
 }
 
-/// dweight += all shares: each of kLanes threads adds every kLanes-th, then one adds up theirs.
+/// dweight += all shares: of blockDim.y threads each adds every blockDim.y-th, then one adds up
+/// theirs.
 template <typename Real>
 __global__ void __launch_bounds__(kLanes* kLanes)
     add_shares(Real* dweight, const Real* shares, NormShares layout, Index hidden, int pack) {
-  Real* sums = dynamic_shared_memory<Real>();  // [kLanes, kLanes]
+  Real* sums = dynamic_shared_memory<Real>();  // [blockDim.y, kLanes]
   const Index all_packs = divide_up(hidden, pack);
   const Index column = static_cast<Index>(blockIdx.x) * kLanes + threadIdx.x;
   Real sum = 0;
   if (column < all_packs * pack) {
     LONGSPAN_UNROLL_BY(8)
-    for (Index block = threadIdx.y; block < layout.blocks; block += kLanes) {
+    for (Index block = threadIdx.y; block < layout.blocks; block += blockDim.y) {
       sum += shares[block * layout.columns + column];
     }
   }
@@ -276,7 +278,7 @@ __global__ void __launch_bounds__(kLanes* kLanes)
   const Index h = column % all_packs * pack + column / all_packs;
   if (threadIdx.y > 0 || column >= all_packs * pack || h >= hidden) return;
   Real total = 0;
-  for (int i = 0; i < kLanes; ++i) total += sums[i * kLanes + static_cast<int>(threadIdx.x)];
+  for (unsigned i = 0; i < blockDim.y; ++i) total += sums[i * kLanes + threadIdx.x];
   dweight[h] += total;
 }
 
@@ -288,7 +290,7 @@ void backward(const Queue& queue, const Tensor& dx, const Tensor& dweight, const
   const NormShares layout = rms_norm_backward_shares(x.size(0), hidden);
   const Tensor scratch =
       queue.backend->allocate({layout.elements()}, dweight.dtype(), MemoryTag::kWorkspace);
-  const Index threads = threads_of_row<T>(hidden, kMostThreadsBackward);
+  const Index threads = threads_of_row<T>(hidden, kHeldBackward, kMostThreadsBackward);
   constexpr auto kReal = static_cast<Index>(sizeof(Real));
   const Index sum_bytes = 2 * threads / kLanes * kReal;
   const Index share_bytes = layout.columns * kReal;
@@ -313,8 +315,10 @@ void backward(const Queue& queue, const Tensor& dx, const Tensor& dweight, const
                     static_cast<std::size_t>(sum_bytes + (fits ? share_bytes : 0)), queue.stream,
                     norm);
   });
+  const Index down = std::min<Index>(kLanes, power_of_two(layout.blocks));
   LONGSPAN_LAUNCH(add_shares<Real>, static_cast<unsigned>(divide_up(layout.columns, kLanes)),
-                  dim3(kLanes, kLanes), kLanes * kLanes * sizeof(Real), queue.stream,
+                  dim3(kLanes, static_cast<unsigned>(down)),
+                  static_cast<std::size_t>(kLanes * down) * sizeof(Real), queue.stream,
                   dweight.data<Real>(), scratch.data<Real>(), layout, hidden, kPack<T>);
 }
 

@@ -6,8 +6,9 @@
 #include "backend/cuda/error.h"
 #include "longspan/base/bfloat16.h"
 
-// What kernels need of CUDA beyond plain C++; for .cu files only. tests/cuda_shim has another header of this name, with
-// which the same sources run on a processor: what a kernel uses must be in both.
+// What kernels need of CUDA beyond plain C++; for .cu files only. tests/cuda_shim has another
+// header of this name, with which the same sources run on a processor: what a kernel uses must be
+// in both.
 
 /// Before a loop of constant length whose steps shall be in flight together.
 #define LONGSPAN_UNROLL _Pragma("unroll")
