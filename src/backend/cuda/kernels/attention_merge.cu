@@ -44,8 +44,8 @@ __global__ void merge_kernel(Arguments<T> with, int lanes) {
     whole = *lse;
     block = with.block_lse[head * with.block_lse_stride + token];
   }
-  whole = __shfl_sync(kWholeWarp, whole, 0, lanes);
-  block = __shfl_sync(kWholeWarp, block, 0, lanes);
+  whole = __shfl_sync(kAllLanes, whole, 0, lanes);
+  block = __shfl_sync(kAllLanes, block, 0, lanes);
   if (block == kNothing) return;
   const MergeWeights<Real> weights(whole, block);
   Real* to = with.out + token * with.out_stride + head * with.head_dim;
@@ -64,7 +64,7 @@ __global__ void merge_kernel(Arguments<T> with, int lanes) {
 /// The least power of two that gives every lane one pack, at most a warp.
 int lanes_for(Index packs) {
   int lanes = 1;
-  while (lanes < kWarpThreads && lanes < packs) lanes *= 2;
+  while (lanes < kLanes && lanes < packs) lanes *= 2;
   return lanes;
 }
 

@@ -75,6 +75,27 @@ struct Documents {
   }
 };
 
+/// What each of the thread's rows sees, and what the first to the last row see together.
+template <int kCount>
+struct Seen {
+  Range of[kCount];
+  Range all;
+
+  /// `range(token)` for rows [begin, end).
+  template <typename RangeOf>
+  __device__ Seen(int begin, int end, const RangeOf& range) {
+    LONGSPAN_UNROLL
+    for (int i = 0; i < kCount; ++i) {
+      const int row = begin + down() + i * kSide;
+      of[i] = row < end ? range(row) : Range{0, 0};
+    }
+    all = {range(begin).begin, range(end - 1).end};
+  }
+  __device__ bool sees(int i, int column) const {
+    return column >= of[i].begin && column < of[i].end;
+  }
+};
+
 /// One head of a [tokens, heads, head_dim] tensor.
 template <typename T>
 struct Head {
@@ -162,6 +183,30 @@ struct Accumulator {
   __device__ Accumulator() {
     LONGSPAN_UNROLL
     for (int s = 0; s < kSlices; ++s) set_zero(sums[s]);
+  }
+
+  __device__ void scale_row(int i, Real factor) {
+    LONGSPAN_UNROLL
+    for (int s = 0; s < kSlices; ++s) {
+      LONGSPAN_UNROLL
+      for (int j = 0; j < kSliceColumns; ++j) sums[s][i][j] *= factor;
+    }
+  }
+
+  /// sums[i, :] += sum over tokens j of weights[i, j] * head[first + j, :], for kTokens tokens of
+  /// which those from `end` on are none. weights and slice are shared memory, [kRows, kTokens + 1]
+  /// and [kTokens, kPitch]; waits at barriers before it reads the one and writes the other.
+  template <int kTokens, typename T>
+  __device__ void add_products(const Real* weights, Real* slice, const Head<const T>& head,
+                               int first, int end, int head_dim) {
+    LONGSPAN_UNROLL
+    for (int s = 0; s < kSlices; ++s) {
+      if (s * kSlice >= head_dim) continue;  // the same for all threads
+      __syncthreads();
+      load_slice<kTokens>(slice, head, first, end, s * kSlice, head_dim);
+      __syncthreads();
+      multiply<kTokens, Strides<kTokens + 1, 1>, SliceColumns>(sums[s], weights, slice);
+    }
   }
 
   /// Rows first, first + 1, ... below `end`; row i is multiplied by factor(i) first.

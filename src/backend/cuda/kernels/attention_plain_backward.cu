@@ -48,20 +48,18 @@ struct Backward {
 /// A query and head a warp.
 template <typename T>
 __global__ void delta_kernel(Backward<T> with) {
-  constexpr int kWarps = kThreads / kWarpThreads;
-  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  constexpr int kWarps = kThreads / kLanes;
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
   const Index pair =
-      static_cast<Index>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / kWarpThreads;
+      static_cast<Index>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / kLanes;
   if (pair >= static_cast<Index>(with.queries) * with.heads) return;
   const auto query = pair / with.heads;
   const int head = static_cast<int>(pair % with.heads);
   const T* out = with.out.head(head, with.head_dim).at(query, 0);
   const T* dout = with.dout.head(head, with.head_dim).at(query, 0);
   Compute<T> sum = 0;
-  for (int d = lane; d < with.head_dim; d += kWarpThreads) sum += load(out[d]) * load(dout[d]);
-  for (int step = kWarpThreads / 2; step > 0; step /= 2) {
-    sum += __shfl_xor_sync(kWholeWarp, sum, step);
-  }
+  for (int d = lane; d < with.head_dim; d += kLanes) sum += load(out[d]) * load(dout[d]);
+  sum = warp_sum(sum);
   if (lane == 0) with.delta[static_cast<Index>(head) * with.queries + query] = sum;
 }
 
@@ -100,27 +98,6 @@ __device__ void products(Compute<T> (&scores)[kRows / kSide][kColumns / kSide],
     multiply<kSlice, SliceRows, SliceRows>(dprobabilities, shared.row_second, shared.column_second);
   }
 }
-
-/// What each of the thread's rows sees, and what the first to the last row see together.
-template <int kCount>
-struct Seen {
-  Range of[kCount];
-  Range all;
-
-  /// `range(token)` for rows [begin, end).
-  template <typename RangeOf>
-  __device__ Seen(int begin, int end, const RangeOf& range) {
-    LONGSPAN_UNROLL
-    for (int i = 0; i < kCount; ++i) {
-      const int row = begin + down() + i * kSide;
-      of[i] = row < end ? range(row) : Range{0, 0};
-    }
-    all = {range(begin).begin, range(end - 1).end};
-  }
-  __device__ bool sees(int i, int column) const {
-    return column >= of[i].begin && column < of[i].end;
-  }
-};
 
 /// dq of a tile of queries of one head.
 template <typename T, int kSlices>
@@ -171,16 +148,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce<Compute<T>>)
         dscores[(down() + i * kSide) * kScorePitch + key] = dscore;
       }
     }
-    LONGSPAN_UNROLL
-    for (int s = 0; s < kSlices; ++s) {
-      if (s * kSlice >= dim) continue;  // the same for all threads
-      __syncthreads();
-      load_slice<kColumns>(shared.column_first, columns.first, columns.begin, columns.end,
-                           s * kSlice, dim);
-      __syncthreads();
-      multiply<kColumns, Strides<kScorePitch, 1>, SliceColumns>(dq.sums[s], dscores,
-                                                                shared.column_first);
-    }
+    dq.template add_products<kColumns>(dscores, shared.column_first, columns.first, columns.begin,
+                                       columns.end, dim);
   }
   dq.store(with.dq.head(head, dim), begin, end, dim, [](int) { return Real(1); });
 }
@@ -235,19 +204,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce<Compute<T>>)
           dscores[at] = dscore;
         }
       }
-      LONGSPAN_UNROLL
-      for (int s = 0; s < kSlices; ++s) {
-        if (s * kSlice >= dim) continue;  // the same for all threads
-        __syncthreads();
-        load_slice<kColumns>(shared.column_first, columns.first, columns.begin, columns.end,
-                             s * kSlice, dim);
-        load_slice<kColumns>(shared.column_second, columns.second, columns.begin, columns.end,
-                             s * kSlice, dim);
-        __syncthreads();
-        using Scores = Strides<kScorePitch, 1>;
-        multiply<kColumns, Scores, SliceColumns>(dk.sums[s], dscores, shared.column_first);
-        multiply<kColumns, Scores, SliceColumns>(dv.sums[s], probabilities, shared.column_second);
-      }
+      dk.template add_products<kColumns>(dscores, shared.column_first, columns.first, columns.begin,
+                                         columns.end, dim);
+      dv.template add_products<kColumns>(probabilities, shared.column_first, columns.second,
+                                         columns.begin, columns.end, dim);
     }
   }
   const auto one = [](int) { return Real(1); };
@@ -261,9 +221,8 @@ void launch(const Queue& queue, const Backward<T>& with) {
   const auto threads = static_cast<unsigned>(kThreads);
   if (with.queries > 0) {
     const Index pairs = static_cast<Index>(with.queries) * with.heads;
-    LONGSPAN_LAUNCH(delta_kernel<T>,
-                    static_cast<unsigned>(divide_up(pairs, kThreads / kWarpThreads)), threads, 0,
-                    queue.stream, with);
+    LONGSPAN_LAUNCH(delta_kernel<T>, static_cast<unsigned>(divide_up(pairs, kThreads / kLanes)),
+                    threads, 0, queue.stream, with);
     const Index blocks = divide_up(with.queries, kRows) * with.heads;
     LONGSPAN_LAUNCH((query_kernel<T, kSlices>), static_cast<unsigned>(blocks), threads, 0,
                     queue.stream, with);

@@ -39,18 +39,18 @@ struct Running {
 
 /// The largest value of the 16 threads of a row; NaN is passed over.
 template <typename Real>
-__device__ Real row_largest(Real value) {
+__device__ Real largest_of_row(Real value) {
   LONGSPAN_UNROLL
   for (int step = kSide / 2; step > 0; step /= 2) {
-    value = std::fmax(value, __shfl_xor_sync(kWholeWarp, value, step));
+    value = std::fmax(value, __shfl_xor_sync(kAllLanes, value, step));
   }
   return value;
 }
 template <typename Real>
-__device__ Real row_sum(Real value) {
+__device__ Real sum_of_row(Real value) {
   LONGSPAN_UNROLL
   for (int step = kSide / 2; step > 0; step /= 2) {
-    value += __shfl_xor_sync(kWholeWarp, value, step);
+    value += __shfl_xor_sync(kAllLanes, value, step);
   }
   return value;
 }
@@ -63,7 +63,7 @@ __device__ Real soften_row(Real (&scores)[kCount], Running<Real>& running) {
   Real highest = kNone;
   LONGSPAN_UNROLL
   for (int j = 0; j < kCount; ++j) highest = std::fmax(highest, scores[j]);
-  highest = std::fmax(running.highest, row_largest(highest));
+  highest = std::fmax(running.highest, largest_of_row(highest));
   // With no key so far any number serves; -infinity would make 0 of nothing NaN.
   const Real shift = highest == kNone ? Real(0) : highest;
   const Real correction = std::exp(running.highest - shift);
@@ -78,85 +78,89 @@ __device__ Real soften_row(Real (&scores)[kCount], Running<Real>& running) {
   return correction;
 }
 
+/// A tile's memory that threads share.
+template <typename Real, int kQueries, int kKeys>
+struct SharedTile {
+  Real query_slice[kQueries * kPitch];
+  Real key_slice[kKeys * kPitch];
+  Real probabilities[kQueries * (kKeys + 1)];
+};
+
+/// scores[i][j] = query i . key j.
+template <typename T, int kQueries, int kKeys>
+__device__ void query_times_key(Compute<T> (&scores)[kQueries / kSide][kKeys / kSide],
+                                SharedTile<Compute<T>, kQueries, kKeys>& shared,
+                                const Head<const T>& q, const Head<const T>& k, Range queries,
+                                Range keys, int head_dim) {
+  set_zero(scores);
+  for (int column = 0; column < head_dim; column += kSlice) {
+    __syncthreads();  // what was in the slices has been used
+    load_slice<kQueries>(shared.query_slice, q, queries.begin, queries.end, column, head_dim);
+    load_slice<kKeys>(shared.key_slice, k, keys.begin, keys.end, column, head_dim);
+    __syncthreads();
+    multiply<kSlice, SliceRows, SliceRows>(scores, shared.query_slice, shared.key_slice);
+  }
+}
+
+/// Makes probabilities of the scores of keys from `key` on, relative to the rows' maxima so far;
+/// earlier results are scaled to these.
+template <int kRows, int kColumns, typename Real, typename Sums>
+__device__ void soften_tile(Real (&scores)[kRows][kColumns], Running<Real> (&running)[kRows],
+                            Sums& out, Real* probabilities, const Seen<kRows>& seen, int key,
+                            Real scale) {
+  LONGSPAN_UNROLL
+  for (int i = 0; i < kRows; ++i) {
+    LONGSPAN_UNROLL
+    for (int j = 0; j < kColumns; ++j) {
+      const bool sees = seen.sees(i, key + across() + j * kSide);
+      scores[i][j] = sees ? scores[i][j] * scale : -std::numeric_limits<Real>::infinity();
+    }
+    out.scale_row(i, soften_row(scores[i], running[i]));
+    Real* row = probabilities + (down() + i * kSide) * (kColumns * kSide + 1);
+    LONGSPAN_UNROLL
+    for (int j = 0; j < kColumns; ++j) row[across() + j * kSide] = scores[i][j];
+  }
+}
+
 template <typename T, int kSlices>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce<Compute<T>>)
     forward_kernel(Forward<T> with) {
   using Real = Compute<T>;
-  using Tile = ForwardTile<Real, kSlices>;
-  constexpr int kQueries = Tile::kQueries;
-  constexpr int kKeys = Tile::kKeys;
-  constexpr int kScorePitch = kKeys + 1;
+  constexpr int kQueries = ForwardTile<Real, kSlices>::kQueries;
+  constexpr int kKeys = ForwardTile<Real, kSlices>::kKeys;
   constexpr int kRows = kQueries / kSide;
-  constexpr int kColumns = kKeys / kSide;
-  __shared__ Real query_slice[kQueries * kPitch];
-  __shared__ Real key_slice[kKeys * kPitch];
-  __shared__ Real probabilities[kQueries * kScorePitch];
+  __shared__ SharedTile<Real, kQueries, kKeys> shared;
 
   const int head = static_cast<int>(blockIdx.x % with.heads);
   // The last queries of a document see most keys: their tiles begin first.
   const int tiles = static_cast<int>(gridDim.x / with.heads);
-  const int first = (tiles - 1 - static_cast<int>(blockIdx.x / with.heads)) * kQueries;
-  const int end = first + kQueries < with.queries ? first + kQueries : with.queries;
+  const int begin = (tiles - 1 - static_cast<int>(blockIdx.x / with.heads)) * kQueries;
+  const Range queries{begin, begin + kQueries < with.queries ? begin + kQueries : with.queries};
   const int head_dim = with.head_dim;
   const Head<const T> q = with.q.head(head, head_dim);
   const Head<const T> k = with.k.head(head / with.group, head_dim);
   const Head<const T> v = with.v.head(head / with.group, head_dim);
-  Range seen[kRows];
-  LONGSPAN_UNROLL
-  for (int i = 0; i < kRows; ++i) {
-    const int query = first + down() + i * kSide;
-    seen[i] = query < end ? with.documents.keys_of(query) : Range{0, 0};
-  }
-  const Range all{with.documents.keys_of(first).begin, with.documents.keys_of(end - 1).end};
+  const Seen<kRows> seen(queries.begin, queries.end,
+                         [&](int i) { return with.documents.keys_of(i); });
 
   Accumulator<Real, kQueries, kSlices> out;
   Running<Real> running[kRows];
-  for (int key = all.begin; key < all.end; key += kKeys) {
-    Real scores[kRows][kColumns];
-    set_zero(scores);
-    for (int column = 0; column < head_dim; column += kSlice) {
-      __syncthreads();  // the slices before have been used
-      load_slice<kQueries>(query_slice, q, first, end, column, head_dim);
-      load_slice<kKeys>(key_slice, k, key, all.end, column, head_dim);
-      __syncthreads();
-      multiply<kSlice, SliceRows, SliceRows>(scores, query_slice, key_slice);
-    }
-    LONGSPAN_UNROLL
-    for (int i = 0; i < kRows; ++i) {
-      LONGSPAN_UNROLL
-      for (int j = 0; j < kColumns; ++j) {
-        const int at = key + across() + j * kSide;
-        const bool sees = at >= seen[i].begin && at < seen[i].end;
-        scores[i][j] = sees ? scores[i][j] * with.scale : -std::numeric_limits<Real>::infinity();
-      }
-      const Real correction = soften_row(scores[i], running[i]);
-      Real* row = probabilities + (down() + i * kSide) * kScorePitch;
-      LONGSPAN_UNROLL
-      for (int j = 0; j < kColumns; ++j) row[across() + j * kSide] = scores[i][j];
-      LONGSPAN_UNROLL
-      for (int s = 0; s < kSlices; ++s) {
-        LONGSPAN_UNROLL
-        for (int j = 0; j < kSliceColumns; ++j) out.sums[s][i][j] *= correction;
-      }
-    }
-    LONGSPAN_UNROLL
-    for (int s = 0; s < kSlices; ++s) {
-      if (s * kSlice >= head_dim) continue;  // the same for all threads
-      __syncthreads();
-      load_slice<kKeys>(key_slice, v, key, all.end, s * kSlice, head_dim);
-      __syncthreads();
-      multiply<kKeys, Strides<kScorePitch, 1>, SliceColumns>(out.sums[s], probabilities, key_slice);
-    }
+  for (Range keys = seen.all; keys.begin < keys.end; keys.begin += kKeys) {
+    Real scores[kRows][kKeys / kSide];
+    query_times_key<T, kQueries, kKeys>(scores, shared, q, k, queries, keys, head_dim);
+    soften_tile(scores, running, out, shared.probabilities, seen, keys.begin, with.scale);
+    out.template add_products<kKeys>(shared.probabilities, shared.key_slice, v, keys.begin,
+                                     keys.end, head_dim);
   }
 
   LONGSPAN_UNROLL
-  for (int i = 0; i < kRows; ++i) running[i].sum = row_sum(running[i].sum);
-  out.store(with.out.head(head, head_dim), first, end, head_dim,
+  for (int i = 0; i < kRows; ++i) running[i].sum = sum_of_row(running[i].sum);
+  out.store(with.out.head(head, head_dim), queries.begin, queries.end, head_dim,
             [&](int i) { return running[i].sum == Real(0) ? Real(0) : Real(1) / running[i].sum; });
   LONGSPAN_UNROLL
   for (int i = 0; i < kRows; ++i) {
-    const int query = first + down() + i * kSide;
-    if (across() != 0 || query >= end) continue;
+    const int query = queries.begin + down() + i * kSide;
+    if (across() != 0 || query >= queries.end) continue;
     with.lse[head * with.lse_stride + query] = running[i].highest + std::log(running[i].sum);
   }
 }

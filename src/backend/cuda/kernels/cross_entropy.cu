@@ -10,7 +10,7 @@ namespace longspan::backend::cuda {
 namespace {
 
 constexpr int kThreads = 512;
-constexpr int kWarps = kThreads / kWarpThreads;
+constexpr int kWarps = kThreads / kLanes;
 /// Packs that a thread loads before it uses the first.
 constexpr int kInFlight = 4;
 
@@ -43,8 +43,8 @@ struct Partial {
 template <typename Real>
 __device__ Partial<Real> merge_lanes(Partial<Real> mine, int step) {
   Partial<Real> other;
-  other.highest = __shfl_xor_sync(kWholeWarp, mine.highest, step);
-  other.sum = __shfl_xor_sync(kWholeWarp, mine.sum, step);
+  other.highest = __shfl_xor_sync(kAllLanes, mine.highest, step);
+  other.sum = __shfl_xor_sync(kAllLanes, mine.sum, step);
   mine.merge(other);
   return mine;
 }
@@ -54,9 +54,9 @@ template <typename Real>
 __device__ Partial<Real> merge_block(Partial<Real> mine) {
   __shared__ Real highest[kWarps];
   __shared__ double sums[kWarps];
-  const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
-  for (int step = kWarpThreads / 2; step > 0; step /= 2) mine = merge_lanes(mine, step);
-  if (threadIdx.x % kWarpThreads == 0) {
+  const int warp = static_cast<int>(threadIdx.x) / kLanes;
+  for (int step = kLanes / 2; step > 0; step /= 2) mine = merge_lanes(mine, step);
+  if (threadIdx.x % kLanes == 0) {
     highest[warp] = mine.highest;
     sums[warp] = mine.sum;
   }

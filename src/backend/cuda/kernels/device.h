@@ -1,11 +1,9 @@
 #pragma once
 
 #include "backend/cuda/kernels/packs.h"
+#include "backend/cuda/kernels/row_sum.h"
 
 namespace longspan::backend::cuda {
-
-inline constexpr unsigned kWholeWarp = ~0U;
-inline constexpr int kWarpThreads = 32;
 
 /// Elements of a pack of two types: whole vectors of either.
 template <typename One, typename Other>

@@ -53,7 +53,7 @@ __global__ void gather_kernel(Gather<T> with, int lanes) {
 
 template <typename T, int kCount>
 void launch_gather(const Queue& queue, const Gather<T>& with) {
-  int lanes = kWarpThreads;
+  int lanes = kLanes;
   while (lanes < kThreads && lanes * kCount < with.hidden) lanes *= 2;
   const auto blocks = static_cast<unsigned>(divide_up(with.tokens, kThreads / lanes));
   LONGSPAN_LAUNCH((gather_kernel<T, kCount>), blocks, kThreads, 0, queue.stream, with, lanes);
@@ -118,13 +118,20 @@ constexpr int kPlaces = 8;
 template <typename T, int kCount>
 __global__ void run_kernel(Sums<T> with) {
   using Real = Compute<T>;
+  __shared__ std::int32_t ids[1 + kPlaces];  // of the place before, and the block's: read at once
+  const Index first = static_cast<Index>(blockIdx.x) * kPlaces;
+  if (threadIdx.x <= kPlaces) {
+    const Index place = first - 1 + threadIdx.x;
+    ids[threadIdx.x] = place >= 0 && place < with.tokens ? with.id(place) : -1;
+  }
+  __syncthreads();
   const Index column = (static_cast<Index>(blockIdx.y) * kThreads + threadIdx.x) * kCount;
   if (column >= with.hidden) return;
-  const Index first = static_cast<Index>(blockIdx.x) * kPlaces;
-  for (Index place = first; place < first + kPlaces && place < with.tokens; ++place) {
-    const bool begins = with.begins_run(place);
+  for (int i = 1; i <= kPlaces && first - 1 + i < with.tokens; ++i) {
+    const Index place = first - 1 + i;
+    const std::int32_t id = ids[i];
+    const bool begins = id != ids[i - 1];  // at place 0 too, unless the id is none
     if (!begins && place % kSumTokens != 0) continue;
-    const std::int32_t id = with.id(place);
     if (!with.in_table(id)) continue;
     Real* target = begins ? with.dtable + id * with.dtable_stride + column
                           : with.cut_sums + place / kSumTokens * with.hidden + column;
@@ -133,7 +140,7 @@ __global__ void run_kernel(Sums<T> with) {
       sum = load_pack<kCount>(target);
     } else {
       LONGSPAN_UNROLL
-      for (int i = 0; i < kCount; ++i) sum.values[i] = 0;
+      for (int j = 0; j < kCount; ++j) sum.values[j] = 0;
     }
     add_run<T, kCount>(sum, with, place, id, column);
     store_pack(target, sum);

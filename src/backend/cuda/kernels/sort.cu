@@ -10,7 +10,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kDigitBits = 8;
 constexpr int kDigits = 1 << kDigitBits;
-constexpr int kWarps = kThreads / kWarpThreads;
+constexpr int kWarps = kThreads / kLanes;
 /// Neighbouring tokens of which one warp takes care.
 constexpr int kWarpTokens = static_cast<int>(kSortTokens) / kWarps;
 static_assert(kDigits == kSortDigits && kDigits == kThreads);  // thread i also owns digit i
@@ -82,11 +82,11 @@ __global__ void scan_kernel(std::int32_t* counts, std::int32_t* starts, Index bl
 
 /// The lanes of this warp that are inside and have this digit.
 __device__ unsigned lanes_alike(bool inside, int digit) {
-  unsigned alike = __ballot_sync(kWholeWarp, inside ? 1 : 0);
+  unsigned alike = __ballot_sync(kAllLanes, inside ? 1 : 0);
   LONGSPAN_UNROLL
   for (int bit = 0; bit < kDigitBits; ++bit) {
     const bool set = ((digit >> bit) & 1) != 0;
-    const unsigned ones = __ballot_sync(kWholeWarp, set ? 1 : 0);
+    const unsigned ones = __ballot_sync(kAllLanes, set ? 1 : 0);
     alike &= set ? ones : ~ones;
   }
   return alike;
@@ -96,10 +96,10 @@ __device__ unsigned lanes_alike(bool inside, int digit) {
 /// all lanes call it, those beyond the end with token -1.
 template <typename Body>
 __device__ void for_warp_tokens(const Step& step, const Body& body) {
-  const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
-  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  const int warp = static_cast<int>(threadIdx.x) / kLanes;
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
   const Index begin = static_cast<Index>(blockIdx.x) * kSortTokens + Index{warp} * kWarpTokens;
-  for (int round = 0; round < kWarpTokens; round += kWarpThreads) {
+  for (int round = 0; round < kWarpTokens; round += kLanes) {
     const Index i = begin + round + lane;
     const std::int32_t token = i < step.tokens ? step.token(i) : -1;
     const int digit = token >= 0 ? step.digit(token) : 0;
@@ -112,8 +112,8 @@ __device__ void for_warp_tokens(const Step& step, const Body& body) {
 __global__ void scatter_kernel(std::int32_t* sorted, const std::int32_t* counts,
                                const std::int32_t* starts, Step step) {
   __shared__ std::int32_t next[kWarps][kDigits];
-  const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
-  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  const int warp = static_cast<int>(threadIdx.x) / kLanes;
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
   for (int i = 0; i < kWarps; ++i) next[i][threadIdx.x] = 0;
   __syncthreads();
   for_warp_tokens(step, [&](std::int32_t token, int digit, unsigned alike) {
