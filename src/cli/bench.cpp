@@ -97,17 +97,16 @@ void run_kernels(const KernelArguments& arguments) {
   const auto figures = train::bench_kernels(arguments.shapes, arguments.how.precision,
                                             arguments.how.repeats, *device);
   const double copy = figures.front().bytes / figures.front().seconds;
-  nlohmann::ordered_json shares;
+  nlohmann::ordered_json kernels;
   fmt::print("{:<20} {:>10} {:>10} {:>10} {:>8}\n", "operation", "MB", "ms", "GB/s", "of copy");
   for (const auto& figure : figures) {
     const double rate = figure.bytes / figure.seconds;
     fmt::print("{:<20} {:>10.1f} {:>10.4f} {:>10.1f} {:>7.0f}%\n", figure.name, 1e-6 * figure.bytes,
                1e3 * figure.seconds, 1e-9 * rate, 100 * rate / copy);
-    shares[figure.name] = rate / copy;
+    kernels.push_back(
+        {{"name", figure.name}, {"bytes", figure.bytes}, {"seconds", figure.seconds}});
   }
-  const nlohmann::ordered_json all = {{"precision", arguments.how.precision},
-                                      {"copy_bytes_per_second", copy},
-                                      {"share_of_copy", shares}};
+  const nlohmann::ordered_json all = {{"precision", arguments.how.precision}, {"kernels", kernels}};
   fmt::print("{}\n", all.dump());
 }
 
