@@ -40,10 +40,10 @@ class Traffic {
 };
 
 /// An operation that was started and may still be under way: its tensors must not be touched before
-/// `wait` has returned. With a device that works on its own, `wait` may return at once, and whatever
-/// the backend is given from then on comes after the operation. The destructor waits, too, because
-/// the tensors are written to until then, also when an exception goes by; it tells nothing, and what
-/// was received may be lost.
+/// `wait` has returned. With a device that works on its own, `wait` may return at once, and
+/// whatever the backend is given from then on comes after the operation. The destructor waits, too,
+/// because the tensors are written to until then, also when an exception goes by; it tells nothing,
+/// and what was received may be lost.
 class Pending {
  public:
   virtual ~Pending() = default;
@@ -149,12 +149,12 @@ std::unique_ptr<Communicator> make_single_communicator();
 /// exit. Throws InputError in one of several processes of srun that have no such environment.
 std::unique_ptr<Communicator> make_world_communicator();
 
-/// `host` for everything but the tensors of `backend`, which travel from GPU to GPU (NCCL). Called by
-/// every rank of the job, before groups are made. Where that cannot be it returns `host` itself and
-/// says why in `why_not` (else empty): NCCL wants a GPU for each rank; tensors may lie in the host's
-/// memory; the program may have been built without it. What lies on a GPU then goes through the
-/// host's memory. One rank gets a single communicator. Throws PeerError when the GPUs cannot reach
-/// each other.
+/// `host` for everything but the tensors of `backend`, which travel from GPU to GPU (NCCL). Called
+/// by every rank of the job, before groups are made. Where that cannot be it returns `host` itself
+/// and says why in `why_not` (else empty): NCCL wants a GPU for each rank; tensors may lie in the
+/// host's memory; the program may have been built without it. What lies on a GPU then goes through
+/// the host's memory. One rank gets a single communicator. Throws PeerError when the GPUs cannot
+/// reach each other.
 std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host,
                                                      backend::Backend& backend,
                                                      std::string* why_not);
