@@ -99,7 +99,8 @@ std::unique_ptr<backend::Backend> make_device(const Job& job, const comm::Commun
   const auto bytes = static_cast<std::size_t>(
       part * static_cast<double>(device_memory(job, device_profile(job), sharing)));
   if (job.run.device != "cuda") return backend::make_cpu_backend(bytes);
-  return backend::make_cuda_backend(world.local_rank() % std::max(1, backend::gpu_count()), bytes);
+  return backend::make_cuda_backend(world.local_rank() % std::max(1, backend::gpu_count()), bytes,
+                                    job.run.deterministic);
 }
 
 std::unique_ptr<backend::Backend> make_host(const Job& job, const comm::Communicator& world) {

@@ -51,6 +51,11 @@ void declare_run(Job::Run& run, Declarations& keys) {
             "What `longspan plan` takes the device for: a built-in profile, or a file of your own.",
             profile_words())
       .at_least(1);
+  keys.boolean(
+          "run.deterministic", run.deterministic,
+          "Whether the same run always gives the same bits; on GPUs attention can be faster, and "
+          "of longer documents, when it need not.")
+      .known_elsewhere_as({"use_deterministic_algorithms", "deterministic_mode"});
   keys.integer("run.threads", run.threads, "Threads of each rank.")
       .at_least(1)
       .at_most(kMaxCount)

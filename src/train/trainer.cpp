@@ -47,6 +47,7 @@ class Trainer {
   std::string choose_checkpoint();
   void open_record();
   void check_disk();
+  void warn_of_slow_path();
   StepMetrics step();
   std::vector<std::shared_ptr<const data::MicroBatch>> my_batches();
   bool finish_step(StepMetrics& metrics, const comm::Traffic& before);
@@ -74,6 +75,7 @@ class Trainer {
   std::optional<MetricsWriter> record_;  // rank 0
   Progress progress_;
   double peak_gflops_ = 0;
+  std::string slow_path_;  // that was told
   std::int64_t validated_step_ = -1;
 };
 
@@ -267,6 +269,14 @@ std::vector<std::shared_ptr<const data::MicroBatch>> Trainer::my_batches() {
   return batches;
 }
 
+/// Once for each reason.
+void Trainer::warn_of_slow_path() {
+  std::string path = backend_->slow_path();
+  if (path.empty() || path == slow_path_) return;
+  slow_path_ = std::move(path);
+  report_.warning(fmt::format("slow: {}", slow_path_));
+}
+
 StepMetrics Trainer::step() {
   const auto start = Clock::now();
   comm::set_step(progress_.step + 1);
@@ -285,6 +295,7 @@ StepMetrics Trainer::step() {
   backend_->synchronize();
   metrics.skipped = progress_.skipped;
   metrics.step_seconds = seconds_since(start);
+  warn_of_slow_path();
   metrics.tokens_per_second = sums.tokens / metrics.step_seconds;
   metrics.model_flops_utilization =
       sums.flops / metrics.step_seconds / (peak_gflops_ * 1e9 * world_->size());

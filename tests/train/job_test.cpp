@@ -96,7 +96,7 @@ TEST_CASE("every key is bound to its own member") {
   // A value of its own for every key: one that were bound elsewhere, or twice, would not return.
   const json all = json::parse(R"({
     "run": {"name": "n", "output_dir": "o", "seed": 2, "device": "cpu",
-            "device_profile": "h200", "threads": 3},
+            "device_profile": "h200", "deterministic": false, "threads": 3},
     "model": {"model_type": "llama", "vocab_size": 300, "hidden_size": 96,
       "intermediate_size": 100, "num_hidden_layers": 5, "num_attention_heads": 6,
       "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 4096,

@@ -96,6 +96,8 @@ class Backend {
   /// Whether activations and weights may have this dtype here; `why_not` says what is missing.
   virtual bool supports(base::DType dtype, std::string* why_not) const = 0;
 
+  /// What it has done more slowly than it can, and why, for a warning; empty when nothing.
+  virtual std::string slow_path() const { return {}; }
   /// Null where operations are done when they return and tensors lie in the host's memory.
   virtual const DeviceStreams* streams() const { return nullptr; }
   /// Returns when the device has done all it was given.

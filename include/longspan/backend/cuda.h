@@ -24,7 +24,8 @@ GpuInfo gpu_info(int number);
 /// (no TF32) products and attention are there for checks; bfloat16 is what it is for. Throws
 /// InputError when there is no such GPU or this build has no CUDA, OutOfMemoryError when it has not
 /// so much memory left.
-std::unique_ptr<Backend> make_cuda_backend(int number, std::size_t memory_limit);
+std::unique_ptr<Backend> make_cuda_backend(int number, std::size_t memory_limit,
+                                           bool deterministic = true);
 
 /// A processor's backend whose memory is pinned, so that a GPU copies to and from it at full speed
 /// and while the host does something else. Its pages are all taken at once.

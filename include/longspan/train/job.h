@@ -22,6 +22,7 @@ struct Job {
     std::uint64_t seed = 1;
     std::string device = "cpu";
     std::string device_profile = "auto";
+    bool deterministic = true;
     std::int64_t threads = 0;  ///< per rank; 0: the machine's cores / local ranks
   } run;
 

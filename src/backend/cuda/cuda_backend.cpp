@@ -18,17 +18,21 @@ using base::DType;
 
 class CudaBackend : public Backend {
  public:
-  CudaBackend(int number, std::size_t memory_limit)
+  CudaBackend(int number, std::size_t memory_limit, bool deterministic)
       : device_(number),
         arena_(std::make_shared<Arena>(device_.reserve(memory_limit), memory_limit,
                                        Arena::kCudaAlignment)),
         queue_{device_.compute_stream(), device_.properties().multiProcessorCount, this},
         matmul_(queue_),
-        attention_(std::make_unique<cuda::CudnnAttention>(cuda::Architecture::of_device(number))) {}
+        attention_(std::make_unique<cuda::CudnnAttention>(cuda::Architecture::of_device(number)),
+                   deterministic) {}
 
   std::string name() const override { return "cuda"; }
   std::string description() const override { return device_.description(); }
   bool supports(DType /*dtype*/, std::string* /*why_not*/) const override { return true; }
+  std::string slow_path() const override {
+    return attention_.declined().empty() ? "" : "plain attention for " + attention_.declined();
+  }
   const DeviceStreams* streams() const override { return &device_; }
   void synchronize() override {
     cuda::check(cudaStreamSynchronize(queue_.stream), "cudaStreamSynchronize");
@@ -160,8 +164,9 @@ class CudaBackend : public Backend {
 int gpu_count() { return cuda::count_devices(); }
 GpuInfo gpu_info(int number) { return cuda::inform(number); }
 
-std::unique_ptr<Backend> make_cuda_backend(int number, std::size_t memory_limit) {
-  return std::make_unique<CudaBackend>(number, memory_limit);
+std::unique_ptr<Backend> make_cuda_backend(int number, std::size_t memory_limit,
+                                           bool deterministic) {
+  return std::make_unique<CudaBackend>(number, memory_limit, deterministic);
 }
 
 std::unique_ptr<Backend> make_pinned_backend(std::size_t memory_limit) {

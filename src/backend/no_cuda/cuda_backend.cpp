@@ -14,7 +14,8 @@ namespace {
 
 int gpu_count() { return 0; }
 GpuInfo gpu_info(int /*number*/) { refuse(); }
-std::unique_ptr<Backend> make_cuda_backend(int /*number*/, std::size_t /*memory_limit*/) {
+std::unique_ptr<Backend> make_cuda_backend(int /*number*/, std::size_t /*memory_limit*/,
+                                           bool /*deterministic*/) {
   refuse();
 }
 std::unique_ptr<Backend> make_pinned_backend(std::size_t /*memory_limit*/) { refuse(); }
