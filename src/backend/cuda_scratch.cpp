@@ -94,4 +94,24 @@ PlainAttentionScratch PlainAttentionScratch::backward(const Tensor& q, const Ten
   return scratch;
 }
 
+FastAttentionScratch FastAttentionScratch::forward(const Tensor& q) {
+  FastAttentionScratch scratch;
+  scratch.statistics = static_cast<std::size_t>(q.size(0) * q.size(1)) * sizeof(float);
+  return scratch;
+}
+
+FastAttentionScratch FastAttentionScratch::backward(const Tensor& q, const Tensor& k,
+                                                    bool dense_gradients) {
+  FastAttentionScratch scratch = forward(q);
+  // Each query's dout . out, dq in float32 and, where heads share keys, dk and dv of every head.
+  const auto elements = static_cast<std::size_t>(q.elements());
+  scratch.workspace = scratch.statistics + elements * sizeof(float);
+  if (k.size(1) != q.size(1)) scratch.workspace += 2 * elements * sizeof(float);
+  if (!dense_gradients) {
+    scratch.dq = q.bytes();
+    scratch.dk_and_dv = k.bytes();
+  }
+  return scratch;
+}
+
 }  // namespace longspan::backend

@@ -63,4 +63,17 @@ struct PlainAttentionScratch {
   std::size_t bytes = 0;
 };
 
+/// What attention of bfloat16 is expected to take: a block each for statistics and for cuDNN's own
+/// workspace, and three for gradients where they are columns of one matrix (docs/cudnn-attention.md
+/// has where the figures come from). Tables of documents, some KiB, are not counted.
+struct FastAttentionScratch {
+  static FastAttentionScratch forward(const Tensor& q);
+  static FastAttentionScratch backward(const Tensor& q, const Tensor& k, bool dense_gradients);
+
+  std::size_t statistics = 0;
+  std::size_t workspace = 0;
+  std::size_t dq = 0;
+  std::size_t dk_and_dv = 0;  ///< of each
+};
+
 }  // namespace longspan::backend

@@ -24,6 +24,7 @@ class CudaBackend : public Backend {
                                        Arena::kCudaAlignment)),
         queue_{device_.compute_stream(), device_.properties().multiProcessorCount, this},
         matmul_(queue_),
+        deterministic_(deterministic),
         attention_(std::make_unique<cuda::CudnnAttention>(cuda::Architecture::of_device(number)),
                    deterministic) {}
 
@@ -31,7 +32,10 @@ class CudaBackend : public Backend {
   std::string description() const override { return device_.description(); }
   bool supports(DType /*dtype*/, std::string* /*why_not*/) const override { return true; }
   std::string slow_path() const override {
-    return attention_.declined().empty() ? "" : "plain attention for " + attention_.declined();
+    const std::string& why = attention_.declined();
+    if (why.empty()) return {};
+    return fmt::format("plain attention for {}{}", why,
+                       deterministic_ ? " (run.deterministic = false may do it faster)" : "");
   }
   const DeviceStreams* streams() const override { return &device_; }
   void synchronize() override {
@@ -156,6 +160,7 @@ class CudaBackend : public Backend {
   std::shared_ptr<Arena> arena_;
   cuda::Queue queue_;
   cuda::Matmul matmul_;
+  bool deterministic_;
   cuda::Attention attention_;
 };
 

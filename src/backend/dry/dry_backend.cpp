@@ -189,7 +189,11 @@ bool DryBackend::plain_attention(const Tensor& q) const {
 void DryBackend::attention_forward(const Tensor& out, const Tensor& lse, const Tensor& q,
                                    const Tensor& k, const Tensor& v, const CuSeqlens& cu_seqlens_q,
                                    const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) {
-  if (plain_attention(q)) state_->transient({PlainAttentionScratch::forward(q, k).bytes});
+  if (plain_attention(q)) {
+    state_->transient({PlainAttentionScratch::forward(q, k).bytes});
+  } else if (state_->profile.kind == "cuda") {
+    state_->transient({FastAttentionScratch::forward(q).statistics});
+  }
   const double products = 2;  // q k^T and p v
   const double flops = products * 2 * static_cast<double>(q.size(1) * q.size(2)) *
                        pairs_of(cu_seqlens_q, cu_seqlens_k, options.causal);
@@ -198,11 +202,10 @@ void DryBackend::attention_forward(const Tensor& out, const Tensor& lse, const T
   state_->work(0, flops, state_->rate_of(q.dtype()) * state_->profile.attention_efficiency, bytes);
 }
 
-void DryBackend::attention_backward(const Tensor& /*dq*/, const Tensor& /*dk*/,
-                                    const Tensor& /*dv*/, const Tensor& dout, const Tensor& out,
-                                    const Tensor& lse, const Tensor& q, const Tensor& k,
-                                    const Tensor& v, const CuSeqlens& cu_seqlens_q,
-                                    const CuSeqlens& cu_seqlens_k,
+void DryBackend::attention_backward(const Tensor& dq, const Tensor& /*dk*/, const Tensor& /*dv*/,
+                                    const Tensor& dout, const Tensor& out, const Tensor& lse,
+                                    const Tensor& q, const Tensor& k, const Tensor& v,
+                                    const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k,
                                     const AttentionOptions& options) {
   if (state_->profile.kind == "cpu") {
     state_->transient({cpu::attention_backward_bytes(q.dtype(), q.size(2), cu_seqlens_q,
@@ -210,9 +213,9 @@ void DryBackend::attention_backward(const Tensor& /*dq*/, const Tensor& /*dk*/,
   } else if (plain_attention(q)) {
     state_->transient({PlainAttentionScratch::backward(q, k).bytes});
   } else {
-    // cuDNN sums dq in float32 and keeps each query's dout . out.
-    const auto queries = static_cast<std::size_t>(q.size(0) * q.size(1));
-    state_->transient({queries * static_cast<std::size_t>(q.size(2)) * 4, queries * 4});
+    const auto scratch = FastAttentionScratch::backward(q, k, dq.is_dense());
+    state_->transient(
+        {scratch.statistics, scratch.workspace, scratch.dq, scratch.dk_and_dv, scratch.dk_and_dv});
   }
   const double products = 5;  // q k^T again, dout v^T, and those that make dq, dk and dv
   const double flops = products * 2 * static_cast<double>(q.size(1) * q.size(2)) *
