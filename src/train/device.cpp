@@ -110,9 +110,11 @@ std::unique_ptr<backend::Backend> make_host(const Job& job, const comm::Communic
 }
 
 std::unique_ptr<backend::Backend> make_device(const std::string& kind) {
-  Job job;
-  job.run.device = kind;
-  return make_device(job, *comm::make_single_communicator());
+  if (kind == "cpu") return backend::make_cpu_backend(physical_memory());
+  // Libraries take some memory beside tensors.
+  constexpr double kPart = 0.95;
+  const auto free = static_cast<double>(backend::gpu_info(0).free_memory);
+  return backend::make_cuda_backend(0, static_cast<std::size_t>(kPart * free));
 }
 
 std::unique_ptr<comm::Communicator> link_devices(comm::Communicator& world,

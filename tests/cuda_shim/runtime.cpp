@@ -24,7 +24,7 @@ constexpr std::size_t kMostShared = std::size_t{227} << 10U;
 constexpr std::size_t kAlignment = 256;  // what cudaMalloc promises
 
 struct Device {
-  std::size_t memory = std::size_t{16} << 30U;
+  std::size_t memory = std::size_t{1} << 30U;
   std::size_t taken = 0;
   std::map<void*, std::size_t> blocks;
   std::map<void*, std::size_t> pinned;

@@ -24,14 +24,14 @@ def environment(threads=1):
     return dict(os.environ, OMP_NUM_THREADS=str(threads))
 
 
-def command(arguments, ranks=0):
+def command(arguments, ranks=0, program=LONGSPAN):
     prefix = MPIRUN + [str(ranks)] if ranks else []
-    return prefix + [LONGSPAN] + [str(argument) for argument in arguments]
+    return prefix + [program] + [str(argument) for argument in arguments]
 
 
-def run(*arguments, ranks=0, threads=1, expect=0):
+def run(*arguments, ranks=0, threads=1, expect=0, program=LONGSPAN):
     """Runs the program to its end; fails with its output when the exit code is another."""
-    result = subprocess.run(command(arguments, ranks), env=environment(threads), text=True,
+    result = subprocess.run(command(arguments, ranks, program), env=environment(threads), text=True,
                             errors="replace", stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
     if expect is not None and result.returncode != expect:
         raise AssertionError(f"exit code {result.returncode}, expected {expect}\n"

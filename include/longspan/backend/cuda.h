@@ -12,6 +12,7 @@ namespace longspan::backend {
 struct GpuInfo {
   std::string name;              ///< "NVIDIA H200"
   std::size_t total_memory = 0;  ///< bytes
+  std::size_t free_memory = 0;   ///< bytes that nobody has taken yet
 };
 
 /// GPUs that this process sees; 0 in a build without CUDA and on a machine without a driver.

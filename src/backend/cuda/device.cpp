@@ -55,7 +55,11 @@ int count_devices() {
 
 GpuInfo inform(int number) {
   const cudaDeviceProp properties = properties_of(number);
-  return {properties.name, properties.totalGlobalMem};
+  GpuInfo info{properties.name, properties.totalGlobalMem, 0};
+  std::size_t total = 0;
+  check(cudaSetDevice(number), "cudaSetDevice");
+  check(cudaMemGetInfo(&info.free_memory, &total), "cudaMemGetInfo");
+  return info;
 }
 
 std::unique_ptr<AddressRange> pin_host_memory(std::size_t bytes) {

@@ -1,0 +1,85 @@
+"""run.device "cuda" from the command line: the cuda backend's own sources on the processor
+(tests/cuda_shim), with which a job trains as on a GPU, only slowly."""
+
+import json
+import os
+import unittest
+
+import harness
+from harness import run
+
+SHIM = os.environ["LONGSPAN_SHIM"]
+CPU = ["--set", "run.device=cpu", "--set", "run.device_profile=cpu", "--set",
+       "memory.checkpoint_offload=none"]
+
+
+class OnTheStandIn(harness.Workspace):
+
+    def write(self, name, **sections):
+        return self.job(name, **{
+            **sections,
+            "run": {"device": "cuda", "device_profile": "h200", "threads": 1},
+            "data": {"packing": "streamed"},
+            "training": {"steps": 2, "tokens_per_step": 96, "micro_batch_tokens": 48,
+                         "validation_every": 0, **sections.get("training", {})},
+            "memory": {"limit": "48MiB", **sections.get("memory", {})},
+            "checkpoint": {"every": 0}, "schedule": {"warmup_steps": 0}})
+
+    def steps(self, name):
+        return [row for row in self.metrics(name) if "peak_bytes" in row]
+
+    def test_plan_is_the_ledger_and_loss_is_the_cpus(self):
+        for number, (level, offload) in enumerate((("none", "none"), ("block", "host"),
+                                                   ("block_keep_attention", "none"))):
+            with self.subTest(level):
+                memory = {"activation_checkpointing": level, "checkpoint_offload": offload}
+                job = self.write(f"cuda-{number}", training={"precision": "fp32"}, memory=memory)
+                run("train", job, program=SHIM)
+                plan = json.loads(run("plan", job, "--json", program=SHIM).stdout)
+                for row in self.steps(f"cuda-{number}"):
+                    self.assertEqual(plan["peak_bytes"], row["peak_bytes"])
+                run("train", job, *CPU, "--set", f"run.output_dir={self.root}/cpu-{number}")
+                for found, expected in zip(self.steps(f"cuda-{number}"),
+                                           self.steps(f"cpu-{number}"), strict=True):
+                    self.assertAlmostEqual(found["loss"], expected["loss"], delta=1e-5)
+                    self.assertAlmostEqual(found["grad_norm"], expected["grad_norm"], delta=1e-5)
+
+    def test_bf16_follows_the_cpu(self):
+        job = self.write("bf16", training={"precision": "bf16", "steps": 4})
+        run("train", job, program=SHIM)
+        run("train", job, *CPU, "--set", f"run.output_dir={self.root}/bf16-cpu")
+        for found, expected in zip(self.steps("bf16"), self.steps("bf16-cpu"), strict=True):
+            self.assertAlmostEqual(found["loss"], expected["loss"], delta=5e-3)
+
+    def test_an_optimizer_on_the_host_gives_the_same_bits(self):
+        losses = []
+        for offload in ("none", "host"):
+            job = self.write(f"optimizer-{offload}", training={"precision": "fp32", "steps": 3},
+                             optimizer={"learning_rate": 1e-3, "offload": offload})
+            run("train", job, program=SHIM)
+            losses.append([row["loss"] for row in self.steps(f"optimizer-{offload}")])
+        for resident, offloaded in zip(*losses, strict=True):
+            self.assertAlmostEqual(resident, offloaded, delta=1e-6)
+
+    def test_ranks_that_share_one_gpu(self):
+        job = self.write("ranks", training={"precision": "fp32"})
+        told = run("verify", job, "--set", "memory.limit=128MiB", "--set", "parallel.sequence=2", "--set", "parallel.zero_stage=3",
+                   program=SHIM, ranks=2)
+        self.assertIn("agree", told.stdout)
+
+    def test_generates_what_the_cpu_does(self):
+        run("train", self.write("generated"), program=SHIM)
+        text = [run("generate", self.root / "generated", "--prompt", "the", "--max-tokens", 8,
+                    "--temperature", 0, "--device", device, program=SHIM).stdout
+                for device in ("cuda", "cpu")]
+        self.assertEqual(*text)
+
+    def test_without_cuda_it_is_refused(self):
+        job = self.write("refused")
+        self.assertIn("built without CUDA", run("train", job, expect=2).stderr)
+        self.assertIn("name a device in run.device_profile",
+                      run("plan", job, "--set", "run.device_profile=auto", expect=2).stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
