@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "longspan/base/error.h"
 #include "longspan/train/device.h"
@@ -71,6 +72,30 @@ std::vector<std::string> describe_recomputation(const Job& job) {
   }
   lines.emplace_back("everywhere: norm outputs and SwiGLU products (no products of matrices)");
   return lines;
+}
+
+/// The job with rows halved until it fits, or to one token; nothing when they cannot be halved.
+std::optional<Remedy> shorter_rows(const Job& job, const PlanSetting& setting,
+                                   const std::string& change) {
+  const std::uint64_t limit = limit_of(job, setting);
+  Job changed = job;
+  while (changed.training.micro_batch_tokens > 1) {
+    changed.training.micro_batch_tokens = (changed.training.micro_batch_tokens + 1) / 2;
+    const std::int64_t rows =
+        std::max<std::int64_t>(parallel_layout(changed, setting.ranks).data,
+                               job.training.tokens_per_step / changed.training.micro_batch_tokens);
+    changed.training.tokens_per_step = rows * changed.training.micro_batch_tokens;
+    const std::uint64_t peak = needed_by(changed, setting);
+    if (peak > limit && changed.training.micro_batch_tokens > 1) continue;
+    const std::int64_t step = changed.training.tokens_per_step;
+    return Remedy{fmt::format("{}, training.micro_batch_tokens = {}{}", change,
+                              changed.training.micro_batch_tokens,
+                              step == job.training.tokens_per_step
+                                  ? ""
+                                  : fmt::format(", training.tokens_per_step = {}", step)),
+                  peak, peak <= limit};
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -187,24 +212,7 @@ std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
     changed.parallel.sequence = std::to_string(more);
     if (attempt(fmt::format("parallel.sequence = {}", more))) return remedies;
   }
-  const std::string base = change;
-  while (changed.training.micro_batch_tokens > 1) {
-    changed.training.micro_batch_tokens = (changed.training.micro_batch_tokens + 1) / 2;
-    const std::int64_t rows =
-        std::max<std::int64_t>(parallel_layout(changed, setting.ranks).data,
-                               job.training.tokens_per_step / changed.training.micro_batch_tokens);
-    changed.training.tokens_per_step = rows * changed.training.micro_batch_tokens;
-    const std::uint64_t peak = needed_by(changed, setting);
-    if (peak > limit && changed.training.micro_batch_tokens > 1) continue;
-    const std::int64_t step = changed.training.tokens_per_step;
-    remedies.push_back({fmt::format("{}, training.micro_batch_tokens = {}{}", base,
-                                    changed.training.micro_batch_tokens,
-                                    step == job.training.tokens_per_step
-                                        ? ""
-                                        : fmt::format(", training.tokens_per_step = {}", step)),
-                        peak, peak <= limit});
-    break;
-  }
+  if (const auto shorter = shorter_rows(changed, setting, change)) remedies.push_back(*shorter);
   return remedies;
 }
 
