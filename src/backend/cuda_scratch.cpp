@@ -100,9 +100,11 @@ FastAttentionScratch FastAttentionScratch::forward(const Tensor& q) {
   return scratch;
 }
 
-FastAttentionScratch FastAttentionScratch::backward(const Tensor& q, const Tensor& k,
-                                                    bool dense_gradients) {
-  FastAttentionScratch scratch = forward(q);
+namespace {
+
+/// Of all heads together.
+FastAttentionScratch of_all_heads(const Tensor& q, const Tensor& k, bool dense_gradients) {
+  FastAttentionScratch scratch = FastAttentionScratch::forward(q);
   // Each query's dout . out, dq in float32 and, where heads share keys, dk and dv of every head.
   const auto elements = static_cast<std::size_t>(q.elements());
   scratch.workspace = scratch.statistics + elements * sizeof(float);
@@ -112,6 +114,27 @@ FastAttentionScratch FastAttentionScratch::backward(const Tensor& q, const Tenso
     scratch.dk_and_dv = k.bytes();
   }
   return scratch;
+}
+
+}  // namespace
+
+Index FastAttentionScratch::parts(const Tensor& q, const Tensor& k, std::size_t most) {
+  const FastAttentionScratch all = of_all_heads(q, k, /*dense_gradients=*/false);
+  const std::size_t bytes = all.statistics + all.workspace + all.dq + 2 * all.dk_and_dv;
+  Index parts = 1;
+  while (parts < k.size(1) &&
+         (k.size(1) % parts != 0 || bytes / static_cast<std::size_t>(parts) > most)) {
+    ++parts;
+  }
+  return parts;
+}
+
+FastAttentionScratch FastAttentionScratch::backward(const Tensor& q, const Tensor& k,
+                                                    bool dense_gradients) {
+  const auto count = static_cast<std::size_t>(parts(q, k));
+  // The columns of some heads are never dense.
+  const FastAttentionScratch all = of_all_heads(q, k, dense_gradients && count == 1);
+  return {all.statistics / count, all.workspace / count, all.dq / count, all.dk_and_dv / count};
 }
 
 }  // namespace longspan::backend

@@ -66,9 +66,18 @@ struct PlainAttentionScratch {
 /// What attention of bfloat16 is expected to take: a block each for statistics and for cuDNN's own
 /// workspace, and three for gradients where they are columns of one matrix (docs/cudnn-attention.md
 /// has where the figures come from). Tables of documents, some KiB, are not counted.
+///
+/// The backward takes up to 60 KiB a token, more than anything else that is there then; so it does
+/// one part of the heads after another where it would take more than kMost, each part with all
+/// queries of its key-value heads. Rows of so many bytes keep a GPU busy with one head.
 struct FastAttentionScratch {
+  static constexpr std::size_t kMost = std::size_t{256} << 20U;
+
   static FastAttentionScratch forward(const Tensor& q);
+  /// Of one part.
   static FastAttentionScratch backward(const Tensor& q, const Tensor& k, bool dense_gradients);
+  /// Divides the key-value heads.
+  static Index parts(const Tensor& q, const Tensor& k, std::size_t most = kMost);
 
   std::size_t statistics = 0;
   std::size_t workspace = 0;

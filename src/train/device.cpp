@@ -113,7 +113,7 @@ std::unique_ptr<backend::Backend> make_device(const std::string& kind) {
   if (kind == "cpu") return backend::make_cpu_backend(physical_memory());
   // Libraries take some memory beside tensors.
   constexpr double kPart = 0.95;
-  const auto free = static_cast<double>(backend::gpu_info(0).free_memory);
+  const auto free = static_cast<double>(backend::free_gpu_memory(0));
   return backend::make_cuda_backend(0, static_cast<std::size_t>(kPart * free));
 }
 

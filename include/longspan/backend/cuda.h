@@ -12,13 +12,14 @@ namespace longspan::backend {
 struct GpuInfo {
   std::string name;              ///< "NVIDIA H200"
   std::size_t total_memory = 0;  ///< bytes
-  std::size_t free_memory = 0;   ///< bytes that nobody has taken yet
 };
 
 /// GPUs that this process sees; 0 in a build without CUDA and on a machine without a driver.
 int gpu_count();
-/// Throws InputError when there is none of this number.
+/// Throws InputError when there is none of this number. Takes nothing of the GPU.
 GpuInfo gpu_info(int number);
+/// Bytes that nobody has taken yet. Begins to use the GPU, which takes some itself.
+std::size_t free_gpu_memory(int number);
 
 /// GPU `number`, of whose memory `memory_limit` bytes are reserved at once, in one piece:
 /// `allocate` gives out parts of it and nothing else is taken while training. float64 and float32

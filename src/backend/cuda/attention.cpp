@@ -37,10 +37,21 @@ AttentionCall call_of(const Tensor& out, const Tensor& q, const Tensor& k, const
   return call;
 }
 
+/// Some heads of a tensor [tokens, heads, head_dim].
+Tensor heads_of_part(const Tensor& tensor, Index part, Index parts) {
+  if (parts == 1) return tensor;
+  const Index heads = tensor.size(1) / parts;
+  const Index width = heads * tensor.size(2);
+  return tensor.reshape({tensor.size(0), tensor.row_elements()})
+      .columns(part * width, (part + 1) * width)
+      .reshape({tensor.size(0), heads, tensor.size(2)});
+}
+
 }  // namespace
 
-Attention::Attention(std::unique_ptr<FastAttention> fast, bool deterministic)
-    : fast_(std::move(fast)), deterministic_(deterministic) {}
+Attention::Attention(std::unique_ptr<FastAttention> fast, bool deterministic,
+                     std::size_t most_scratch)
+    : fast_(std::move(fast)), deterministic_(deterministic), most_scratch_(most_scratch) {}
 
 bool Attention::is_fast(const AttentionShape& shape, AttentionDirection direction) {
   if (shape.dtype != base::DType::kBFloat16) return false;
@@ -71,6 +82,23 @@ void Attention::backward(const Queue& queue, const Tensor& dq, const Tensor& dk,
   expect(kOperation, "dq", dq, q.dtype(), q.shape());
   expect(kOperation, "dk", dk, q.dtype(), k.shape());
   expect(kOperation, "dv", dv, q.dtype(), k.shape());
+  const Index parts = q.dtype() == base::DType::kBFloat16
+                          ? FastAttentionScratch::parts(q, k, most_scratch_)
+                          : Index{1};
+  for (Index part = 0; part < parts; ++part) {
+    const auto of_part = [&](const Tensor& heads) { return heads_of_part(heads, part, parts); };
+    const Index lse_rows = lse.size(0) / parts;
+    backward_part(queue, of_part(dq), of_part(dk), of_part(dv), of_part(dout), of_part(out),
+                  lse.rows(part * lse_rows, (part + 1) * lse_rows), of_part(q), of_part(k),
+                  of_part(v), cu_seqlens_q, cu_seqlens_k, options);
+  }
+}
+
+void Attention::backward_part(const Queue& queue, const Tensor& dq, const Tensor& dk,
+                              const Tensor& dv, const Tensor& dout, const Tensor& out,
+                              const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
+                              const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k,
+                              const AttentionOptions& options) {
   AttentionCall call = call_of(out, q, k, v, cu_seqlens_q, cu_seqlens_k, options, deterministic_);
   call.shape.dout_stride = dout.row_stride();
   call.shape.dense_gradients = dq.is_dense() && dk.is_dense() && dv.is_dense();

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "backend/cuda/fast_attention.h"
+#include "backend/cuda_scratch.h"
 
 namespace longspan::backend::cuda {
 
@@ -13,7 +14,9 @@ class Attention {
  public:
   /// `fast` may be null. `deterministic`: the same bits in every run, as Backend promises; a fast
   /// attention may support more shapes without.
-  explicit Attention(std::unique_ptr<FastAttention> fast, bool deterministic = true);
+  /// `most_scratch`: see FastAttentionScratch.
+  explicit Attention(std::unique_ptr<FastAttention> fast, bool deterministic = true,
+                     std::size_t most_scratch = FastAttentionScratch::kMost);
 
   void forward(const Queue& queue, const Tensor& out, const Tensor& lse, const Tensor& q,
                const Tensor& k, const Tensor& v, const CuSeqlens& cu_seqlens_q,
@@ -28,10 +31,15 @@ class Attention {
   const std::string& declined() const { return declined_; }
 
  private:
+  void backward_part(const Queue& queue, const Tensor& dq, const Tensor& dk, const Tensor& dv,
+                     const Tensor& dout, const Tensor& out, const Tensor& lse, const Tensor& q,
+                     const Tensor& k, const Tensor& v, const CuSeqlens& cu_seqlens_q,
+                     const CuSeqlens& cu_seqlens_k, const AttentionOptions& options);
   bool is_fast(const AttentionShape& shape, AttentionDirection direction);
 
   std::unique_ptr<FastAttention> fast_;
   bool deterministic_;
+  std::size_t most_scratch_;
   std::string declined_;
 };
 

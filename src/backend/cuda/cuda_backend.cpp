@@ -39,7 +39,9 @@ class CudaBackend : public Backend {
   }
   const DeviceStreams* streams() const override { return &device_; }
   void synchronize() override {
-    cuda::check(cudaStreamSynchronize(queue_.stream), "cudaStreamSynchronize");
+    for (const cudaStream_t stream : {device_.compute_stream(), device_.copies_stream()}) {
+      cuda::check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+    }
   }
 
   Tensor allocate(const Shape& shape, DType dtype, MemoryTag tag) override {
@@ -168,6 +170,7 @@ class CudaBackend : public Backend {
 
 int gpu_count() { return cuda::count_devices(); }
 GpuInfo gpu_info(int number) { return cuda::inform(number); }
+std::size_t free_gpu_memory(int number) { return cuda::free_memory(number); }
 
 std::unique_ptr<Backend> make_cuda_backend(int number, std::size_t memory_limit,
                                            bool deterministic) {

@@ -55,11 +55,16 @@ int count_devices() {
 
 GpuInfo inform(int number) {
   const cudaDeviceProp properties = properties_of(number);
-  GpuInfo info{properties.name, properties.totalGlobalMem, 0};
+  return {properties.name, properties.totalGlobalMem};
+}
+
+std::size_t free_memory(int number) {
+  properties_of(number);
+  std::size_t free = 0;
   std::size_t total = 0;
   check(cudaSetDevice(number), "cudaSetDevice");
-  check(cudaMemGetInfo(&info.free_memory, &total), "cudaMemGetInfo");
-  return info;
+  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return free;
 }
 
 std::unique_ptr<AddressRange> pin_host_memory(std::size_t bytes) {

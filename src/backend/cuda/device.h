@@ -16,6 +16,7 @@ namespace longspan::backend::cuda {
 int count_devices();
 /// Throws InputError when this machine has no such GPU, or none that this program can use.
 GpuInfo inform(int number);
+std::size_t free_memory(int number);
 
 /// Memory of the host that the GPU reads and writes at full speed. Throws OutOfMemoryError.
 std::unique_ptr<AddressRange> pin_host_memory(std::size_t bytes);

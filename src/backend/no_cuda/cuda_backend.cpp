@@ -14,6 +14,7 @@ namespace {
 
 int gpu_count() { return 0; }
 GpuInfo gpu_info(int /*number*/) { refuse(); }
+std::size_t free_gpu_memory(int /*number*/) { refuse(); }
 std::unique_ptr<Backend> make_cuda_backend(int /*number*/, std::size_t /*memory_limit*/,
                                            bool /*deterministic*/) {
   refuse();

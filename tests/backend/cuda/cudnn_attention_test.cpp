@@ -151,7 +151,9 @@ TEST_CASE("attention goes to the plain kernels where there is no faster one") {
   want.attend(p, options);
   std::unique_ptr<FastAttention> fast;
   if (one.has_fast) fast = std::make_unique<CudnnAttention>(Architecture{.sm = 90, .device = 0});
-  Attention attention(std::move(fast));
+  // With hardly any scratch: the backward one key-value head after another.
+  const std::size_t most_scratch = GENERATE(FastAttentionScratch::kMost, std::size_t{1});
+  Attention attention(std::move(fast), /*deterministic=*/true, most_scratch);
   Tensors got(p, one.dtype);
   const Device device;
   attention.forward(device, got.out, got.lse, got.q, got.k, got.v, p.cu_q, p.cu_k, options);
@@ -160,6 +162,21 @@ TEST_CASE("attention goes to the plain kernels where there is no faster one") {
   require_alike(got, want);
   CHECK_THAT(attention.declined(), Catch::Contains(one.declined));
   CHECK(attention.declined().empty() == std::string(one.declined).empty());
+}
+
+TEST_CASE("the backward's parts divide the key-value heads and keep to the scratch") {
+  const Array q(DType::kBFloat16, {100, 24, 8});
+  const Array k(DType::kBFloat16, {100, 12, 8});
+  Index before = 1;
+  for (const std::size_t most : {1 << 20, 400'000, 200'000, 100'000, 50'000, 1}) {
+    const Index parts = FastAttentionScratch::parts(q, k, most);
+    INFO(most << " bytes, " << parts << " parts");
+    CHECK(12 % parts == 0);
+    CHECK(parts >= before);
+    before = parts;
+  }
+  CHECK(FastAttentionScratch::parts(q, k, 1 << 20) == 1);
+  CHECK(before == 12);
 }
 
 TEST_CASE("tables of documents end in documents without tokens") {
