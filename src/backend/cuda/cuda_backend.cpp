@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <nvtx3/nvToolsExt.h>
 
 #include "backend/arena.h"
 #include "backend/cpu/cpu_backend.h"
@@ -49,8 +50,15 @@ class CudaBackend : public Backend {
   }
   const Ledger& ledger() const override { return arena_->ledger(); }
   void reset_peaks() override { arena_->ledger().reset_peaks(); }
-  void enter(const char* name, Index number) override { arena_->ledger().enter(name, number); }
-  void leave() override { arena_->ledger().leave(); }
+  /// Profilers show the places of a step as ranges (NVTX); without one a range costs nothing.
+  void enter(const char* name, Index number) override {
+    arena_->ledger().enter(name, number);
+    nvtxRangePushA(number < 0 ? name : fmt::format("{} {}", name, number).c_str());
+  }
+  void leave() override {
+    arena_->ledger().leave();
+    nvtxRangePop();
+  }
   std::size_t memory_limit() const override { return arena_->limit(); }
 
   void zero(const Tensor& out) override { cuda::zero(queue_, out); }
