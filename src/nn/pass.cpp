@@ -1,5 +1,7 @@
 #include "longspan/nn/pass.h"
 
+#include <algorithm>
+
 #include "longspan/base/error.h"
 
 namespace longspan::nn {
@@ -67,14 +69,17 @@ void Pass::push(Tensor slot) {
   if (keep_ == Keep::kSlots) slots_.push_back({std::move(slot), nullptr});
 }
 
+/// Null when none is parked.
+Pass::Slot* Pass::last_parked() {
+  const auto last =
+      std::find_if(slots_.rbegin(), slots_.rend(), [](const Slot& slot) { return !!slot.parked; });
+  return last == slots_.rend() ? nullptr : &*last;
+}
+
 void Pass::park(Tensor slot) {
   if (keep_ != Keep::kSlots) return;
   // The one before has had a layer's time to go.
-  for (auto before = slots_.rbegin(); before != slots_.rend(); ++before) {
-    if (!before->parked) continue;
-    send_away(*before);
-    break;
-  }
+  if (Slot* before = last_parked()) send_away(*before);
   slots_.push_back({std::move(slot), nullptr});
   if (host_ == nullptr || slots_.back().tensor.elements() == 0) return;
   Slot& parked = slots_.back();
@@ -111,11 +116,7 @@ Tensor Pass::pop() {
   for (auto* transfer : {&parked.going, &parked.coming}) {
     if (*transfer) (*transfer)->wait();
   }
-  for (auto next = slots_.rbegin(); next != slots_.rend(); ++next) {
-    if (!next->parked) continue;
-    bring_back(*next);
-    break;
-  }
+  if (Slot* next = last_parked()) bring_back(*next);
   return std::move(slot.tensor);
 }
 

@@ -119,6 +119,8 @@ std::unique_ptr<backend::Backend> make_device(const std::string& kind) {
 
 std::unique_ptr<comm::Communicator> link_devices(comm::Communicator& world,
                                                  backend::Backend& device, std::string* why_not) {
+  std::string reason;
+  if (why_not == nullptr) why_not = &reason;
   why_not->clear();
   if (device.streams() == nullptr) return nullptr;
   std::vector<int> ranks(static_cast<std::size_t>(world.size()));

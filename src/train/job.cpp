@@ -285,7 +285,7 @@ void declare_machine(Job& job, Declarations& keys) {
   keys.section("memory", "What the run may take of the machine.");
   keys.size("memory.limit", job.memory.limit, "Most memory of one rank's device.")
       .at_least(1)
-      .automatic("the machine's memory divided by the ranks on it")
+      .automatic("what the device has, divided by the ranks that share it")
       .known_elsewhere_as({"max_memory", "memory_limit"});
   keys.phrase("memory.activation_checkpointing", job.memory.activation_checkpointing,
               {{"none", "all that its backward needs but norm outputs and the SwiGLU product"},

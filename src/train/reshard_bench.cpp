@@ -13,6 +13,7 @@
 #include "longspan/comm/dry.h"
 #include "longspan/shard/reshard.h"
 #include "train/precision.h"
+#include "train/timing.h"
 
 namespace longspan::train {
 namespace {
@@ -35,8 +36,7 @@ double median_seconds(const std::function<void()>& run, int repeats, comm::Commu
     world.all_reduce_max(slowest);
     seconds.push_back(slowest[0]);
   }
-  std::nth_element(seconds.begin(), seconds.begin() + repeats / 2, seconds.end());
-  return seconds[static_cast<std::size_t>(repeats / 2)];
+  return median(std::move(seconds));
 }
 
 class Bench {

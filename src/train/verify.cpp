@@ -64,7 +64,7 @@ class Run {
       : layout_(parallel_layout(job, ranks.size())),
         backend_(make_device(job, world, 0.5)),
         host_(make_host(job, ranks)),
-        devices_(link_devices(ranks, *backend_, &why_not_)),
+        devices_(link_devices(ranks, *backend_)),
         mesh_(devices_ ? *devices_ : ranks, layout_.sequence),
         step_(job, *backend_, mesh_, host_.get()) {
     Rows mine;
@@ -91,7 +91,6 @@ class Run {
   ParallelLayout layout_;
   std::unique_ptr<backend::Backend> backend_;
   std::unique_ptr<backend::Backend> host_;
-  std::string why_not_;
   std::unique_ptr<comm::Communicator> devices_;
   shard::Mesh mesh_;
   TrainingStep step_;

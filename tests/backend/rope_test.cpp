@@ -1,4 +1,4 @@
-#include "tests/backend/kernel_fixture.h"
+#include "tests/backend/rope_fixture.h"
 
 namespace longspan::backend::testing {
 namespace {
@@ -10,20 +10,6 @@ struct Case {
 Case awkward_size() {
   return GENERATE(Case{0, 2, 4, 0}, Case{1, 1, 2, 0}, Case{7, 3, 14, 5}, Case{64, 4, 64, 0},
                   Case{130, 2, 64, 128});
-}
-
-std::vector<double> frequencies(Index head_dim) {
-  std::vector<double> result;
-  for (Index j = 0; j < head_dim / 2; ++j) {
-    result.push_back(
-        std::pow(10000.0, -2.0 * static_cast<double>(j) / static_cast<double>(head_dim)));
-  }
-  return result;
-}
-
-Array make_positions(Index tokens) {
-  Array positions(DType::kInt32, {tokens});
-  return positions.random_ids(9, 100000);
 }
 
 Array make_table(DType dtype, Index tokens, Index head_dim) {

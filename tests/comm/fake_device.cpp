@@ -35,7 +35,6 @@ class Streams : public backend::DeviceStreams {
   int device() const override { return 0; }
   void* compute() const override { return &compute_; }
   void* communication() const override { return &communication_; }
-  void* copies() const override { return nullptr; }
   FakeStream& computing() const { return compute_; }
   void synchronize() const {
     compute_.synchronize();

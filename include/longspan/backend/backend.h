@@ -52,7 +52,6 @@ class DeviceStreams {
   virtual int device() const = 0;  ///< its number on this machine
   virtual void* compute() const = 0;
   virtual void* communication() const = 0;  ///< of collectives
-  virtual void* copies() const = 0;         ///< between device and host
 };
 
 /// A copy between a device and its host that may still be under way. The tensors of both ends must

@@ -92,6 +92,7 @@ class Pass {
     backend::Tensor tensor;          ///< undefined while it is on the host alone
     std::unique_ptr<Parked> parked;  ///< null for one that never leaves the device
   };
+  Slot* last_parked();
   void send_away(Slot& slot) const;
   void bring_back(Slot& slot) const;
 

@@ -37,7 +37,8 @@ std::unique_ptr<backend::Backend> make_device(const std::string& kind);
 /// through the host's memory, with the reason in `why_not` (empty otherwise); null where tensors
 /// lie in the host's memory anyway. Must go before the device. Called by every rank of the world.
 std::unique_ptr<comm::Communicator> link_devices(comm::Communicator& world,
-                                                 backend::Backend& device, std::string* why_not);
+                                                 backend::Backend& device,
+                                                 std::string* why_not = nullptr);
 
 /// GFLOP/s that MFU is measured against: logging.peak_tflops; else the data sheet's for a GPU, and
 /// what large products reach on a processor, measured now.

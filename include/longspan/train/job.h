@@ -68,7 +68,7 @@ struct Job {
   } training;
 
   struct Memory {
-    std::uint64_t limit = 0;  ///< bytes per rank; 0 ("auto"): physical memory / local ranks
+    std::uint64_t limit = 0;  ///< bytes per rank; 0 ("auto"): see device_memory
     std::string activation_checkpointing = "none";  ///< see model::MemoryPolicy
     std::string checkpoint_offload = "none";
     std::string mini_sequence_mlp = "auto";

@@ -23,7 +23,7 @@ class CudaBackend : public Backend {
       : device_(number),
         arena_(std::make_shared<Arena>(device_.reserve(memory_limit), memory_limit,
                                        Arena::kCudaAlignment)),
-        queue_{device_.compute_stream(), device_.properties().multiProcessorCount, this},
+        queue_{device_.compute_stream(), this},
         matmul_(queue_),
         deterministic_(deterministic),
         attention_(std::make_unique<cuda::CudnnAttention>(cuda::Architecture::of_device(number)),
@@ -175,10 +175,6 @@ class CudaBackend : public Backend {
 };
 
 }  // namespace
-
-int gpu_count() { return cuda::count_devices(); }
-GpuInfo gpu_info(int number) { return cuda::inform(number); }
-std::size_t free_gpu_memory(int number) { return cuda::free_memory(number); }
 
 std::unique_ptr<Backend> make_cuda_backend(int number, std::size_t memory_limit,
                                            bool deterministic) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "backend/cuda/error.h"
+#include "longspan/backend/cuda.h"
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
 
@@ -45,27 +46,6 @@ cudaDeviceProp properties_of(int number) {
 }
 
 }  // namespace
-
-int count_devices() {
-  int count = 0;
-  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
-  cudaGetLastError();  // no driver, no GPU: neither is a failure
-  return 0;
-}
-
-GpuInfo inform(int number) {
-  const cudaDeviceProp properties = properties_of(number);
-  return {properties.name, properties.totalGlobalMem};
-}
-
-std::size_t free_memory(int number) {
-  properties_of(number);
-  std::size_t free = 0;
-  std::size_t total = 0;
-  check(cudaSetDevice(number), "cudaSetDevice");
-  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-  return free;
-}
 
 std::unique_ptr<AddressRange> pin_host_memory(std::size_t bytes) {
   void* memory = nullptr;
@@ -124,3 +104,28 @@ std::unique_ptr<AddressRange> Device::reserve(std::size_t bytes) const {
 }
 
 }  // namespace longspan::backend::cuda
+
+namespace longspan::backend {
+
+int gpu_count() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  cudaGetLastError();  // no driver, no GPU: neither is a failure
+  return 0;
+}
+
+GpuInfo gpu_info(int number) {
+  const cudaDeviceProp properties = cuda::properties_of(number);
+  return {properties.name, properties.totalGlobalMem};
+}
+
+std::size_t free_gpu_memory(int number) {
+  cuda::properties_of(number);
+  std::size_t free = 0;
+  std::size_t total = 0;
+  cuda::check(cudaSetDevice(number), "cudaSetDevice");
+  cuda::check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return free;
+}
+
+}  // namespace longspan::backend

@@ -8,15 +8,8 @@
 
 #include "backend/arena.h"
 #include "longspan/backend/backend.h"
-#include "longspan/backend/cuda.h"
 
 namespace longspan::backend::cuda {
-
-/// GPUs that this process sees; 0 without a driver.
-int count_devices();
-/// Throws InputError when this machine has no such GPU, or none that this program can use.
-GpuInfo inform(int number);
-std::size_t free_memory(int number);
 
 /// Memory of the host that the GPU reads and writes at full speed. Throws OutOfMemoryError.
 std::unique_ptr<AddressRange> pin_host_memory(std::size_t bytes);
@@ -25,7 +18,7 @@ std::unique_ptr<AddressRange> pin_host_memory(std::size_t bytes);
 /// it, which issues all work.
 class Device : public DeviceStreams {
  public:
-  /// Throws as `inform` does.
+  /// Throws InputError when this machine has no such GPU, or none that this program can use.
   explicit Device(int number);
   ~Device() override;
   Device(const Device&) = delete;
@@ -34,11 +27,9 @@ class Device : public DeviceStreams {
   int device() const override { return number_; }
   void* compute() const override { return compute_; }
   void* communication() const override { return communication_; }
-  void* copies() const override { return copies_; }
 
   cudaStream_t compute_stream() const { return compute_; }
   cudaStream_t copies_stream() const { return copies_; }
-  const cudaDeviceProp& properties() const { return properties_; }
   /// "NVIDIA H200, sm_90, 139.8 GiB, CUDA 13.0".
   std::string description() const;
 

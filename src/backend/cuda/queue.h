@@ -9,7 +9,6 @@ namespace longspan::backend::cuda {
 /// Where kernels are launched: work of one queue runs in the order in which it was given.
 struct Queue {
   cudaStream_t stream = nullptr;
-  int multiprocessors = 1;     ///< of the device
   Backend* backend = nullptr;  ///< gives scratch memory (tag kWorkspace); it may be released as
                                ///< soon as the kernel that uses it has been launched
 };

@@ -4,6 +4,7 @@
 
 #include "backend/checks.h"
 #include "backend/cuda/error.h"
+#include "backend/cuda/event.h"
 
 namespace longspan::backend::cuda {
 namespace {
@@ -26,34 +27,15 @@ struct Rows {
   std::size_t count;
 };
 
-/// A moment of a stream, for which another one can wait.
-class Moment {
- public:
-  explicit Moment(cudaStream_t stream) {
-    check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
-    check(cudaEventRecord(event_, stream), "cudaEventRecord");
-  }
-  /// CUDA keeps the event until all streams are done with it.
-  ~Moment() { cudaEventDestroy(event_); }
-  Moment(const Moment&) = delete;
-  Moment& operator=(const Moment&) = delete;
-
-  void before(cudaStream_t later) const {
-    check(cudaStreamWaitEvent(later, event_, 0), "cudaStreamWaitEvent");
-  }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
-
 class StreamTransfer : public Transfer {
  public:
-  explicit StreamTransfer(const Device& device)
-      : done_(device.copies_stream()), compute_(device.compute_stream()) {}
-  void wait() override { done_.before(compute_); }
+  explicit StreamTransfer(const Device& device) : compute_(device.compute_stream()) {
+    done_.record(device.copies_stream());
+  }
+  void wait() override { check(done_.hold(compute_), "cudaStreamWaitEvent"); }
 
  private:
-  Moment done_;
+  Event done_;
   cudaStream_t compute_;
 };
 
@@ -63,7 +45,9 @@ std::unique_ptr<Transfer> start_transfer(const Device& device, const Tensor& to,
                                          cudaMemcpyKind kind) {
   expect("a transfer", "the target", to, from.dtype(), from.shape());
   if (!to.is_dense() || !from.is_dense()) contract_broken("a transfer", "tensors with gaps");
-  Moment(device.compute_stream()).before(device.copies_stream());
+  Event given;
+  given.record(device.compute_stream());
+  check(given.hold(device.copies_stream()), "cudaStreamWaitEvent");
   check(cudaMemcpyAsync(to.raw(), from.raw(), from.bytes(), kind, device.copies_stream()),
         "cudaMemcpyAsync");
   return std::make_unique<StreamTransfer>(device);

@@ -1,5 +1,7 @@
 #include "comm/cuda/nccl_communicator.h"
 
+#include <utility>
+
 #include <fmt/format.h>
 
 #include <algorithm>

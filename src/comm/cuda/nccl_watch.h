@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "comm/cuda/event.h"
+#include "backend/cuda/event.h"
 #include "comm/cuda/nccl_group.h"
 #include "comm/giving_up.h"
 
@@ -18,8 +18,8 @@ namespace longspan::comm {
 /// An operation on the communication stream.
 struct NcclWork {
   Subject subject;
-  Event ready;  ///< in the compute stream: what the operation reads is there
-  Event done;   ///< in the communication stream
+  backend::cuda::Event ready;  ///< in the compute stream: what the operation reads is there
+  backend::cuda::Event done;   ///< in the communication stream
   /// Both have been recorded.
   std::atomic<bool> issued = false;
 };

@@ -48,8 +48,8 @@ class ScratchBackend : public DryBackend {
 /// A queue whose kernels run their threads and blocks in this order.
 class Device {
  public:
-  explicit Device(shim::Order order = shim::Order::kAscending, int multiprocessors = 3)
-      : queue_{.stream = nullptr, .multiprocessors = multiprocessors, .backend = &scratch_} {
+  explicit Device(shim::Order order = shim::Order::kAscending)
+      : queue_{.stream = nullptr, .backend = &scratch_} {
     shim::set_order(order, kSeed);
   }
   ~Device() { shim::set_order(shim::Order::kAscending); }

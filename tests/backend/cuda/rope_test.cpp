@@ -1,4 +1,5 @@
 #include "tests/backend/cuda/cuda_fixture.h"
+#include "tests/backend/rope_fixture.h"
 
 namespace longspan::backend::cuda::testing {
 namespace {
@@ -12,20 +13,6 @@ Case awkward_size() {
   return GENERATE(Case{0, 2, 4, 0}, Case{1, 1, 2, 0}, Case{7, 3, 14, 5}, Case{13, 4, 64, 0},
                   Case{13, 2, 128, 64}, Case{5, 33, 20, 0}, Case{2, 40, 256, 0},
                   Case{2, 1, 5000, 0});
-}
-
-std::vector<double> frequencies(Index head_dim) {
-  std::vector<double> result;
-  for (Index j = 0; j < head_dim / 2; ++j) {
-    result.push_back(
-        std::pow(10000.0, -2.0 * static_cast<double>(j) / static_cast<double>(head_dim)));
-  }
-  return result;
-}
-
-Array make_positions(Index tokens) {
-  Array positions(DType::kInt32, {tokens});
-  return positions.random_ids(9, 100000);
 }
 
 TEST_CASE("cuda rope_table is the cpu's, also with more frequencies than one launch takes") {

@@ -2,26 +2,21 @@
 
 #include <cuda_runtime_api.h>
 
-#include <utility>
-
 #include "backend/cuda/error.h"
 
-namespace longspan::comm {
+namespace longspan::backend::cuda {
 
-/// A mark in a stream.
+/// A mark in a stream. CUDA keeps it until all streams that wait for it have passed it.
 class Event {
  public:
   Event() {
-    backend::cuda::check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming),
-                         "cudaEventCreateWithFlags");
+    check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
   }
   ~Event() { cudaEventDestroy(event_); }
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
 
-  void record(cudaStream_t stream) {
-    backend::cuda::check(cudaEventRecord(event_, stream), "cudaEventRecord");
-  }
+  void record(cudaStream_t stream) { check(cudaEventRecord(event_, stream), "cudaEventRecord"); }
   /// What is given to the stream from now on waits for the mark; the host does not.
   cudaError_t hold(cudaStream_t stream) const { return cudaStreamWaitEvent(stream, event_, 0); }
   /// Recorded, and passed. Also when the device has failed: then nothing is to be waited for, and
@@ -32,4 +27,4 @@ class Event {
   cudaEvent_t event_ = nullptr;
 };
 
-}  // namespace longspan::comm
+}  // namespace longspan::backend::cuda
