@@ -1,11 +1,10 @@
 #include "comm/cuda/nccl_communicator.h"
 
-#include <utility>
-
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <exception>
+#include <utility>
 
 #include "comm/done.h"
 #include "comm/group.h"
