@@ -51,17 +51,32 @@ std::unique_ptr<Communicator> DryCommunicator::group(const std::string& /*name*/
   return group;
 }
 
+/// Nothing is to be waited for where the device's other work did not go on.
+class DryCommunicator::Sending : public Pending {
+ public:
+  Sending(backend::DryBackend& backend, double end) : backend_(&backend), end_(end) {}
+  void wait() override { backend_->await(end_); }
+
+ private:
+  backend::DryBackend* backend_;
+  double end_;
+};
+
 /// A group that spans machines goes at the pace of the network between them.
-void DryCommunicator::send_time(double bytes, double messages) {
+std::unique_ptr<Pending> DryCommunicator::start(double bytes, double messages) {
+  if (size() == 1) return std::make_unique<Done>();
   const backend::DeviceProfile& device = backend_->profile();
   const double bandwidth = size() > local_size_ ? device.network_bandwidth : device.node_bandwidth;
-  backend_->communicate(bytes / bandwidth + messages * device.link_latency);
+  const double end =
+      backend_->start_communication(bytes / bandwidth + messages * device.link_latency);
+  if (!backend_->is_asynchronous()) backend_->await(end);
+  return std::make_unique<Sending>(*backend_, end);
 }
 
-void DryCommunicator::send(Collective kind, std::uint64_t bytes, double messages) {
-  if (size() == 1) return;
-  (*traffic_)[kind] += bytes;
-  send_time(static_cast<double>(bytes), messages);
+std::unique_ptr<Pending> DryCommunicator::start(Collective kind, std::uint64_t bytes,
+                                                double messages) {
+  if (size() > 1) (*traffic_)[kind] += bytes;
+  return start(static_cast<double>(bytes), messages);
 }
 
 /// MPI sums in a staging buffer; NCCL needs none.
@@ -71,60 +86,60 @@ Tensor DryCommunicator::staging(const Offsets& offsets, base::DType dtype) {
                             backend::MemoryTag::kCommunication);
 }
 
-void DryCommunicator::all_reduce_sum(const Tensor& tensor, backend::Backend& /*backend*/) {
-  if (size() == 1) return;
+std::unique_ptr<Pending> DryCommunicator::start_all_reduce_sum(const Tensor& tensor,
+                                                               backend::Backend& /*backend*/) {
+  if (size() == 1) return std::make_unique<Done>();
   const Offsets offsets = even_offsets(tensor.elements(), size());
   const Tensor held = staging(offsets, tensor.dtype());
-  send(Collective::kAllReduce,
-       bytes_to_share(offsets, rank_, tensor.dtype()) +
-           bytes_to_gather(offsets, rank_, tensor.dtype()),
-       2);
+  return start(Collective::kAllReduce,
+               bytes_to_share(offsets, rank_, tensor.dtype()) +
+                   bytes_to_gather(offsets, rank_, tensor.dtype()),
+               2);
 }
 
 void DryCommunicator::all_reduce_sum(std::vector<double>& values) {
-  if (size() > 1) send_time(static_cast<double>(values.size() * sizeof(double)), 1);
+  start(static_cast<double>(values.size() * sizeof(double)), 1)->wait();
 }
 
 void DryCommunicator::all_reduce_max(std::vector<double>& values) { all_reduce_sum(values); }
 
 void DryCommunicator::broadcast(std::string& bytes, int root) {
   const std::uint64_t sent = bytes.size() * static_cast<std::uint64_t>(size() - 1);
-  send(Collective::kBroadcast, rank_ == root ? sent : 0, 1);
+  start(Collective::kBroadcast, rank_ == root ? sent : 0, 1)->wait();
 }
 
-void DryCommunicator::reduce_scatter_sum(const Tensor& /*part*/, const Tensor& whole,
-                                         const Offsets& offsets, backend::Backend& /*backend*/) {
+std::unique_ptr<Pending> DryCommunicator::start_reduce_scatter_sum(const Tensor& /*part*/,
+                                                                   const Tensor& whole,
+                                                                   const Offsets& offsets,
+                                                                   backend::Backend& /*backend*/) {
   const Tensor held = staging(offsets, whole.dtype());
-  send(Collective::kReduceScatter, bytes_to_share(offsets, rank_, whole.dtype()), 1);
+  return start(Collective::kReduceScatter, bytes_to_share(offsets, rank_, whole.dtype()), 1);
 }
 
 std::unique_ptr<Pending> DryCommunicator::start_all_gather(const Tensor& whole,
                                                            const Offsets& offsets,
                                                            backend::Backend& /*backend*/) {
-  send(Collective::kAllGather, bytes_to_gather(offsets, rank_, whole.dtype()), 1);
-  return std::make_unique<Done>();
+  return start(Collective::kAllGather, bytes_to_gather(offsets, rank_, whole.dtype()), 1);
 }
 
 void DryCommunicator::all_to_all(const Tensor& /*receive*/, const Offsets& /*receive_offsets*/,
                                  const Tensor& tensor, const Offsets& send_offsets,
                                  backend::Backend& /*backend*/) {
-  send(Collective::kAllToAll, bytes_to_share(send_offsets, rank_, tensor.dtype()), size() - 1);
+  start(Collective::kAllToAll, bytes_to_share(send_offsets, rank_, tensor.dtype()), size() - 1)
+      ->wait();
 }
 
 std::unique_ptr<Pending> DryCommunicator::start_send_receive(const Tensor& /*receive*/,
                                                              int /*from*/, const Tensor& tensor,
                                                              int to,
                                                              backend::Backend& /*backend*/) {
-  send(Collective::kSendReceive, to == rank_ ? 0 : tensor.bytes(), 1);
-  return std::make_unique<Done>();
+  return start(Collective::kSendReceive, to == rank_ ? 0 : tensor.bytes(), 1);
 }
 
 std::vector<std::string> DryCommunicator::all_gather(const std::string& bytes) {
   return std::vector<std::string>(static_cast<std::size_t>(size()), bytes);
 }
 
-void DryCommunicator::barrier() {
-  if (size() > 1) send_time(0, 1);
-}
+void DryCommunicator::barrier() { start(0, 1)->wait(); }
 
 }  // namespace longspan::comm

@@ -9,6 +9,7 @@
 #include <exception>
 
 #include "comm/deadline.h"
+#include "comm/done.h"
 #include "comm/group.h"
 #include "comm/message_parts.h"
 #include "comm/mpi.h"
@@ -104,12 +105,14 @@ class MpiCommunicator : public Communicator {
   int local_rank() const override { return local_rank_; }
   int local_size() const override { return local_size_; }
 
-  void all_reduce_sum(const Tensor& tensor, backend::Backend& backend) override;
+  std::unique_ptr<Pending> start_all_reduce_sum(const Tensor& tensor,
+                                                backend::Backend& backend) override;
   void all_reduce_sum(std::vector<double>& values) override;
   void all_reduce_max(std::vector<double>& values) override;
   void broadcast(std::string& bytes, int root) override;
-  void reduce_scatter_sum(const Tensor& part, const Tensor& whole, const Offsets& offsets,
-                          backend::Backend& backend) override;
+  std::unique_ptr<Pending> start_reduce_scatter_sum(const Tensor& part, const Tensor& whole,
+                                                    const Offsets& offsets,
+                                                    backend::Backend& backend) override;
   std::unique_ptr<Pending> start_all_gather(const Tensor& whole, const Offsets& offsets,
                                             backend::Backend& backend) override;
   void all_to_all(const Tensor& receive, const Offsets& receive_offsets, const Tensor& send,
@@ -236,23 +239,30 @@ Requests MpiCommunicator::gather_shares(Staging& staging, const Tensor& whole,
   return requests;
 }
 
-void MpiCommunicator::all_reduce_sum(const Tensor& tensor, backend::Backend& backend) {
+// The host adds, slice by slice: sums are over when they were started.
+
+std::unique_ptr<Pending> MpiCommunicator::start_all_reduce_sum(const Tensor& tensor,
+                                                               backend::Backend& backend) {
   const Offsets offsets = even_offsets(tensor.elements(), size_);
   check_vector(tensor, offsets, "all-reduce");
-  if (size_ == 1) return;
+  if (size_ == 1) return std::make_unique<Done>();
   share_sum(share(tensor, offsets, rank_), tensor, offsets, "the all-reduce", backend);
   Staging staging = stage(backend);
   gather_shares(staging, tensor, offsets, "the all-reduce").wait();
   staging.deliver();
   (*traffic_)[Collective::kAllReduce] += bytes_to_share(offsets, rank_, tensor.dtype()) +
                                          bytes_to_gather(offsets, rank_, tensor.dtype());
+  return std::make_unique<Done>();
 }
 
-void MpiCommunicator::reduce_scatter_sum(const Tensor& part, const Tensor& whole,
-                                         const Offsets& offsets, backend::Backend& backend) {
+std::unique_ptr<Pending> MpiCommunicator::start_reduce_scatter_sum(const Tensor& part,
+                                                                   const Tensor& whole,
+                                                                   const Offsets& offsets,
+                                                                   backend::Backend& backend) {
   check_vector(whole, offsets, "reduce-scatter");
   share_sum(part, whole, offsets, "the reduce-scatter", backend);
   (*traffic_)[Collective::kReduceScatter] += bytes_to_share(offsets, rank_, whole.dtype());
+  return std::make_unique<Done>();
 }
 
 std::unique_ptr<Pending> MpiCommunicator::start_all_gather(const Tensor& whole,

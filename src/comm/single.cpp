@@ -13,13 +13,19 @@ class SingleCommunicator : public Communicator {
   int local_rank() const override { return 0; }
   int local_size() const override { return 1; }
 
-  void all_reduce_sum(const backend::Tensor& /*tensor*/, backend::Backend& /*backend*/) override {}
+  std::unique_ptr<Pending> start_all_reduce_sum(const backend::Tensor& /*tensor*/,
+                                                backend::Backend& /*backend*/) override {
+    return std::make_unique<Done>();
+  }
   void all_reduce_sum(std::vector<double>& /*values*/) override {}
   void all_reduce_max(std::vector<double>& /*values*/) override {}
   void broadcast(std::string& /*bytes*/, int /*root*/) override {}
-  void reduce_scatter_sum(const backend::Tensor& part, const backend::Tensor& whole,
-                          const Offsets& /*offsets*/, backend::Backend& backend) override {
+  std::unique_ptr<Pending> start_reduce_scatter_sum(const backend::Tensor& part,
+                                                    const backend::Tensor& whole,
+                                                    const Offsets& /*offsets*/,
+                                                    backend::Backend& backend) override {
     if (part.raw() != whole.raw()) backend.copy(part, whole);
+    return std::make_unique<Done>();
   }
   std::unique_ptr<Pending> start_all_gather(const backend::Tensor& /*whole*/,
                                             const Offsets& /*offsets*/,

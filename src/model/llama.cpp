@@ -170,9 +170,10 @@ class Llama::Impl {
     parameters_.open(head_unit(), use, tied ? kEmbeddingUnit : next);
     if (tied) parameters_.open(kEmbeddingUnit, use, next);
   }
+  /// The larger one last: its sums go on beside the next block's backward.
   void close_head() {
-    if (config_.tie_word_embeddings) parameters_.close(kEmbeddingUnit);
     parameters_.close(head_unit());
+    if (config_.tie_word_embeddings) parameters_.close(kEmbeddingUnit, /*comes_again=*/true);
   }
 
   /// Ends with the unit of norm and head begun.

@@ -57,6 +57,7 @@ void ParameterSet::allocate(backend::Backend& backend, base::DType dtype,
   backend_ = &backend;
   ranks_ = alone ? nullptr : placement.ranks;
   stage_ = alone ? 0 : placement.zero_stage;
+  overlap_ = placement.overlap;
   std::vector<Index> begins;
   for (const Unit& unit : units_) begins.push_back(unit.begin);
   begins.push_back(elements_);

@@ -27,8 +27,9 @@ void ParameterSet::start_gathering(int number) {
 }
 
 void ParameterSet::open(int number, Use use, int next) {
-  if (!splits_gradients()) return;
   Unit& unit = unit_at(number);
+  unit.gets_gradients = use != Use::kWeights;
+  if (!splits_gradients()) return;
   if (unit.gradients.defined() || (splits_weights() && unit.weights.defined())) {
     throw base::InternalError(fmt::format("unit {} of the parameters is opened twice", number));
   }
@@ -48,27 +49,58 @@ void ParameterSet::open(int number, Use use, int next) {
   if (next != kNoUnit) start_gathering(next);
 }
 
-void ParameterSet::close(int number) {
-  if (!splits_gradients()) return;
+void ParameterSet::close(int number, bool comes_again) {
   Unit& unit = unit_at(number);
   if (splits_weights() && !unit.weights.defined() && !unit.gradients.defined()) {
     throw base::InternalError(fmt::format("unit {} of the parameters is not open", number));
   }
   if (splits_weights()) unit.weights = {};
-  if (!unit.gradients.defined()) return;
+  const bool got_gradients = std::exchange(unit.gets_gradients, false);
+  const bool is_due = splits_gradients() || (overlap_ && is_last_pass_ && !comes_again);
+  if (ranks_ == nullptr || !got_gradients || !is_due) return;
   const backend::Scope scope(*backend_, "reduction");
+  start_reduction(number);
+}
+
+void ParameterSet::start_reduction(int number) {
+  Unit& unit = unit_at(number);
   settle(unit);
+  if (leaving_ != kNoUnit) finish_reduction(leaving_);
+  if (splits_updates()) {
+    const Range own = partition_->own(number);
+    unit.reduction = ranks_->start_reduce_scatter_sum(
+        unit.gradients.rows(own.begin - unit.begin, own.end - unit.begin), unit.gradients,
+        partition_->offsets(number), *backend_);
+  } else {
+    unit.reduction = ranks_->start_all_reduce_sum(unit.gradients, *backend_);
+  }
+  unit.is_summed = true;
+  if (splits_gradients()) {
+    unit.leaving = std::exchange(unit.gradients, {});
+    leaving_ = number;
+  }
+  if (!overlap_) finish_reduction(number);
+}
+
+void ParameterSet::finish_reduction(int number) {
+  Unit& unit = unit_at(number);
+  if (!unit.reduction) return;
+  unit.reduction->wait();
+  unit.reduction.reset();
+  if (!splits_gradients()) return;
   const Range own = partition_->own(number);
-  const Tensor sum = unit.gradients.rows(own.begin - unit.begin, own.end - unit.begin);
-  ranks_->reduce_scatter_sum(sum, unit.gradients, partition_->offsets(number), *backend_);
+  const Tensor sum = unit.leaving.rows(own.begin - unit.begin, own.end - unit.begin);
   const Tensor kept = piece_of(gradients_, splits_gradients(), number);
   if (std::exchange(unit.kept_is_void, false)) {
     backend_->copy(kept, sum);
   } else {
     backend_->accumulate(kept, sum);
   }
-  unit.gradients = {};
+  unit.leaving = {};
+  leaving_ = kNoUnit;
 }
+
+void ParameterSet::start_last_pass() { is_last_pass_ = true; }
 
 void ParameterSet::start_gradients() {
   if (splits_gradients()) {
@@ -122,13 +154,17 @@ void ParameterSet::zero_gaps(const Unit& unit) const {
 }
 
 void ParameterSet::reduce_gradients() {
-  settle_gradients();
-  if (ranks_ == nullptr || splits_gradients()) return;
-  if (!splits_updates()) return ranks_->all_reduce_sum(gradients_, *backend_);
-  for (int number = 0; number < partition_->units(); ++number) {
-    ranks_->reduce_scatter_sum(piece_of(gradients_, splits_gradients(), number),
-                               unit_at(number).gradients, partition_->offsets(number), *backend_);
+  is_last_pass_ = false;
+  if (ranks_ != nullptr) {
+    for (int number = 0; number < partition_->units(); ++number) {
+      if (!splits_gradients() && !unit_at(number).is_summed) start_reduction(number);
+    }
+    for (int number = 0; number < partition_->units(); ++number) {
+      finish_reduction(number);
+      unit_at(number).is_summed = false;
+    }
   }
+  settle_gradients();
 }
 
 double ParameterSet::gradient_squares() const {

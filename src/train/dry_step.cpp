@@ -49,24 +49,23 @@ struct AlikeRanks {
 std::vector<AlikeRanks> alike_ranks(const Job& job, const ParallelLayout& layout, int ranks,
                                     const nn::ParameterSet& parameters) {
   const shard::Partition& partition = parameters.partition();
-  const comm::Offsets even = comm::even_offsets(parameters.elements(), ranks);
   const int degree = layout.sequence.ranks();
+  std::vector<comm::Offsets> shares;  // of each unit
+  for (int unit = 0; unit < partition.units(); ++unit) {
+    shares.push_back(partition.ranks() > 1
+                         ? partition.offsets(unit)
+                         : comm::even_offsets(partition.unit(unit).size(), ranks));
+  }
   std::vector<std::vector<std::int64_t>> of_place;
   for (int place = 0; place < degree; ++place) {
     of_place.push_back(place_traits(job, layout.sequence, place));
   }
   std::map<std::vector<std::int64_t>, AlikeRanks> kinds;
   for (int rank = 0; rank < ranks; ++rank) {
-    const auto at = static_cast<std::size_t>(rank);
     std::vector<std::int64_t> traits = of_place[static_cast<std::size_t>(rank % degree)];
     traits.push_back(layout.rows_of(job, rank / degree));
-    if (partition.ranks() == 1) {
-      traits.push_back(even[at + 1] - even[at]);
-    } else {
-      for (int unit = 0; unit < partition.units(); ++unit) {
-        traits.push_back(partition.piece(unit, rank).size());
-      }
-    }
+    const auto at = static_cast<std::size_t>(rank);
+    for (const comm::Offsets& share : shares) traits.push_back(share[at + 1] - share[at]);
     AlikeRanks& kind = kinds[std::move(traits)];
     if (kind.count++ == 0) kind.rank = rank;
   }

@@ -353,6 +353,12 @@ void declare_parallel(Job& job, Declarations& keys) {
       .at_most(3)
       .known_elsewhere_as({"zero", "stage", "zero_optimization", "fsdp", "sharding_strategy",
                            "distributed_optimizer", "use_distributed_optimizer"});
+  keys.boolean(
+          "parallel.overlap", job.parallel.overlap,
+          "Whether GPUs sum gradients while the backward goes on; from ZeRO stage 2 on the "
+          "gradients of two blocks are then held at a time instead of one's. On a processor sums "
+          "are not taken beside other work.")
+      .known_elsewhere_as({"overlap_comm", "overlap_grad_reduce", "backward_prefetch"});
 }
 
 void declare_records(Job& job, Declarations& keys) {

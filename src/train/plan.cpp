@@ -203,6 +203,11 @@ std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
     changed.parallel.zero_stage = stage;
     if (attempt(fmt::format("parallel.zero_stage = {}", stage))) return remedies;
   }
+  if (setting.device.kind != "cpu" && setting.ranks > 1 && changed.parallel.zero_stage >= 2 &&
+      changed.parallel.overlap) {
+    changed.parallel.overlap = false;
+    if (attempt("parallel.overlap = false")) return remedies;
+  }
   // More ranks for a row: its tokens are fewer on each.
   const int degree = parallel_layout(job, setting.ranks).sequence.ranks();
   const std::string before = change;

@@ -118,7 +118,9 @@ TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, const shar
       backend_(&backend),
       mesh_(&mesh),
       model_(job.model, supported_dtype(job, backend), backend, memory_policy(job),
-             {.zero_stage = static_cast<int>(job.parallel.zero_stage), .ranks = &mesh.world()},
+             {.zero_stage = static_cast<int>(job.parallel.zero_stage),
+              .ranks = &mesh.world(),
+              .overlap = job.parallel.overlap && backend.is_asynchronous()},
              job.memory.checkpoint_offload == "host" ? host : nullptr),
       optimizer_(adamw_config(job), initialised(model_, job).parameters(), backend,
                  job.optimizer.offload == "host" ? host : nullptr),
@@ -140,6 +142,7 @@ TrainingStep::Sums TrainingStep::forward_backward(
   const double loss_scale = counts[0] > 0 ? 1.0 / counts[0] : 0.0;
   std::vector<double> nll(1);
   for (const auto& row : rows) {
+    if (&row == &rows.back()) parameters.start_last_pass();
     nll[0] += model_.forward_backward(Part(*row, *mesh_).batch(), loss_scale).nll_sum;
   }
   const backend::Scope scope(*backend_, "reduction");

@@ -64,7 +64,7 @@ void check_all_reduce(const Bench& bench, Index elements, DType dtype) {
   comm::Communicator& world = *bench.world;
   const auto backend = bench.make_backend();
   const auto tensor = vector_of(*backend, values_from<T>(world.rank(), 0, elements), dtype);
-  world.all_reduce_sum(tensor, *backend);
+  world.start_all_reduce_sum(tensor, *backend)->wait();
   const auto sums = values_of<T>(*backend, tensor);
   for (Index i = 0; i < elements; i += std::max<Index>(1, elements / 1000)) {
     require_sum(bench, sums[static_cast<std::size_t>(i)], i);
@@ -155,7 +155,7 @@ TEST_CASE("all-reduce counts what a rank sends") {
   const auto tensor = backend->allocate({elements}, DType::kFloat32, MemoryTag::kGradients);
   backend->fill(tensor, 1.0);
   const auto before = world.traffic()[comm::Collective::kAllReduce];
-  world.all_reduce_sum(tensor, *backend);
+  world.start_all_reduce_sum(tensor, *backend)->wait();
   const auto ranks = static_cast<std::uint64_t>(world.size());
   const std::uint64_t bytes = 4 * static_cast<std::uint64_t>(elements);
   CHECK(world.traffic()[comm::Collective::kAllReduce] - before == 2 * bytes * (ranks - 1) / ranks);
@@ -180,7 +180,7 @@ TEST_CASE("reduce-scatter sums, whatever the shares") {
     const auto part = in_place ? whole.rows(begin, begin + count)
                                : backend->allocate({count}, DType::kFloat32, MemoryTag::kGradients);
     const auto before = world.traffic()[comm::Collective::kReduceScatter];
-    world.reduce_scatter_sum(part, whole, offsets, *backend);
+    world.start_reduce_scatter_sum(part, whole, offsets, *backend)->wait();
     if (world.size() > 1) {
       CHECK(world.traffic()[comm::Collective::kReduceScatter] - before ==
             4 * static_cast<std::uint64_t>(offsets.back() - count));
@@ -190,6 +190,36 @@ TEST_CASE("reduce-scatter sums, whatever the shares") {
       require_sum(bench, sums[static_cast<std::size_t>(i)], begin + i);
     }
   }
+}
+
+TEST_CASE("sums go on beside the device's other work") {
+  const Bench& bench = every_bench();
+  INFO(bench.name);
+  comm::Communicator& world = *bench.world;
+  const auto backend = bench.make_backend();
+  const Index elements = 30000;
+  const auto offsets = comm::even_offsets(elements, world.size());
+  const Index begin = begin_of(offsets, world.rank());
+  const Index end = begin + size_of(offsets, world.rank());
+  const auto make = [&] {
+    return vector_of(*backend, values_from<float>(world.rank(), 0, elements), DType::kFloat32);
+  };
+  const auto whole = make();
+  const auto reduced = make();
+  const auto other = make();
+  const auto scattered =
+      world.start_reduce_scatter_sum(whole.rows(begin, end), whole, offsets, *backend);
+  const auto all = world.start_all_reduce_sum(reduced, *backend);
+  for (int i = 0; i < 20; ++i) backend->fill(other, i);
+  scattered->wait();
+  all->wait();
+  const auto part = values_of<float>(*backend, whole.rows(begin, end));
+  const auto sums = values_of<float>(*backend, reduced);
+  for (Index i = begin; i < end; i += 100) {
+    require_sum(bench, part[static_cast<std::size_t>(i - begin)], i);
+    require_sum(bench, sums[static_cast<std::size_t>(i)], i);
+  }
+  CHECK(values_of<float>(*backend, other).back() == 19.0F);
 }
 
 TEST_CASE("all-gather fills every rank's share; two may be under way") {
@@ -315,7 +345,7 @@ TEST_CASE("groups have collectives of their own") {
   const Index elements = 1001;
   const auto tensor =
       vector_of(*backend, values_from<double>(world.rank(), 0, elements), DType::kFloat64);
-  group->all_reduce_sum(tensor, *backend);
+  group->start_all_reduce_sum(tensor, *backend)->wait();
   const auto sums = values_of<double>(*backend, tensor);
   for (Index i = 0; i < elements; ++i) {
     double expected = 0;
@@ -334,7 +364,7 @@ TEST_CASE("what a group sends counts for its world") {
   const auto tensor = backend->allocate({100}, DType::kFloat32, MemoryTag::kGradients);
   backend->zero(tensor);
   const auto before = world.traffic().total();
-  group->all_reduce_sum(tensor, *backend);
+  group->start_all_reduce_sum(tensor, *backend)->wait();
   CHECK((world.traffic().total() > before) == (world.size() > 1));
   backend->synchronize();
 }

@@ -117,7 +117,7 @@ TEST_CASE("long messages travel whole in collectives") {
   }
   const auto sum = allocate(*backend, 10007);
   for (Index i = 0; i < sum.elements(); ++i) sum.data<float>()[i] = value_of(me, i);
-  world.all_reduce_sum(sum, *backend);
+  world.start_all_reduce_sum(sum, *backend)->wait();
   for (Index i = 0; i < sum.elements(); ++i) {
     float expected = value_of(0, i);
     for (int rank = 1; rank < world.size(); ++rank) expected += value_of(rank, i);

@@ -67,6 +67,25 @@ class OnTheStandIn(harness.Workspace):
                    program=SHIM, ranks=2)
         self.assertIn("agree", told.stdout)
 
+    def test_gradients_that_leave_beside_the_backward_are_planned(self):
+        for stage in (1, 3):
+            for overlap in ("true", "false"):
+                with self.subTest(stage=stage, overlap=overlap):
+                    name = f"overlap-{stage}-{overlap}"
+                    job = self.write(name, training={"precision": "fp32"},
+                                     parallel={"data": 2, "zero_stage": stage,
+                                               "overlap": overlap == "true"})
+                    run("train", job, program=SHIM, ranks=2)
+                    plan = json.loads(run("plan", job, "--world-size", 2, "--json",
+                                          program=SHIM).stdout)
+                    for row in self.steps(name):
+                        self.assertEqual(plan["peak_bytes"]["gradients"],
+                                         row["peak_bytes"]["gradients"])
+        losses = [[row["loss"] for row in self.steps(f"overlap-{stage}-{overlap}")]
+                  for stage in (1, 3) for overlap in ("true", "false")]
+        for other in losses[1:]:
+            self.assertEqual(losses[0], other)
+
     def test_generates_what_the_cpu_does(self):
         run("train", self.write("generated"), program=SHIM)
         text = [run("generate", self.root / "generated", "--prompt", "the", "--max-tokens", 8,

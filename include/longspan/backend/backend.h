@@ -99,6 +99,8 @@ class Backend {
   virtual std::string slow_path() const { return {}; }
   /// Null where operations are done when they return and tensors lie in the host's memory.
   virtual const DeviceStreams* streams() const { return nullptr; }
+  /// Whether what is started on other queues goes on beside operations that are called meanwhile.
+  virtual bool is_asynchronous() const { return streams() != nullptr; }
   /// Returns when the device has done all it was given.
   virtual void synchronize() {}
 

@@ -20,9 +20,9 @@ struct DryCounts {
   double attention_flops = 0;  ///< of the pairs that are seen; the backward with its recomputation
   double bytes_moved = 0;      ///< operands read and results written, once each
   double compute_seconds = 0;  ///< by the roofline
-  double communication_seconds = 0;
-  double host_link_seconds = 0;  ///< of downloads and uploads that the device waits for
-  double beside_seconds = 0;     ///< of those that run beside its work
+  double communication_seconds = 0;  ///< in which the device does nothing else
+  double host_link_seconds = 0;      ///< of downloads and uploads that the device waits for
+  double beside_seconds = 0;         ///< of those that run beside its work
   std::int64_t operations = 0;
 
   double seconds() const {
@@ -79,12 +79,16 @@ class DryBackend : public Backend {
   /// Bytes of one range of addresses in which all allocations found room so far, gaps included:
   /// what a device must have whose memory is reserved in one piece.
   std::size_t footprint() const;
-  /// Adds time in which the device only communicates.
-  void communicate(double seconds);
+  /// Communication of so many seconds, which begins when what was started before is over: the
+  /// moment of its end. The device's other work goes on beside it.
+  double start_communication(double seconds);
+  /// The device does nothing until then.
+  void await(double moment);
 
   std::string name() const override;
   std::string description() const override;
   bool supports(base::DType dtype, std::string* why_not) const override;
+  bool is_asynchronous() const override;
   Tensor allocate(const Shape& shape, base::DType dtype, MemoryTag tag) override;
   const Ledger& ledger() const override;
   void reset_peaks() override;

@@ -85,8 +85,9 @@ class Communicator {
   virtual int local_size() const = 0;
 
   /// tensor = sum of the ranks' tensors. Rank-1 dense float32 or float64, any length.
-  virtual void all_reduce_sum(const backend::Tensor& tensor, backend::Backend& backend) = 0;
-  /// The same for a few host numbers.
+  virtual std::unique_ptr<Pending> start_all_reduce_sum(const backend::Tensor& tensor,
+                                                        backend::Backend& backend) = 0;
+  /// values[i] = sum of the ranks' values[i]: a few host numbers.
   virtual void all_reduce_sum(std::vector<double>& values) = 0;
   /// values[i] = the largest of the ranks' values[i].
   virtual void all_reduce_max(std::vector<double>& values) = 0;
@@ -94,8 +95,10 @@ class Communicator {
   virtual void broadcast(std::string& bytes, int root) = 0;
   /// part = sum of the ranks' `whole`, of which rank i gets elements [offsets[i], offsets[i + 1]).
   /// Rank-1 dense float32 or float64; part may be that piece of whole itself.
-  virtual void reduce_scatter_sum(const backend::Tensor& part, const backend::Tensor& whole,
-                                  const Offsets& offsets, backend::Backend& backend) = 0;
+  virtual std::unique_ptr<Pending> start_reduce_scatter_sum(const backend::Tensor& part,
+                                                            const backend::Tensor& whole,
+                                                            const Offsets& offsets,
+                                                            backend::Backend& backend) = 0;
   /// Fills `whole`, of which rank i brings elements [offsets[i], offsets[i + 1]): they are in place
   /// already. Rank-1 dense, any dtype and length.
   virtual std::unique_ptr<Pending> start_all_gather(const backend::Tensor& whole,

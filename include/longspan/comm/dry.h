@@ -7,7 +7,8 @@ namespace longspan::comm {
 
 /// One rank of a world of any size, with no other rank: every collective returns this rank's own
 /// numbers, takes the memory and counts the bytes that the real one would, and adds its time to the
-/// dry backend's, by the device's links, as if nothing else went on meanwhile.
+/// dry backend's, by the device's links: all of it, or, of what is started on an asynchronous
+/// device, what is left when it is waited for.
 class DryCommunicator : public Communicator {
  public:
   /// The backend must outlive this. Ranks fill machines of the profile's devices_per_node.
@@ -19,12 +20,15 @@ class DryCommunicator : public Communicator {
   int local_rank() const override { return local_rank_; }
   int local_size() const override { return local_size_; }
 
-  void all_reduce_sum(const backend::Tensor& tensor, backend::Backend& backend) override;
+  std::unique_ptr<Pending> start_all_reduce_sum(const backend::Tensor& tensor,
+                                                backend::Backend& backend) override;
   void all_reduce_sum(std::vector<double>& values) override;
   void all_reduce_max(std::vector<double>& values) override;
   void broadcast(std::string& bytes, int root) override;
-  void reduce_scatter_sum(const backend::Tensor& part, const backend::Tensor& whole,
-                          const Offsets& offsets, backend::Backend& backend) override;
+  std::unique_ptr<Pending> start_reduce_scatter_sum(const backend::Tensor& part,
+                                                    const backend::Tensor& whole,
+                                                    const Offsets& offsets,
+                                                    backend::Backend& backend) override;
   std::unique_ptr<Pending> start_all_gather(const backend::Tensor& whole, const Offsets& offsets,
                                             backend::Backend& backend) override;
   void all_to_all(const backend::Tensor& receive, const Offsets& receive_offsets,
@@ -41,8 +45,11 @@ class DryCommunicator : public Communicator {
  private:
   /// Member `rank` of a group that has these ranks of the world.
   DryCommunicator(int rank, std::vector<int> world_ranks, backend::DryBackend& backend);
-  void send_time(double bytes, double messages);
-  void send(Collective kind, std::uint64_t bytes, double messages);
+  class Sending;
+  /// Begins to send so much.
+  std::unique_ptr<Pending> start(double bytes, double messages);
+  /// The same, counted.
+  std::unique_ptr<Pending> start(Collective kind, std::uint64_t bytes, double messages);
   backend::Tensor staging(const Offsets& offsets, base::DType dtype);
 
   int rank_;

@@ -30,6 +30,9 @@ struct Parameter {
 struct Placement {
   int zero_stage = 0;
   comm::Communicator* ranks = nullptr;  ///< must outlive the set; null: one rank
+  /// Sums of gradients go on while a backward does: worth it on an asynchronous device. From stage
+  /// 2 on the gradients of two units may then be there at a time.
+  bool overlap = false;
 };
 
 /// What a unit is opened for.
@@ -80,12 +83,16 @@ class ParameterSet {
   /// Gradients start at 0 (see `claim_gradient`).
   void open(int unit, Use use, int next = kNoUnit);
   /// Sums the unit's gradients over ranks, adds the rank's own part to what it keeps, and drops the
-  /// rest. Throws InternalError when the unit is not open.
-  void close(int unit);
+  /// rest. Below stage 2 they are summed once a step, here if the pass is its last and does not add
+  /// to them again (`comes_again`: a tied embedding). Throws InternalError when the unit is not
+  /// open.
+  void close(int unit, bool comes_again = false);
 
   /// Starts the gradients of a step at 0. The large ones are only marked: what is added to them
   /// first overwrites them (see `claim_gradient`), which saves writing and reading every byte.
   void start_gradients();
+  /// The pass that begins is the last to add to the gradients of this step.
+  void start_last_pass();
   /// Called by a layer before it adds to the gradient of parameters first..first+count-1, which it
   /// always adds to together: true when it must overwrite instead.
   bool claim_gradient(int first, int count);
@@ -126,7 +133,11 @@ class ParameterSet {
     backend::Tensor gradients;  ///< likewise
     backend::Tensor coming;     ///< weights that are being gathered
     std::unique_ptr<comm::Pending> gathering;
-    bool kept_is_void = false;  ///< the contents of the kept piece's gradients are void
+    backend::Tensor leaving;  ///< gradients that are being summed, of those not kept whole
+    std::unique_ptr<comm::Pending> reduction;
+    bool kept_is_void = false;    ///< the contents of the kept piece's gradients are void
+    bool gets_gradients = false;  ///< opened for them
+    bool is_summed = false;       ///< below stage 2: so are this step's gradients, or soon
   };
 
   bool splits_updates() const { return stage_ >= 1; }
@@ -144,6 +155,8 @@ class ParameterSet {
   void settle(const Unit& unit);
   void zero_gaps(const Unit& unit) const;
   void start_gathering(int unit);
+  void start_reduction(int unit);
+  void finish_reduction(int unit);
 
   std::vector<Parameter> parameters_;
   std::vector<bool> unset_;  ///< by parameter: its gradient's contents are void
@@ -153,6 +166,9 @@ class ParameterSet {
   backend::Backend* backend_ = nullptr;
   comm::Communicator* ranks_ = nullptr;  ///< null: one rank
   int stage_ = 0;                        ///< of ZeRO; 0 with one rank
+  bool overlap_ = false;
+  bool is_last_pass_ = false;
+  int leaving_ = kNoUnit;  ///< the one unit whose gradients are leaving
   std::optional<shard::Partition> partition_;
   backend::Tensor weights_;
   backend::Tensor gradients_;

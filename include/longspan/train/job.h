@@ -80,6 +80,7 @@ struct Job {
     std::string sequence = "auto";  ///< ranks of a sequence group: "auto", "4", or "8x2"
     double timeout_seconds = 600;
     std::int64_t zero_stage = 1;  ///< see nn::Placement
+    bool overlap = true;          ///< likewise, on asynchronous devices
   } parallel;
 
   struct Checkpoint {

@@ -60,7 +60,10 @@ std::vector<DrySample> DryBackend::timeline() const { return state_->samples; }
 std::int64_t DryBackend::peak_change() const { return state_->peak_change; }
 std::size_t DryBackend::footprint() const { return state_->arena.footprint(); }
 void DryBackend::watch(std::int64_t change) { state_->watched_change = change; }
-void DryBackend::communicate(double seconds) { state_->communicate(seconds); }
+double DryBackend::start_communication(double seconds) {
+  return state_->start_communication(seconds);
+}
+void DryBackend::await(double moment) { state_->await(moment); }
 
 std::vector<DryAllocation> DryBackend::watched() const {
   using Alike = std::tuple<MemoryTag, std::string, std::string>;
@@ -85,6 +88,8 @@ std::vector<DryAllocation> DryBackend::watched() const {
 std::string DryBackend::name() const { return "dry"; }
 std::string DryBackend::description() const { return state_->profile.name; }
 /// Of kind "cpu" it asks this machine's oneDNN for workspaces, which must know the dtype.
+bool DryBackend::is_asynchronous() const { return state_->profile.kind == "cuda"; }
+
 bool DryBackend::supports(DType dtype, std::string* why_not) const {
   return state_->profile.kind != "cpu" || cpu::supports(dtype, why_not);
 }

@@ -99,6 +99,7 @@ void DryBackend::State::thin_samples() {
 
 void DryBackend::State::start_step() {
   counts = {};
+  communication_end_ = 0;
   phases.clear();
   samples.clear();
   ledger.reset_peaks();
@@ -131,7 +132,17 @@ void DryBackend::State::work(double matmul_flops, double attention_flops, double
   add_counts(phase().counts, one);
 }
 
-void DryBackend::State::communicate(double seconds) {
+double DryBackend::State::now() const {
+  return counts.compute_seconds + counts.communication_seconds + counts.host_link_seconds;
+}
+
+double DryBackend::State::start_communication(double seconds) {
+  communication_end_ = std::max(communication_end_, now()) + seconds;
+  return communication_end_;
+}
+
+void DryBackend::State::await(double moment) {
+  const double seconds = std::max(0.0, moment - now());
   counts.communication_seconds += seconds;
   phase().counts.communication_seconds += seconds;
 }

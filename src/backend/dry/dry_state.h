@@ -38,7 +38,9 @@ class DryBackend::State {
 
   /// An operation of this work at this rate, by the roofline.
   void work(double matmul_flops, double attention_flops, double rate, double bytes);
-  void communicate(double seconds);
+  /// See DryBackend.
+  double start_communication(double seconds);
+  void await(double moment);
   void cross_host_link(std::size_t bytes, double DryCounts::*seconds);
   double rate_of(base::DType dtype) const;
 
@@ -62,7 +64,11 @@ class DryBackend::State {
   void thin_samples();
   DryPhase& phase();
 
-  std::map<void*, Live> live_;  // kept only when a change is watched
+  /// Of the estimated time, without what runs beside it.
+  double now() const;
+
+  std::map<void*, Live> live_;    // kept only when a change is watched
+  double communication_end_ = 0;  // when all that was started is over
 };
 
 }  // namespace longspan::backend

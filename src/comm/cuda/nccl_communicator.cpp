@@ -97,7 +97,7 @@ Communicator& NcclCommunicator::host() const {
   return *host_;
 }
 
-std::shared_ptr<NcclWork> NcclCommunicator::start(const char* operation, backend::Backend& backend,
+std::shared_ptr<NcclWork> NcclCommunicator::issue(const char* operation, backend::Backend& backend,
                                                   const Post& post) {
   check_for_failure();
   meet(backend);
@@ -111,35 +111,40 @@ std::shared_ptr<NcclWork> NcclCommunicator::start(const char* operation, backend
   return work;
 }
 
-void NcclCommunicator::run(const char* operation, backend::Backend& backend, const Post& post) {
-  const auto work = start(operation, backend, post);
-  backend::cuda::check(work->done.hold(compute_of(backend)), "cudaStreamWaitEvent");
+std::unique_ptr<Pending> NcclCommunicator::start(const char* operation, backend::Backend& backend,
+                                                 std::vector<Tensor> tensors, const Post& post) {
+  return std::make_unique<PendingWork>(issue(operation, backend, post), compute_of(backend),
+                                       std::move(tensors));
 }
 
-void NcclCommunicator::all_reduce_sum(const Tensor& tensor, backend::Backend& backend) {
-  if (!is_on_device(backend)) return host().all_reduce_sum(tensor, backend);
+std::unique_ptr<Pending> NcclCommunicator::start_all_reduce_sum(const Tensor& tensor,
+                                                                backend::Backend& backend) {
+  if (!is_on_device(backend)) return host().start_all_reduce_sum(tensor, backend);
   const Offsets offsets = even_offsets(tensor.elements(), size());
   check_vector(tensor, offsets, "all-reduce");
-  if (size() == 1 || tensor.elements() == 0) return;
-  run("the all-reduce", backend, [&](ncclComm_t comm, cudaStream_t stream) {
+  if (size() == 1 || tensor.elements() == 0) return std::make_unique<Done>();
+  (*traffic_)[Collective::kAllReduce] += bytes_to_share(offsets, rank(), tensor.dtype()) +
+                                         bytes_to_gather(offsets, rank(), tensor.dtype());
+  return start("the all-reduce", backend, {tensor}, [&](ncclComm_t comm, cudaStream_t stream) {
     check(ncclAllReduce(tensor.raw(), tensor.raw(), count_of(tensor), type_of_sum(tensor), ncclSum,
                         comm, stream),
           "ncclAllReduce");
   });
-  (*traffic_)[Collective::kAllReduce] += bytes_to_share(offsets, rank(), tensor.dtype()) +
-                                         bytes_to_gather(offsets, rank(), tensor.dtype());
 }
 
-void NcclCommunicator::reduce_scatter_sum(const Tensor& part, const Tensor& whole,
-                                          const Offsets& offsets, backend::Backend& backend) {
-  if (!is_on_device(backend)) return host().reduce_scatter_sum(part, whole, offsets, backend);
+std::unique_ptr<Pending> NcclCommunicator::start_reduce_scatter_sum(const Tensor& part,
+                                                                    const Tensor& whole,
+                                                                    const Offsets& offsets,
+                                                                    backend::Backend& backend) {
+  if (!is_on_device(backend)) return host().start_reduce_scatter_sum(part, whole, offsets, backend);
   check_vector(whole, offsets, "reduce-scatter");
-  if (whole.elements() == 0) return;
   if (size() == 1) {
     if (part.raw() != whole.raw()) backend.copy(part, whole);
-    return;
+    return std::make_unique<Done>();
   }
-  run("the reduce-scatter", backend, [&](ncclComm_t comm, cudaStream_t stream) {
+  if (whole.elements() == 0) return std::make_unique<Done>();
+  (*traffic_)[Collective::kReduceScatter] += bytes_to_share(offsets, rank(), whole.dtype());
+  const auto post = [&](ncclComm_t comm, cudaStream_t stream) {
     const ncclDataType_t type = type_of_sum(whole);
     if (are_even(offsets)) {
       check(ncclReduceScatter(whole.raw(), part.raw(), count_of(part), type, ncclSum, comm, stream),
@@ -153,8 +158,8 @@ void NcclCommunicator::reduce_scatter_sum(const Tensor& part, const Tensor& whol
       check(ncclReduce(in.raw(), out, count_of(in), type, ncclSum, root, comm, stream),
             "ncclReduce");
     }
-  });
-  (*traffic_)[Collective::kReduceScatter] += bytes_to_share(offsets, rank(), whole.dtype());
+  };
+  return start("the reduce-scatter", backend, {part, whole}, post);
 }
 
 std::unique_ptr<Pending> NcclCommunicator::start_all_gather(const Tensor& whole,
@@ -163,7 +168,8 @@ std::unique_ptr<Pending> NcclCommunicator::start_all_gather(const Tensor& whole,
   if (!is_on_device(backend)) return host().start_all_gather(whole, offsets, backend);
   check_vector(whole, offsets, "all-gather");
   if (size() == 1 || whole.elements() == 0) return std::make_unique<Done>();
-  auto work = start("the all-gather", backend, [&](ncclComm_t comm, cudaStream_t stream) {
+  (*traffic_)[Collective::kAllGather] += bytes_to_gather(offsets, rank(), whole.dtype());
+  return start("the all-gather", backend, {whole}, [&](ncclComm_t comm, cudaStream_t stream) {
     if (are_even(offsets)) {
       const Tensor own = share(whole, offsets, rank());
       check(ncclAllGather(own.raw(), whole.raw(), own.bytes(), ncclInt8, comm, stream),
@@ -177,9 +183,6 @@ std::unique_ptr<Pending> NcclCommunicator::start_all_gather(const Tensor& whole,
             "ncclBroadcast");
     }
   });
-  (*traffic_)[Collective::kAllGather] += bytes_to_gather(offsets, rank(), whole.dtype());
-  return std::make_unique<PendingWork>(std::move(work), compute_of(backend),
-                                       std::vector<Tensor>{whole});
 }
 
 void NcclCommunicator::all_to_all(const Tensor& receive, const Offsets& receive_offsets,
@@ -196,7 +199,7 @@ void NcclCommunicator::all_to_all(const Tensor& receive, const Offsets& receive_
   const bool has_peers = send.elements() > out.elements() || receive.elements() > in.elements();
   std::shared_ptr<NcclWork> work;
   if (has_peers) {
-    work = start("the all-to-all", backend, [&](ncclComm_t comm, cudaStream_t stream) {
+    work = issue("the all-to-all", backend, [&](ncclComm_t comm, cudaStream_t stream) {
       for (int peer = 0; peer < size(); ++peer) {
         if (peer == rank()) continue;
         post_send(share(send, send_offsets, peer), peer, comm, stream);
@@ -223,13 +226,11 @@ std::unique_ptr<Pending> NcclCommunicator::start_send_receive(const Tensor& rece
   }
   (*traffic_)[Collective::kSendReceive] += send.bytes();
   if (send.bytes() == 0 && receive.bytes() == 0) return std::make_unique<Done>();
-  auto work =
-      start("an exchange with the neighbours", backend, [&](ncclComm_t comm, cudaStream_t stream) {
-        post_send(send, to, comm, stream);
-        post_receive(receive, from, comm, stream);
-      });
-  return std::make_unique<PendingWork>(std::move(work), compute_of(backend),
-                                       std::vector<Tensor>{receive, send});
+  return start("an exchange with the neighbours", backend, {receive, send},
+               [&](ncclComm_t comm, cudaStream_t stream) {
+                 post_send(send, to, comm, stream);
+                 post_receive(receive, from, comm, stream);
+               });
 }
 
 void NcclCommunicator::all_reduce_sum(std::vector<double>& values) {

@@ -32,12 +32,15 @@ class NcclCommunicator : public Communicator {
   int local_rank() const override { return host_->local_rank(); }
   int local_size() const override { return host_->local_size(); }
 
-  void all_reduce_sum(const backend::Tensor& tensor, backend::Backend& backend) override;
+  std::unique_ptr<Pending> start_all_reduce_sum(const backend::Tensor& tensor,
+                                                backend::Backend& backend) override;
   void all_reduce_sum(std::vector<double>& values) override;
   void all_reduce_max(std::vector<double>& values) override;
   void broadcast(std::string& bytes, int root) override;
-  void reduce_scatter_sum(const backend::Tensor& part, const backend::Tensor& whole,
-                          const Offsets& offsets, backend::Backend& backend) override;
+  std::unique_ptr<Pending> start_reduce_scatter_sum(const backend::Tensor& part,
+                                                    const backend::Tensor& whole,
+                                                    const Offsets& offsets,
+                                                    backend::Backend& backend) override;
   std::unique_ptr<Pending> start_all_gather(const backend::Tensor& whole, const Offsets& offsets,
                                             backend::Backend& backend) override;
   void all_to_all(const backend::Tensor& receive, const Offsets& receive_offsets,
@@ -55,10 +58,11 @@ class NcclCommunicator : public Communicator {
   using Post = std::function<void(ncclComm_t, cudaStream_t)>;
 
   /// Begins an operation: `post` calls NCCL's, as one group.
-  std::shared_ptr<NcclWork> start(const char* operation, backend::Backend& backend,
+  std::shared_ptr<NcclWork> issue(const char* operation, backend::Backend& backend,
                                   const Post& post);
-  /// The same, and the compute stream waits for it.
-  void run(const char* operation, backend::Backend& backend, const Post& post);
+  /// The same, to be waited for; these tensors live until then.
+  std::unique_ptr<Pending> start(const char* operation, backend::Backend& backend,
+                                 std::vector<backend::Tensor> tensors, const Post& post);
   Communicator& host() const;
 
   std::unique_ptr<Communicator> host_;

@@ -57,7 +57,7 @@ TEST_CASE("tensors of the host's memory travel beside those of the device") {
   const auto cpu = backend::make_cpu_backend(1 << 20);
   const auto tensor = cpu->allocate({5}, base::DType::kFloat32, backend::MemoryTag::kWeights);
   cpu->fill(tensor, 1.0);
-  world().all_reduce_sum(tensor, *cpu);
+  world().start_all_reduce_sum(tensor, *cpu)->wait();
   CHECK(tensor.data<float>()[4] == static_cast<float>(world().size()));
   const comm::Offsets offsets = comm::even_offsets(5, world().size());
   world().start_all_gather(tensor, offsets, *cpu)->wait();

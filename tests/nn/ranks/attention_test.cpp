@@ -97,7 +97,7 @@ struct Bench : LayerBench {
     Pass part = pass(lengths, sizes.head_dim, SequenceShard{&mesh, layout});
     Result result =
         run(part, part_of(*this, x, layout, rank), part_of(*this, cotangent, layout, rank), keep);
-    mesh.sequence().all_reduce_sum(set.gradients(), backend());
+    mesh.sequence().start_all_reduce_sum(set.gradients(), backend())->wait();
     result.gradients = values(set.gradients());
     return result;
   }

@@ -32,16 +32,20 @@ class CountingCommunicator : public comm::Communicator {
   int size() const override { return inner_->size(); }
   int local_rank() const override { return inner_->local_rank(); }
   int local_size() const override { return inner_->local_size(); }
-  void all_reduce_sum(const backend::Tensor& tensor, backend::Backend& backend) override {
-    inner_->all_reduce_sum(tensor, backend);
+  std::unique_ptr<comm::Pending> start_all_reduce_sum(const backend::Tensor& tensor,
+                                                      backend::Backend& backend) override {
+    reductions_.push_back({tensor.elements(), backend.ledger().place().to_string()});
+    return inner_->start_all_reduce_sum(tensor, backend);
   }
   void all_reduce_sum(std::vector<double>& values) override { inner_->all_reduce_sum(values); }
   void all_reduce_max(std::vector<double>& values) override { inner_->all_reduce_max(values); }
   void broadcast(std::string& bytes, int root) override { inner_->broadcast(bytes, root); }
-  void reduce_scatter_sum(const backend::Tensor& part, const backend::Tensor& whole,
-                          const comm::Offsets& offsets, backend::Backend& backend) override {
+  std::unique_ptr<comm::Pending> start_reduce_scatter_sum(const backend::Tensor& part,
+                                                          const backend::Tensor& whole,
+                                                          const comm::Offsets& offsets,
+                                                          backend::Backend& backend) override {
     reductions_.push_back({whole.elements(), backend.ledger().place().to_string()});
-    inner_->reduce_scatter_sum(part, whole, offsets, backend);
+    return inner_->start_reduce_scatter_sum(part, whole, offsets, backend);
   }
   std::unique_ptr<comm::Pending> start_all_gather(const backend::Tensor& whole,
                                                   const comm::Offsets& offsets,

@@ -31,7 +31,7 @@ struct Rank {
     std::string why_not;
     world = comm::make_nccl_communicator(comm::make_world_communicator(), *device, &why_not);
     device->fill(tensor, 1.0);
-    world->all_reduce_sum(tensor, *device);
+    world->start_all_reduce_sum(tensor, *device)->wait();
     comm::set_step(7);
   }
   bool is_last() const { return world->rank() + 1 == world->size(); }
@@ -51,7 +51,7 @@ void end_orderly() {
   const bool in_pair = world.rank() < 2;
   auto pair =
       world.group("pair", in_pair ? std::vector<int>{0, 1} : std::vector<int>{world.rank()});
-  pair->all_reduce_sum(rank.tensor, *rank.device);
+  pair->start_all_reduce_sum(rank.tensor, *rank.device)->wait();
   const int size = world.size();
   rank.world.reset();
   if (!testing::destroyed_sizes().empty() && in_pair) throw base::InternalError("too early");
@@ -64,7 +64,7 @@ void end_orderly() {
 void miss_operation() {
   Rank rank;
   if (rank.is_last()) ::sleep(1000);
-  rank.world->all_reduce_sum(rank.tensor, *rank.device);
+  rank.world->start_all_reduce_sum(rank.tensor, *rank.device)->wait();
   rank.read();
 }
 
@@ -72,7 +72,7 @@ void miss_operation() {
 void miss_operation_and_barrier() {
   Rank rank;
   if (rank.is_last()) ::sleep(1000);
-  rank.world->all_reduce_sum(rank.tensor, *rank.device);
+  rank.world->start_all_reduce_sum(rank.tensor, *rank.device)->wait();
   rank.world->barrier();
 }
 
@@ -85,13 +85,13 @@ void miss_meeting() {
     return all;
   }());
   if (rank.is_last()) ::sleep(1000);
-  again->all_reduce_sum(rank.tensor, *rank.device);
+  again->start_all_reduce_sum(rank.tensor, *rank.device)->wait();
 }
 
 /// NCCL finds an error while the host does something else.
 void fail_meanwhile() {
   Rank rank;
-  rank.world->all_reduce_sum(rank.tensor, *rank.device);
+  rank.world->start_all_reduce_sum(rank.tensor, *rank.device)->wait();
   if (rank.is_last()) testing::fail_nccl(ncclRemoteError);
   while (true) {
     ::usleep(1000);
@@ -107,7 +107,7 @@ void fail_in_reading() {
     testing::fail_nccl(ncclRemoteError);
     ::sleep(1000);
   }
-  rank.world->all_reduce_sum(rank.tensor, *rank.device);
+  rank.world->start_all_reduce_sum(rank.tensor, *rank.device)->wait();
   testing::fail_nccl(ncclRemoteError);
   rank.read();
 }
@@ -115,10 +115,11 @@ void fail_in_reading() {
 /// Aborts let the unwinding go on, which waits for the device.
 void fail_in_operation() {
   Rank rank;
-  if (!rank.is_last()) rank.world->all_reduce_sum(rank.tensor, *rank.device);  // never done
+  if (!rank.is_last())
+    rank.world->start_all_reduce_sum(rank.tensor, *rank.device)->wait();  // never done
   ::usleep(100'000);
   testing::fail_nccl(ncclRemoteError);
-  rank.world->all_reduce_sum(rank.tensor, *rank.device);
+  rank.world->start_all_reduce_sum(rank.tensor, *rank.device)->wait();
 }
 
 /// Aborts hang, and so does the unwinding, which waits for the device.
@@ -131,7 +132,7 @@ void hang_in_abort() {
 void compute_long() {
   Rank rank;
   for (int i = 0; i < 25000; ++i) rank.device->fill(rank.tensor, 1.0);
-  rank.world->all_reduce_sum(rank.tensor, *rank.device);
+  rank.world->start_all_reduce_sum(rank.tensor, *rank.device)->wait();
   rank.read();
 }
 
