@@ -324,7 +324,6 @@ StepMetrics Trainer::traced_step() {
   const std::int64_t number = progress_.step + 1;
   if (!trace_->is_due(number)) return step();
   comm::set_step(number);
-  backend_->synchronize();
   trace_->begin_step(number, *world_);
   StepMetrics metrics = step();
   trace_->end_step();

@@ -18,25 +18,32 @@ Details Details::of(const char* name, const backend::Tensor& out) {
 }
 
 void Recorder::begin_step(std::int64_t step) {
-  using backend::DeviceQueue;
+  synchronize();
   if (!origin_) origin_ = Timeline::Clock::now();
-  for (const auto& [row, queue] : {std::pair{Row::kCompute, DeviceQueue::kCompute},
-                                   std::pair{Row::kCommunication, DeviceQueue::kCommunication},
-                                   std::pair{Row::kCopies, DeviceQueue::kCopies}}) {
-    if (streams_ == nullptr) {
-      timeline(row).follow_host(*origin_);
-    } else {
-      timeline(row).follow_device(*streams_, queue, *origin_);
-    }
-  }
-  timeline(Row::kHost).follow_host(*origin_);
+  for (Timeline& one : timelines_) one.follow_host(*origin_);
+  if (streams_ != nullptr) follow_queues();
   is_recording_ = true;
   enter("step", step);
+}
+
+void Recorder::follow_queues() {
+  using backend::DeviceQueue;
+  Timeline& compute = timeline(Row::kCompute);
+  Timeline& communication = timeline(Row::kCommunication);
+  Timeline& copies = timeline(Row::kCopies);
+  compute.follow_device(*streams_, DeviceQueue::kCompute, *origin_);
+  synchronize();
+  communication.follow_device(*streams_, DeviceQueue::kCommunication, *origin_);
+  copies.follow_device(*streams_, DeviceQueue::kCopies, *origin_);
+  synchronize();
+  communication.align(compute);
+  copies.align(compute);
 }
 
 void Recorder::end_step() {
   leave();
   is_recording_ = false;
+  synchronize();  // behind the last mark
   for (Timeline& one : timelines_) one.resolve();
   for (OpenSpan& span : spans_) keep(span);
   first_ += spans_.size();

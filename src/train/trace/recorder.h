@@ -48,16 +48,18 @@ class Recorder {
  public:
   using Span = std::size_t;
 
-  /// The rank's device, which outlives the recording: null for one that is done when operations
-  /// return, where the host's clock will do.
-  void set_streams(const backend::DeviceStreams* streams) { streams_ = streams; }
+  /// By whose clock times are: the rank's device, which outlives the recording, or the host's where
+  /// that is done when operations return, and before this.
+  void follow(backend::Backend& device) {
+    device_ = &device;
+    streams_ = device.streams();
+  }
   /// Where the host's own work goes: its row, or `row` where the device works with the host.
   Row row_of_host(Row row) const { return streams_ == nullptr ? row : Row::kHost; }
 
   bool is_recording() const { return is_recording_; }
-  /// The device is idle. All times count from the first.
+  /// Both wait for the device. All times count from the first.
   void begin_step(std::int64_t step);
-  /// The device is idle again.
   void end_step();
 
   Span begin(Row row, Details details);
@@ -82,8 +84,13 @@ class Recorder {
   Timeline& timeline(Row row) {
     return timelines_[row == Row::kPlaces ? 0 : static_cast<std::size_t>(row)];
   }
+  void synchronize() const {
+    if (device_ != nullptr) device_->synchronize();
+  }
+  void follow_queues();
   void keep(OpenSpan& span);
 
+  backend::Backend* device_ = nullptr;
   const backend::DeviceStreams* streams_ = nullptr;
   bool is_recording_ = false;
   std::optional<Timeline::Clock::time_point> origin_;

@@ -78,11 +78,12 @@ std::string StepTrace::write(comm::Communicator& world) {
     if (world.rank() == 0) all.push_back(std::move(text));
   }
   if (world.rank() == 0) base::replace_file(file_, chrome_trace(all));
+  const std::string steps = traced_ == 1
+                                ? fmt::format("step {}", first_)
+                                : fmt::format("steps {} to {}", first_, first_ + traced_ - 1);
   return fmt::format(
-      "trace: {} step{} from step {} on, of {} rank{}, in {}; open it in https://ui.perfetto.dev "
-      "or chrome://tracing",
-      traced_, traced_ == 1 ? "" : "s", first_, world.size(), world.size() == 1 ? "" : "s",
-      file_.string());
+      "trace: {} of {} rank{} in {}; open it in https://ui.perfetto.dev or chrome://tracing", steps,
+      world.size(), world.size() == 1 ? "" : "s", file_.string());
 }
 
 }  // namespace longspan::train

@@ -31,8 +31,8 @@ class StepTrace {
   /// but where it is the only one.
   void plan(std::int64_t done, std::int64_t last);
   bool is_due(std::int64_t step) const { return first_ <= step && step <= last_; }
-  /// Around a step that is due, the device idle both times. Called by every rank; all count from
-  /// the moment when they meet here first.
+  /// Around a step that is due. Called by every rank; all count from the moment when they meet
+  /// here first.
   void begin_step(std::int64_t step, comm::Communicator& world);
   void end_step();
 

@@ -23,6 +23,10 @@ void Timeline::follow_device(const backend::DeviceStreams& streams, backend::Dev
   mark();
 }
 
+void Timeline::align(const Timeline& first) {
+  start_ = first.start_ + open_.front()->seconds_since(*first.open_.front());
+}
+
 std::size_t Timeline::mark() {
   if (streams_ == nullptr) {
     seconds_.push_back(host_seconds());

@@ -17,10 +17,15 @@ class Timeline {
 
   /// Marks are the host's from now on.
   void follow_host(Clock::time_point origin);
-  /// Marks are this queue's from now on, and it is idle: its clock is set by the host's here, since
-  /// the two drift apart.
+  /// Marks are this queue's from now on, and it is idle: its clock is set by the host's here, again
+  /// and again, since the two drift apart.
   void follow_device(const backend::DeviceStreams& streams, backend::DeviceQueue queue,
                      Clock::time_point origin);
+
+  /// Both follow queues of one device now, this one since `first` has passed its mark there; both
+  /// have passed theirs. What the device's clock tells between the two replaces what the host's
+  /// did.
+  void align(const Timeline& first);
 
   /// The mark's number.
   std::size_t mark();

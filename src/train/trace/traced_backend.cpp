@@ -202,7 +202,7 @@ class TracedBackend : public backend::Backend {
 
 std::unique_ptr<backend::Backend> make_traced_device(std::unique_ptr<backend::Backend> device,
                                                      Recorder& recorder) {
-  recorder.set_streams(device->streams());
+  recorder.follow(*device);
   return std::make_unique<TracedBackend>(std::move(device), recorder, Row::kCompute, Row::kCopies);
 }
 
