@@ -252,7 +252,7 @@ Outcome Trainer::run() {
     return Outcome::kDone;
   }
   bool stop = false;
-  if (trace_) trace_->plan(progress_.step, last_step_);
+  if (trace_) trace_->choose_steps(progress_.step, last_step_);
   while (progress_.step < last_step_ && !stop) {
     const comm::Traffic before = world_->traffic();
     StepMetrics metrics = trace_ ? traced_step() : step();

@@ -212,17 +212,17 @@ TEST_CASE("trace: what overlaps in a row gets rows of its own, places do not") {
 
 TEST_CASE("trace: the steps behind the first, or the only one") {
   StepTrace trace("unused", 2);
-  trace.plan(10, 20);
+  trace.choose_steps(10, 20);
   for (int step = 11; step <= 20; ++step) CHECK(trace.is_due(step) == (step == 12 || step == 13));
   CHECK_FALSE(trace.is_over(12, false));
   CHECK(trace.is_over(13, false));
   CHECK(trace.is_over(12, true));
   CHECK(trace.is_over(11, true));
   CHECK_FALSE(trace.is_over(14, true));  // it is written
-  trace.plan(10, 12);
+  trace.choose_steps(10, 12);
   CHECK_FALSE(trace.is_due(11));
   CHECK(trace.is_over(12, false));
-  trace.plan(10, 11);
+  trace.choose_steps(10, 11);
   CHECK(trace.is_due(11));
   CHECK(trace.is_over(11, false));
 }
@@ -233,7 +233,7 @@ TEST_CASE("trace: a file only of what was traced") {
   const auto world = comm::make_single_communicator();
   StepTrace trace(path, 1);
   trace.check_file();
-  trace.plan(0, 5);
+  trace.choose_steps(0, 5);
   CHECK_THROWS_AS(trace.write(*world), base::InputError);
   CHECK(std::filesystem::is_empty(directory.path()));
   trace.begin_step(2, *world);

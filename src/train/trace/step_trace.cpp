@@ -48,7 +48,7 @@ std::unique_ptr<comm::Communicator> StepTrace::ranks(comm::Communicator& ranks) 
   return make_traced_communicator(ranks, recorder_);
 }
 
-void StepTrace::plan(std::int64_t done, std::int64_t last) {
+void StepTrace::choose_steps(std::int64_t done, std::int64_t last) {
   first_ = done + (last - done > 1 ? 2 : 1);
   last_ = std::min(last, first_ + steps_ - 1);
 }

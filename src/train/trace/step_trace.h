@@ -29,7 +29,7 @@ class StepTrace {
 
   /// The run does the steps after `done` up to `last`. Its first one warms up and is not traced,
   /// but where it is the only one.
-  void plan(std::int64_t done, std::int64_t last);
+  void choose_steps(std::int64_t done, std::int64_t last);
   bool is_due(std::int64_t step) const { return first_ <= step && step <= last_; }
   /// Around a step that is due. Called by every rank; all count from the moment when they meet
   /// here first.
