@@ -46,6 +46,17 @@ void add_train_command(CLI::App& app, int& exit_code) {
                     "Check files, disk, memory and job, print the plan, and stop");
   command->add_flag("--force", arguments->options.force,
                     "Start although the plan says that the job will not fit into memory");
+  auto* trace =
+      command->add_option("--trace", arguments->options.trace_file,
+                          "Write when operations, copies and collectives of each rank ran, in the "
+                          "steps after the first, for https://ui.perfetto.dev or chrome://tracing");
+  trace->type_name("FILE")->check(
+      [](const std::string& file) { return file.empty() ? "needs the name of a file" : ""; });
+  command
+      ->add_option("--trace-steps", arguments->options.trace_steps, "With --trace: how many steps")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber)
+      ->needs(trace);
   command->footer(
       "Under mpirun or srun every process is one rank; parallel.* says how they share the work.\n"
       "SIGUSR1, SIGTERM or SIGINT: save and leave with exit code 75; the same command resumes.\n\n"

@@ -21,6 +21,7 @@
 #include "train/resources.h"
 #include "train/run_directory.h"
 #include "train/states.h"
+#include "train/trace/step_trace.h"
 #include "train/training_state.h"
 #include "train/training_step.h"
 
@@ -49,6 +50,8 @@ class Trainer {
   void check_disk();
   void warn_of_slow_path();
   StepMetrics step();
+  StepMetrics traced_step();
+  void write_trace(bool stops);
   std::vector<std::shared_ptr<const data::MicroBatch>> my_batches();
   bool finish_step(StepMetrics& metrics, const comm::Traffic& before);
   void guard_skips() const;
@@ -67,9 +70,11 @@ class Trainer {
   Report report_;
   std::optional<RunDirectory> directory_;  // rank 0
   std::unique_ptr<Corpus> corpus_;
+  std::unique_ptr<StepTrace> trace_;  // where one was asked for
   std::unique_ptr<backend::Backend> backend_;
   std::unique_ptr<backend::Backend> host_;       // where the job offloads anything
   std::unique_ptr<comm::Communicator> devices_;  // see link_devices
+  std::unique_ptr<comm::Communicator> traced_;   // with a trace
   std::optional<shard::Mesh> mesh_;
   std::unique_ptr<TrainingStep> step_;
   std::optional<MetricsWriter> record_;  // rank 0
@@ -87,8 +92,12 @@ Trainer::Trainer(Job job, comm::Communicator& world, const TrainOptions& options
                                         : job_.training.steps),
       report_(world.rank() == 0) {
   omp_set_num_threads(thread_count(job_, world.local_size()));
+  if (!options_.trace_file.empty()) {
+    trace_ = std::make_unique<StepTrace>(options_.trace_file, options_.trace_steps);
+  }
   comm::run_agreed(world, [&] {
     layout_ = parallel_layout(job_, world.size());
+    if (leads() && trace_) trace_->check_file();
     if (leads()) directory_.emplace(job_.run.output_dir);
   });
   open_data();
@@ -141,12 +150,18 @@ void Trainer::build_model() {
     backend_ = make_device(job_, *world_);
     host_ = make_host(job_, *world_);
   });
+  if (trace_) {
+    backend_ = trace_->device(std::move(backend_));
+    if (host_) host_ = trace_->host(std::move(host_));
+  }
   std::string why_not;
   devices_ = link_devices(*world_, *backend_, &why_not);
   if (!why_not.empty()) {
     report_.warning(fmt::format("tensors travel through the hosts' memory: {}", why_not));
   }
-  comm::Communicator& ranks = devices_ ? *devices_ : *world_;
+  comm::Communicator& plain = devices_ ? *devices_ : *world_;
+  if (trace_) traced_ = trace_->ranks(plain);
+  comm::Communicator& ranks = traced_ ? *traced_ : plain;
   mesh_.emplace(ranks, layout_.sequence);
   comm::run_agreed(*world_, [&] {
     step_ = std::make_unique<TrainingStep>(job_, *backend_, *mesh_, host_.get());
@@ -232,14 +247,17 @@ Outcome Trainer::run() {
     return Outcome::kDone;
   }
   if (progress_.step >= last_step_) {
-    report_.note(fmt::format("nothing to do: {} of {} steps are done", progress_.step, last_step_));
+    report_.note(fmt::format("nothing to do{}: {} of {} steps are done",
+                             trace_ ? " and to trace" : "", progress_.step, last_step_));
     return Outcome::kDone;
   }
   bool stop = false;
+  if (trace_) trace_->choose_steps(progress_.step, last_step_);
   while (progress_.step < last_step_ && !stop) {
     const comm::Traffic before = world_->traffic();
-    StepMetrics metrics = step();
+    StepMetrics metrics = trace_ ? traced_step() : step();
     stop = finish_step(metrics, before);
+    if (trace_) write_trace(stop);
     const std::int64_t every = job_.training.validation_every;
     const bool last = progress_.step == last_step_;
     if (last || (every > 0 && progress_.step % every == 0)) validate();
@@ -300,6 +318,26 @@ StepMetrics Trainer::step() {
   metrics.model_flops_utilization =
       sums.flops / metrics.step_seconds / (peak_gflops_ * 1e9 * world_->size());
   return metrics;
+}
+
+StepMetrics Trainer::traced_step() {
+  const std::int64_t number = progress_.step + 1;
+  if (!trace_->is_due(number)) return step();
+  comm::set_step(number);
+  trace_->begin_step(number, *world_);
+  StepMetrics metrics = step();
+  trace_->end_step();
+  return metrics;
+}
+
+/// As soon as all of it is there. It is not worth a run that cannot write it.
+void Trainer::write_trace(bool stops) {
+  if (!trace_->is_over(progress_.step, stops)) return;
+  try {
+    report_.note(trace_->write(*world_));
+  } catch (const InputError& error) {
+    report_.warning(fmt::format("there is no trace: {}", error.what()));
+  }
 }
 
 /// Gathers the other ranks' figures, records the step, and tells whether to stop.

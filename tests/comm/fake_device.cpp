@@ -1,5 +1,6 @@
 #include "tests/comm/fake_device.h"
 
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 
@@ -30,11 +31,31 @@ Tensor unmasked(const Tensor& tensor) {
   return {nullptr, memory, tensor.dtype(), tensor.shape()};
 }
 
+/// Passed when the queue has come to it.
+class PassedMark : public backend::Mark {
+ public:
+  explicit PassedMark(FakeStream& stream) {
+    stream.push([time = time_] { *time = Clock::now(); });
+  }
+  double seconds_since(const Mark& earlier) const override {
+    const auto& other = static_cast<const PassedMark&>(earlier);
+    return std::chrono::duration<double>(*time_ - *other.time_).count();
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  std::shared_ptr<Clock::time_point> time_ = std::make_shared<Clock::time_point>();
+};
+
 class Streams : public backend::DeviceStreams {
  public:
   int device() const override { return 0; }
   void* compute() const override { return &compute_; }
   void* communication() const override { return &communication_; }
+  std::unique_ptr<backend::Mark> mark(backend::DeviceQueue queue) const override {
+    return std::make_unique<PassedMark>(
+        queue == backend::DeviceQueue::kCommunication ? communication_ : compute_);
+  }
   FakeStream& computing() const { return compute_; }
   void synchronize() const {
     compute_.synchronize();

@@ -12,6 +12,8 @@
 
 struct CUstream_st {};
 struct CUevent_st {
+  bool is_timed = true;
+  bool is_recorded = false;
   std::chrono::steady_clock::time_point recorded;
 };
 
@@ -237,11 +239,13 @@ cudaError_t cudaEventCreate(cudaEvent_t* event) {
   *event = new CUevent_st;
   return cudaSuccess;
 }
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned /*flags*/) {
-  return cudaEventCreate(event);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  *event = new CUevent_st{(flags & cudaEventDisableTiming) == 0, false, {}};
+  return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t /*stream*/) {
   if (event == nullptr) return result(cudaErrorInvalidResourceHandle);
+  event->is_recorded = true;
   event->recorded = std::chrono::steady_clock::now();
   return cudaSuccess;
 }
@@ -250,6 +254,11 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   return event == nullptr ? result(cudaErrorInvalidResourceHandle) : cudaSuccess;
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
+  for (const cudaEvent_t event : {start, end}) {
+    if (event == nullptr || !event->is_timed || !event->is_recorded) {
+      return result(cudaErrorInvalidResourceHandle);
+    }
+  }
   const std::chrono::duration<float, std::milli> passed = end->recorded - start->recorded;
   *milliseconds = passed.count();
   return cudaSuccess;

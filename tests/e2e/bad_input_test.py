@@ -114,6 +114,9 @@ class BadInput(Refusals):
         self.refused("train", good, "--set", "optimizer.lr=1", names=["optimizer.lr"])
         self.refused("train", good, "--set", "training.steps=none", names=["training.steps"])
         self.refused("train", good, "--until-step", "0", names=["--until-step"])
+        self.refused("train", good, "--trace-steps", "2", names=["--trace-steps", "--trace"])
+        self.refused("train", good, "--trace", "t.json", "--trace-steps", "0", names=["--trace-steps"])
+        self.refused("train", good, "--trace", "", names=["--trace"])
         self.refused("train", names=["job"])
         self.refused("trian", good)
         self.refused()
@@ -182,6 +185,18 @@ class BadInput(Refusals):
         self.refused("train", self.job_with(run={"output_dir": "/proc/longspan"}),
                      names=["/proc/longspan"])
         self.refused("tokenize", self.corpus, "--output", "/proc/out.tokens", names=["/proc"])
+
+    def test_trace_is_refused_before_anything_is_trained(self):
+        good = self.job_with(run={"output_dir": str(self.root / "untrained")})
+        blocked = self.root / "another-file"
+        blocked.write_text("in the way", encoding="utf-8")
+        for path in (self.root / "missing" / "t.json", blocked / "t.json", "/proc/t.json", self.root,
+                     f"{self.root}/"):
+            for options in ([], ["--dry-run"]):
+                self.refused("train", good, "--trace", path, *options, names=[f'--trace "{path}"'])
+        said = self.refused("train", good, "--trace", self.root / "missing" / "t.json", ranks=2)
+        self.assertEqual(said.count("--trace"), 1)
+        self.assertFalse((self.root / "untrained").exists())
 
     def test_memory(self):
         job = self.job_with(memory={"limit": "64KiB"})

@@ -7,6 +7,7 @@ import unittest
 
 import harness
 from harness import run
+from traces import Trace
 
 SHIM = os.environ["LONGSPAN_SHIM"]
 CPU = ["--set", "run.device=cpu", "--set", "run.device_profile=cpu", "--set",
@@ -85,6 +86,40 @@ class OnTheStandIn(harness.Workspace):
                   for stage in (1, 3) for overlap in ("true", "false")]
         for other in losses[1:]:
             self.assertEqual(losses[0], other)
+
+    def trace_of(self, job, ranks=0):
+        """Trains the job without a trace and with one, which changes nothing."""
+        name = job.stem
+        run("train", job, "--set", f"run.output_dir={self.root}/{name}-plain", program=SHIM, ranks=ranks)
+        path = self.root / f"{name}.trace.json"
+        run("train", job, "--trace", path, program=SHIM, ranks=ranks)
+        self.assert_same_run(name, f"{name}-plain")
+        trace = Trace(path)
+        trace.check(self)
+        for rank in range(max(1, ranks)):
+            self.assertEqual(trace.steps(rank), ["step 2", "step 3"])
+            self.assertIn("attention_backward", trace.within(rank, "backward"))
+        return trace
+
+    def test_trace_has_a_row_for_each_queue(self):
+        trace = self.trace_of(self.write(
+            "traced", training={"precision": "fp32", "steps": 3}, optimizer={"offload": "host"},
+            memory={"activation_checkpointing": "block", "checkpoint_offload": "host"}))
+        self.assertEqual({row for _, row in trace.rows},
+                         {"places of the step", "compute", "copies", "host"})
+        self.assertEqual(trace.names(0, "copies"), {"download", "upload"})
+        self.assertTrue(all(event["args"]["bytes"] > 0 for event in trace.row(0, "copies")))
+        self.assertEqual(trace.names(0, "host"), {"adamw"})
+        self.assertNotIn("adamw", trace.names(0, "compute"))
+
+    def test_trace_of_ranks_that_share_one_gpu(self):
+        trace = self.trace_of(self.write(
+            "traced-ranks", training={"precision": "fp32", "steps": 3},
+            parallel={"sequence": 2, "zero_stage": 3}, memory={"limit": "64MiB"}), ranks=2)
+        for rank in range(2):
+            self.assertLessEqual({"all_gather", "all_to_all", "reduce_scatter"},
+                                 trace.names(rank, "communication"))
+            self.assertIn("all_reduce of numbers", trace.names(rank, "host"))
 
     def test_generates_what_the_cpu_does(self):
         run("train", self.write("generated"), program=SHIM)

@@ -43,6 +43,20 @@ struct AdamWOptions {
   std::int64_t update = 1;      ///< 1 for the first update: the bias corrections' exponent
 };
 
+/// The queues of a device that works on its own.
+enum class DeviceQueue : std::uint8_t { kCompute, kCommunication, kCopies };
+
+/// A point in the work of a queue, which knows when the device passed it.
+class Mark {
+ public:
+  virtual ~Mark() = default;
+  Mark() = default;
+  Mark(const Mark&) = delete;
+  Mark& operator=(const Mark&) = delete;
+  /// By the device's clock, from a mark that it passed earlier. It must have passed both.
+  virtual double seconds_since(const Mark& earlier) const = 0;
+};
+
 /// The queues of a device that works on its own, as opaque handles (cudaStream_t), so that no
 /// CUDA header is needed here. Operations of the backend go to `compute`. Who works on another one
 /// makes it wait for `compute` first, and `compute` for it before the results are used.
@@ -52,6 +66,8 @@ class DeviceStreams {
   virtual int device() const = 0;  ///< its number on this machine
   virtual void* compute() const = 0;
   virtual void* communication() const = 0;  ///< of collectives
+  /// A mark behind what the queue has been given so far. Costs the device a little time.
+  virtual std::unique_ptr<Mark> mark(DeviceQueue queue) const = 0;
 };
 
 /// A copy between a device and its host that may still be under way. The tensors of both ends must

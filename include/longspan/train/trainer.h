@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "longspan/comm/communicator.h"
 #include "longspan/train/job.h"
@@ -21,6 +22,12 @@ struct TrainOptions {
   bool dry_run = false;
   /// Start although the plan says that memory will not do.
   bool force = false;
+  /// Where to write what the devices, copies and collectives of some steps did when, for
+  /// chrome://tracing and ui.perfetto.dev; empty: no trace. The run's first step is not traced
+  /// unless it is the only one. Results are the same.
+  std::string trace_file;
+  /// How many steps are traced, if there are so many.
+  std::int64_t trace_steps = 2;
 };
 
 /// Runs a job from its newest checkpoint, or from the start. Every rank of `world` calls it with

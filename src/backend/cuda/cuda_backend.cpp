@@ -40,7 +40,8 @@ class CudaBackend : public Backend {
   }
   const DeviceStreams* streams() const override { return &device_; }
   void synchronize() override {
-    for (const cudaStream_t stream : {device_.compute_stream(), device_.copies_stream()}) {
+    for (const cudaStream_t stream :
+         {device_.compute_stream(), device_.communication_stream(), device_.copies_stream()}) {
       cuda::check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
     }
   }

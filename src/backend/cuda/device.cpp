@@ -25,6 +25,27 @@ class PinnedMemory : public AddressRange {
   ~PinnedMemory() override { cudaFreeHost(begin()); }
 };
 
+/// An event that keeps the time, unlike those that streams wait for.
+class TimedEvent : public Mark {
+ public:
+  explicit TimedEvent(cudaStream_t stream) {
+    check(cudaEventCreateWithFlags(&event_, cudaEventDefault), "cudaEventCreateWithFlags");
+    check(cudaEventRecord(event_, stream), "cudaEventRecord");
+  }
+  ~TimedEvent() override { cudaEventDestroy(event_); }
+
+  double seconds_since(const Mark& earlier) const override {
+    float milliseconds = 0;
+    check(
+        cudaEventElapsedTime(&milliseconds, static_cast<const TimedEvent&>(earlier).event_, event_),
+        "cudaEventElapsedTime");
+    return 1e-3 * static_cast<double>(milliseconds);
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
 cudaDeviceProp properties_of(int number) {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
@@ -78,6 +99,12 @@ Device::~Device() {
     cudaStreamSynchronize(stream);
     cudaStreamDestroy(stream);
   }
+}
+
+std::unique_ptr<Mark> Device::mark(DeviceQueue queue) const {
+  return std::make_unique<TimedEvent>(queue == DeviceQueue::kCompute         ? compute_
+                                      : queue == DeviceQueue::kCommunication ? communication_
+                                                                             : copies_);
 }
 
 std::string Device::description() const {

@@ -27,8 +27,10 @@ class Device : public DeviceStreams {
   int device() const override { return number_; }
   void* compute() const override { return compute_; }
   void* communication() const override { return communication_; }
+  std::unique_ptr<Mark> mark(DeviceQueue queue) const override;
 
   cudaStream_t compute_stream() const { return compute_; }
+  cudaStream_t communication_stream() const { return communication_; }
   cudaStream_t copies_stream() const { return copies_; }
   /// "NVIDIA H200, sm_90, 139.8 GiB, CUDA 13.0".
   std::string description() const;

@@ -308,5 +308,24 @@ TEST_CASE("the runtime's memory is counted and limited") {
   shim::set_device_memory(std::size_t{1} << 30U);
 }
 
+TEST_CASE("events tell the time between them, when they are made for that and recorded") {
+  cudaEvent_t first = nullptr;
+  cudaEvent_t second = nullptr;
+  cudaEvent_t untimed = nullptr;
+  CHECK(cudaEventCreate(&first) == cudaSuccess);
+  CHECK(cudaEventCreateWithFlags(&second, cudaEventDefault) == cudaSuccess);
+  CHECK(cudaEventCreateWithFlags(&untimed, cudaEventDisableTiming) == cudaSuccess);
+  float milliseconds = -1;
+  cudaEventRecord(first);
+  CHECK(cudaEventElapsedTime(&milliseconds, first, second) == cudaErrorInvalidResourceHandle);
+  cudaEventRecord(second);
+  cudaEventRecord(untimed);
+  CHECK(cudaEventElapsedTime(&milliseconds, first, second) == cudaSuccess);
+  CHECK(milliseconds >= 0);
+  CHECK(cudaEventElapsedTime(&milliseconds, first, untimed) == cudaErrorInvalidResourceHandle);
+  for (const cudaEvent_t event : {first, second, untimed}) cudaEventDestroy(event);
+  cudaGetLastError();
+}
+
 }  // namespace
 }  // namespace longspan::backend::cuda::testing
