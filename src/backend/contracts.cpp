@@ -80,6 +80,15 @@ void check_rms_norm(const char* operation, const Tensor& out, const Tensor& rstd
   expect_float(operation, "x", x);
 }
 
+void check_add_rms_norm(const Tensor& out, const Tensor& rstd, const Tensor& sum, const Tensor& a,
+                        const Tensor& b, const Tensor& weight) {
+  constexpr const char* kName = "add_rms_norm_forward";
+  expect_rank(kName, "sum", sum, 2);
+  expect(kName, "a", a, sum.dtype(), sum.shape());
+  expect(kName, "b", b, sum.dtype(), sum.shape());
+  check_rms_norm(kName, out, rstd, sum, weight);
+}
+
 void check_rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
                              const Tensor& residual, const Tensor& rstd, const Tensor& x,
                              const Tensor& weight) {

@@ -17,6 +17,8 @@ void check_accumulate(const Tensor& out, const Tensor& in);
 // RMS norm
 void check_rms_norm(const char* operation, const Tensor& out, const Tensor& rstd, const Tensor& x,
                     const Tensor& weight);
+void check_add_rms_norm(const Tensor& out, const Tensor& rstd, const Tensor& sum, const Tensor& a,
+                        const Tensor& b, const Tensor& weight);
 void check_rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
                              const Tensor& residual, const Tensor& rstd, const Tensor& x,
                              const Tensor& weight);

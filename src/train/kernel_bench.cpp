@@ -86,6 +86,14 @@ std::vector<Kernel> token_kernels(const KernelShapes& s) {
            b.rms_norm_forward(out, rstd, x, weight, 1e-5F);
          };
        }},
+      {"add_rms_norm_forward",
+       [s](Operands& on, Backend& b) {
+         return [&b, out = on.activation(s.hidden_size), x = on.activation(s.hidden_size),
+                 branch = on.activation(s.hidden_size), rstd = on.statistic({s.tokens}),
+                 weight = on.activation(s.hidden_size).rows(0, 1).reshape({s.hidden_size})] {
+           b.add_rms_norm_forward(out, rstd, branch, branch, x, weight, 1e-5F);
+         };
+       }},
       {"rms_norm_backward",
        [s](Operands& on, Backend& b) {
          return [&b, dx = on.activation(s.hidden_size), dy = on.activation(s.hidden_size),

@@ -106,6 +106,10 @@ class FakeDevice : public backend::Backend {
                         float) override {
     refuse();
   }
+  void add_rms_norm_forward(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                            const Tensor&, const Tensor&, float) override {
+    refuse();
+  }
   void rms_norm_again(const Tensor&, const Tensor&, const Tensor&, const Tensor&) override {
     refuse();
   }

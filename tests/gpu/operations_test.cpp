@@ -90,7 +90,10 @@ TEST_CASE("gpu: RMS norm") {
         backend.rms_norm_forward(out, rstd, x, weight, 1e-5F);
         backend.rms_norm_again(again, rstd, x, weight);
         backend.rms_norm_backward(dx, dweight, dy, residual, rstd, x, weight);
-        return {out, again, rstd, dx, dweight};
+        const Tensor of_sum = side.unwritten({37, hidden}, dtype);
+        const Tensor rstd_of_sum = side.unwritten({37}, wide(dtype));
+        backend.add_rms_norm_forward(of_sum, rstd_of_sum, dy, dy, residual, weight, 1e-5F);
+        return {out, again, rstd, dx, dweight, of_sum, rstd_of_sum, dy};
       },
       tolerance(dtype, static_cast<double>(hidden)));
 }

@@ -148,6 +148,11 @@ class Backend {
   /// Sennrich 2019). x, out [tokens, hidden]; rstd [tokens] float32 (float64).
   virtual void rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x,
                                 const Tensor& weight, float epsilon) = 0;
+  /// sum = a + b, then the norm of sum, bit for bit as `add` and rms_norm_forward, in one pass over
+  /// memory. sum may be a or b; out is none of them.
+  virtual void add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum,
+                                    const Tensor& a, const Tensor& b, const Tensor& weight,
+                                    float epsilon) = 0;
   /// out from x and the saved rstd: the forward's result again, bit for bit.
   virtual void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
                               const Tensor& weight) = 0;

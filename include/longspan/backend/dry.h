@@ -106,6 +106,9 @@ class DryBackend : public Backend {
   void accumulate(const Tensor& out, const Tensor& in) override;
   void rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x,
                         const Tensor& weight, float epsilon) override;
+  void add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum,
+                            const Tensor& a, const Tensor& b, const Tensor& weight,
+                            float epsilon) override;
   void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
                       const Tensor& weight) override;
   void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,

@@ -62,6 +62,11 @@ class CpuBackend : public Backend {
                         const Tensor& weight, float epsilon) override {
     cpu::rms_norm_forward(out, rstd, x, weight, epsilon);
   }
+  void add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum,
+                            const Tensor& a, const Tensor& b, const Tensor& weight,
+                            float epsilon) override {
+    cpu::add_rms_norm_forward(out, rstd, sum, a, b, weight, epsilon);
+  }
   void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
                       const Tensor& weight) override {
     cpu::rms_norm_again(out, rstd, x, weight);

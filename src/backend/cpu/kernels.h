@@ -20,6 +20,8 @@ void accumulate(const Tensor& out, const Tensor& in);
 // rms_norm.cpp
 void rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight,
                       float epsilon);
+void add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum, const Tensor& a,
+                          const Tensor& b, const Tensor& weight, float epsilon);
 void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight);
 void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
                        const Tensor& residual, const Tensor& rstd, const Tensor& x,

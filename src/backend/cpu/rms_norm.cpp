@@ -26,6 +26,12 @@ Compute<T> reciprocal_root(const T* x, Index hidden, float epsilon) {
   return Real(1) / std::sqrt(squares / static_cast<Real>(hidden) + static_cast<Real>(epsilon));
 }
 
+template <typename T>
+void add_row(T* sum, const T* a, const T* b, Index hidden) {
+#pragma omp simd
+  for (Index h = 0; h < hidden; ++h) sum[h] = round_to<T>(load(a[h]) + load(b[h]));
+}
+
 /// The rows of one backward call in at most 64 blocks, whatever the number of threads: each sums
 /// its share of dweight, and the shares are added in order.
 struct RowBlocks {
@@ -119,6 +125,21 @@ void rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x, co
     parallel_for(x.size(0), hidden, [&](Index t) {
       const T* row = x.data<T>() + t * x.row_stride();
       const Compute<T> scale = reciprocal_root(row, hidden, epsilon);
+      rstd.data<Compute<T>>()[t] = scale;
+      normalise_row(out.data<T>() + t * out.row_stride(), row, weight.data<T>(), scale, hidden);
+    });
+  });
+}
+
+void add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum, const Tensor& a,
+                          const Tensor& b, const Tensor& weight, float epsilon) {
+  check_add_rms_norm(out, rstd, sum, a, b, weight);
+  dispatch_float("add_rms_norm_forward", "sum", sum, [&]<typename T>() {
+    const Index hidden = sum.size(1);
+    parallel_for(sum.size(0), hidden, [&](Index t) {
+      T* row = sum.data<T>() + t * sum.row_stride();
+      add_row(row, a.data<T>() + t * a.row_stride(), b.data<T>() + t * b.row_stride(), hidden);
+      const Compute<T> scale = reciprocal_root<T>(row, hidden, epsilon);
       rstd.data<Compute<T>>()[t] = scale;
       normalise_row(out.data<T>() + t * out.row_stride(), row, weight.data<T>(), scale, hidden);
     });

@@ -99,6 +99,11 @@ class CudaBackend : public Backend {
                         const Tensor& weight, float epsilon) override {
     cuda::rms_norm_forward(queue_, out, rstd, x, weight, epsilon);
   }
+  void add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum,
+                            const Tensor& a, const Tensor& b, const Tensor& weight,
+                            float epsilon) override {
+    cuda::add_rms_norm_forward(queue_, out, rstd, sum, a, b, weight, epsilon);
+  }
   void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
                       const Tensor& weight) override {
     cuda::rms_norm_again(queue_, out, rstd, x, weight);

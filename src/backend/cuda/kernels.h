@@ -19,6 +19,9 @@ void accumulate(const Queue& queue, const Tensor& out, const Tensor& in);
 // rms_norm.cu
 void rms_norm_forward(const Queue& queue, const Tensor& out, const Tensor& rstd, const Tensor& x,
                       const Tensor& weight, float epsilon);
+void add_rms_norm_forward(const Queue& queue, const Tensor& out, const Tensor& rstd,
+                          const Tensor& sum, const Tensor& a, const Tensor& b, const Tensor& weight,
+                          float epsilon);
 void rms_norm_again(const Queue& queue, const Tensor& out, const Tensor& rstd, const Tensor& x,
                     const Tensor& weight);
 void rms_norm_backward(const Queue& queue, const Tensor& dx, const Tensor& dweight,

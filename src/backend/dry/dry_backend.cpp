@@ -154,6 +154,11 @@ void DryBackend::rms_norm_forward(const Tensor& out, const Tensor& rstd, const T
                                   const Tensor& weight, float /*epsilon*/) {
   stream({&out, &rstd, &x, &weight});
 }
+void DryBackend::add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum,
+                                      const Tensor& a, const Tensor& b, const Tensor& weight,
+                                      float /*epsilon*/) {
+  stream({&out, &rstd, &sum, &a, &b, &weight});
+}
 void DryBackend::rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
                                 const Tensor& weight) {
   stream({&out, &rstd, &x, &weight});

@@ -27,15 +27,42 @@ Index threads_of_row(Index hidden, Index held, Index most) {
   return std::clamp<Index>(power_of_two(divide_up(packs, held)), kLanes, most);
 }
 
+enum class Mode {
+  kForward,
+  kAdd,    // x is made first, of a and b
+  kAgain,  // the saved rstd is read
+};
+
 template <typename T>
 struct NormRows {
   Rows<T> out;
   Compute<T>* rstd;
-  Rows<const T> x;
+  Rows<T> x;
+  Rows<const T> a;  // of kAdd
+  Rows<const T> b;
   const T* weight;
   Index rows;
   Index hidden;
 };
+
+template <bool kAligned, typename T>
+__device__ Pack<T, kPack<T>> load_columns(const NormRows<T>& norm, const Rows<const T>& from,
+                                          Index row, Index column) {
+  return load_pack<kAligned, kPack<T>>(from.at(row, column), norm.hidden - column);
+}
+
+/// Writes a pack of x = a + b and returns it.
+template <bool kAligned, typename T>
+__device__ Pack<T, kPack<T>> add_packs(const NormRows<T>& norm, Index row, Index column,
+                                       const Pack<T, kPack<T>>& a, const Pack<T, kPack<T>>& b) {
+  Pack<T, kPack<T>> sum;
+  LONGSPAN_UNROLL
+  for (int k = 0; k < kPack<T>; ++k) {
+    sum.values[k] = round_to<T>(load(a.values[k]) + load(b.values[k]));
+  }
+  store_pack<kAligned>(norm.x.at(row, column), sum, norm.hidden - column);
+  return sum;
+}
 
 template <bool kAligned, typename T>
 __device__ void normalise_pack(const NormRows<T>& norm, Index row, Index column, Compute<T> rstd,
@@ -51,6 +78,17 @@ __device__ void normalise_pack(const NormRows<T>& norm, Index row, Index column,
   store_pack<kAligned>(norm.out.at(row, column), out, left);
 }
 
+/// Reads the packs of a row that stay in registers, all on their way at once.
+template <bool kAligned, typename T>
+__device__ void hold_row(const NormRows<T>& norm, const Rows<const T>& from, Index row,
+                         Index hidden, Pack<T, kPack<T>> (&held)[kHeldForward]) {
+  LONGSPAN_UNROLL
+  for (int i = 0; i < kHeldForward; ++i) {
+    const Index column = (threadIdx.x + i * static_cast<Index>(blockDim.x)) * kPack<T>;
+    if (column < hidden) held[i] = load_columns<kAligned>(norm, from, row, column);
+  }
+}
+
 template <typename T>
 __device__ Compute<T> squares_of(const Pack<T, kPack<T>>& pack) {
   Compute<T> sum = 0;
@@ -59,8 +97,7 @@ __device__ Compute<T> squares_of(const Pack<T, kPack<T>>& pack) {
   return sum;
 }
 
-/// With kAgain the saved rstd is read, else it is formed and written.
-template <typename T, bool kAligned, bool kAgain>
+template <typename T, bool kAligned, Mode kMode>
 __global__ void __launch_bounds__(kMostThreadsForward)
     normalise_rows(NormRows<T> norm, Compute<T> epsilon) {
   using Real = Compute<T>;
@@ -68,23 +105,35 @@ __global__ void __launch_bounds__(kMostThreadsForward)
   const Index hidden = row < norm.rows ? norm.hidden : 0;  // threads without a row stay for the sum
   const Index first = static_cast<Index>(threadIdx.x) * kPack<T>;
   const Index step = static_cast<Index>(blockDim.x) * kPack<T>;
-  const auto pack_at = [&](Index column) {
-    return load_pack<kAligned, kPack<T>>(norm.x.at(row, column), hidden - column);
-  };
+  const Rows<const T> x{norm.x.data, norm.x.stride};
   Pack<T, kPack<T>> held[kHeldForward] = {};
-  LONGSPAN_UNROLL
-  for (int i = 0; i < kHeldForward; ++i) {
-    if (first + i * step < hidden) held[i] = pack_at(first + i * step);
+  hold_row<kAligned>(norm, kMode == Mode::kAdd ? norm.a : x, row, hidden, held);
+  if constexpr (kMode == Mode::kAdd) {
+    Pack<T, kPack<T>> others[kHeldForward] = {};
+    hold_row<kAligned>(norm, norm.b, row, hidden, others);
+    LONGSPAN_UNROLL
+    for (int i = 0; i < kHeldForward; ++i) {
+      const Index column = first + i * step;
+      if (column < hidden) {
+        held[i] = add_packs<kAligned>(norm, row, column, held[i], others[i]);
+      }
+    }
   }
   Real rstd = 0;
-  if constexpr (kAgain) {
+  if constexpr (kMode == Mode::kAgain) {
     if (hidden > 0) rstd = norm.rstd[row];
   } else {
     Real squares = 0;
     LONGSPAN_UNROLL
     for (int i = 0; i < kHeldForward; ++i) squares += squares_of<T>(held[i]);
     for (Index column = first + kHeldForward * step; column < hidden; column += step) {
-      squares += squares_of<T>(pack_at(column));
+      if constexpr (kMode == Mode::kAdd) {
+        squares += squares_of<T>(add_packs<kAligned>(
+            norm, row, column, load_columns<kAligned>(norm, norm.a, row, column),
+            load_columns<kAligned>(norm, norm.b, row, column)));
+      } else {
+        squares += squares_of<T>(load_columns<kAligned>(norm, x, row, column));
+      }
     }
     squares = row_sum(squares, dynamic_shared_memory<Real>());
     rstd = Real(1) / std::sqrt(squares / static_cast<Real>(norm.hidden) + epsilon);
@@ -96,13 +145,14 @@ __global__ void __launch_bounds__(kMostThreadsForward)
     if (column < hidden) normalise_pack<kAligned>(norm, row, column, rstd, held[i]);
   }
   for (Index column = first + kHeldForward * step; column < hidden; column += step) {
-    normalise_pack<kAligned>(norm, row, column, rstd, pack_at(column));
+    normalise_pack<kAligned>(norm, row, column, rstd, load_columns<kAligned>(norm, x, row, column));
   }
 }
 
-template <bool kAgain>
+/// a and b are undefined but of kAdd.
+template <Mode kMode>
 void normalise(const Queue& queue, const Tensor& out, const Tensor& rstd, const Tensor& x,
-               const Tensor& weight, float epsilon) {
+               const Tensor& a, const Tensor& b, const Tensor& weight, float epsilon) {
   if (x.elements() == 0) return;
   dispatch_float("rms_norm", "x", x, [&]<typename T>() {
     using Real = Compute<T>;
@@ -111,16 +161,23 @@ void normalise(const Queue& queue, const Tensor& out, const Tensor& rstd, const 
     const dim3 block(static_cast<unsigned>(threads), static_cast<unsigned>(rows));
     const auto grid = static_cast<unsigned>(divide_up(x.size(0), rows));
     const std::size_t shared = static_cast<std::size_t>(threads * rows / kLanes) * sizeof(Real);
-    const NormRows<T> norm{{out.data<T>(), out.row_stride()},
-                           rstd.data<Real>(),
-                           {x.data<T>(), x.row_stride()},
-                           weight.data<T>(),
-                           x.size(0),
-                           x.size(1)};
-    const bool aligned = packs_aligned(out) && packs_aligned(x) && vector_aligned(weight);
+    NormRows<T> norm{};
+    norm.out = {out.data<T>(), out.row_stride()};
+    norm.rstd = rstd.data<Real>();
+    norm.x = {x.data<T>(), x.row_stride()};
+    if constexpr (kMode == Mode::kAdd) {
+      norm.a = {a.data<T>(), a.row_stride()};
+      norm.b = {b.data<T>(), b.row_stride()};
+    }
+    norm.weight = weight.data<T>();
+    norm.rows = x.size(0);
+    norm.hidden = x.size(1);
+    const bool parts_aligned = kMode != Mode::kAdd || (packs_aligned(a) && packs_aligned(b));
+    const bool aligned =
+        packs_aligned(out) && packs_aligned(x) && parts_aligned && vector_aligned(weight);
     with_alignment(aligned, [&]<bool kAligned>() {
-      LONGSPAN_LAUNCH((normalise_rows<T, kAligned, kAgain>), grid, block, shared, queue.stream,
-                      norm, static_cast<Real>(epsilon));
+      LONGSPAN_LAUNCH((normalise_rows<T, kAligned, kMode>), grid, block, shared, queue.stream, norm,
+                      static_cast<Real>(epsilon));
     });
   });
 }
@@ -327,13 +384,20 @@ void backward(const Queue& queue, const Tensor& dx, const Tensor& dweight, const
 void rms_norm_forward(const Queue& queue, const Tensor& out, const Tensor& rstd, const Tensor& x,
                       const Tensor& weight, float epsilon) {
   check_rms_norm("rms_norm_forward", out, rstd, x, weight);
-  normalise<false>(queue, out, rstd, x, weight, epsilon);
+  normalise<Mode::kForward>(queue, out, rstd, x, Tensor(), Tensor(), weight, epsilon);
+}
+
+void add_rms_norm_forward(const Queue& queue, const Tensor& out, const Tensor& rstd,
+                          const Tensor& sum, const Tensor& a, const Tensor& b, const Tensor& weight,
+                          float epsilon) {
+  check_add_rms_norm(out, rstd, sum, a, b, weight);
+  normalise<Mode::kAdd>(queue, out, rstd, sum, a, b, weight, epsilon);
 }
 
 void rms_norm_again(const Queue& queue, const Tensor& out, const Tensor& rstd, const Tensor& x,
                     const Tensor& weight) {
   check_rms_norm("rms_norm_again", out, rstd, x, weight);
-  normalise<true>(queue, out, rstd, x, weight, 0.0F);
+  normalise<Mode::kAgain>(queue, out, rstd, x, Tensor(), Tensor(), weight, 0.0F);
 }
 
 void rms_norm_backward(const Queue& queue, const Tensor& dx, const Tensor& dweight,
