@@ -54,6 +54,18 @@ void check_copy(const Tensor& out, const Tensor& in) {
   expect_float("copy", "in", in);
 }
 
+void check_copy_all(const std::vector<Tensor>& outs, const std::vector<Tensor>& ins) {
+  constexpr const char* kName = "copy_all";
+  if (outs.size() != ins.size()) {
+    contract_broken(kName, fmt::format("{} outs for {} ins", outs.size(), ins.size()));
+  }
+  for (std::size_t i = 0; i < outs.size(); ++i) {
+    check_defined(kName, "an out", outs[i]);
+    expect(kName, "an out", outs[i], outs[0].dtype(), outs[i].shape());
+    expect(kName, "an in", ins[i], outs[i].dtype(), outs[i].shape());
+  }
+}
+
 void check_add(const Tensor& out, const Tensor& a, const Tensor& b) {
   expect_float("add", "out", out);
   expect("add", "a", a, out.dtype(), out.shape());
@@ -108,9 +120,10 @@ void check_rope_table(const Tensor& table, const Tensor& positions, std::size_t 
          {positions.size(0), 2 * static_cast<Index>(frequencies)});
 }
 
-void check_rope(const Tensor& x, const Tensor& table) {
+void check_rope(const Tensor& out, const Tensor& x, const Tensor& table) {
   expect_rank("rope", "x", x, 3);
   if (x.size(2) % 2 != 0) contract_broken("rope", "x", x, "an even head_dim");
+  expect("rope", "out", out, x.dtype(), x.shape());
   expect("rope", "table", table, compute_dtype(x.dtype()), {x.size(0), x.size(2)});
   expect_float("rope", "x", x);
 }

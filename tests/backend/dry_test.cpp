@@ -89,6 +89,21 @@ TEST_CASE("dry: what is fused moves no more than its tensors, in one operation")
   dry.add_rms_norm_forward(x, rstd, x, x, x, weight, 1e-5F);
   CHECK(dry.counts().bytes_moved == 4.0 * (4 * 80 + 10 + 8));
   CHECK(dry.counts().operations == 1);
+  dry.start_step();
+  dry.copy_all({x, weight}, {x, weight});
+  CHECK(dry.counts().bytes_moved == 4.0 * 2 * (80 + 8));
+  CHECK(dry.counts().operations == 1);
+  dry.start_step();
+  dry.rope(make(dry, {5, 2, 8}), x.reshape({5, 2, 8}), make(dry, {5, 8}), false);
+  CHECK(dry.counts().bytes_moved == 4.0 * (2 * 80 + 40));
+}
+
+TEST_CASE("dry: the cpu's copies are one operation each") {
+  DryBackend dry(simple_profile(), 1);
+  const Tensor x = make(dry, {10, 8});
+  dry.start_step();
+  dry.copy_all({x, x}, {x, x});
+  CHECK(dry.counts().operations == 2);
 }
 
 /// The same operations on any backend; returns its peak.

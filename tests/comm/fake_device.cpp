@@ -118,7 +118,7 @@ class FakeDevice : public backend::Backend {
     refuse();
   }
   void rope_table(const Tensor&, const Tensor&, const std::vector<double>&) override { refuse(); }
-  void rope(const Tensor&, const Tensor&, bool) override { refuse(); }
+  void rope(const Tensor&, const Tensor&, const Tensor&, bool) override { refuse(); }
   void swiglu_forward(const Tensor&, const Tensor&) override { refuse(); }
   void swiglu_backward(const Tensor&, const Tensor&, const Tensor&, const Tensor&) override {
     refuse();

@@ -67,6 +67,11 @@ TEST_CASE("gpu: movement") {
         backend.fill(results.back(), 2.5);
         results.push_back(side.unwritten({37, 19}, dtype, padding));
         backend.zero(results.back());
+        const Tensor one = side.unwritten({37, 19}, dtype, padding);
+        const Tensor other = side.unwritten({12, 7}, dtype);
+        backend.copy_all({one, other}, {x, y.rows(3, 15).columns(2, 9)});
+        results.push_back(one);
+        results.push_back(other);
         return results;
       },
       tolerance(dtype, 2));
@@ -113,9 +118,11 @@ TEST_CASE("gpu: rotary positions") {
         side.backend().rope_table(table, positions, frequencies);
         const Tensor x = side.random({6, 3, head_dim}, dtype, 1.0, 2 * head_dim);
         const Tensor y = side.random({6, 3, head_dim}, dtype);
-        side.backend().rope(x, table, false);
-        side.backend().rope(y, table, true);
-        return {table, x, y};
+        const Tensor z = side.unwritten({6, 3, head_dim}, dtype, 2 * head_dim);
+        side.backend().rope(z, y, table, false);
+        side.backend().rope(x, x, table, false);
+        side.backend().rope(y, y, table, true);
+        return {table, x, y, z};
       },
       tolerance(dtype, 2));
 }

@@ -119,6 +119,9 @@ class Backend {
   virtual void zero(const Tensor& out) = 0;
   /// out = in, element by element, converting between float dtypes; shapes equal.
   virtual void copy(const Tensor& out, const Tensor& in) = 0;
+  /// outs[i] = ins[i] for all i, in as few goes as the device can: tensors of one dtype, pairs of
+  /// one shape. No out overlaps an in or another out.
+  virtual void copy_all(const std::vector<Tensor>& outs, const std::vector<Tensor>& ins);
   /// Dense host bytes of the tensor's dtype, both ways; `bytes` must equal `tensor.bytes()`.
   virtual void copy_from_host(const Tensor& out, const void* host, std::size_t bytes) = 0;
   virtual void copy_to_host(void* host, const Tensor& in, std::size_t bytes) = 0;
@@ -168,9 +171,10 @@ class Backend {
   /// [tokens, head_dim], positions int32 on the device. Angles are formed in double.
   virtual void rope_table(const Tensor& table, const Tensor& positions,
                           const std::vector<double>& inverse_frequencies) = 0;
-  /// Rotates x [tokens, heads, head_dim] in place, rotate-half layout (dimension j pairs with
-  /// j + head_dim/2, as in Hugging Face's Llama); `inverse` rotates back: the backward.
-  virtual void rope(const Tensor& x, const Tensor& table, bool inverse) = 0;
+  /// out = x [tokens, heads, head_dim] rotated, rotate-half layout (dimension j pairs with
+  /// j + head_dim/2, as in Hugging Face's Llama); `inverse` rotates back: the backward. out is x
+  /// itself or apart from it.
+  virtual void rope(const Tensor& out, const Tensor& x, const Tensor& table, bool inverse) = 0;
 
   // --- gated MLP ----------------------------------------------------------------------------
   /// out[t, i] = silu(gate_up[t, i]) * gate_up[t, I + i]; gate_up [tokens, 2I], out [tokens, I].

@@ -81,8 +81,8 @@ class CpuBackend : public Backend {
                   const std::vector<double>& inverse_frequencies) override {
     cpu::rope_table(table, positions, inverse_frequencies);
   }
-  void rope(const Tensor& x, const Tensor& table, bool inverse) override {
-    cpu::rope(x, table, inverse);
+  void rope(const Tensor& out, const Tensor& x, const Tensor& table, bool inverse) override {
+    cpu::rope(out, x, table, inverse);
   }
 
   void swiglu_forward(const Tensor& out, const Tensor& gate_up) override {

@@ -30,7 +30,7 @@ void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy
 // rope.cpp
 void rope_table(const Tensor& table, const Tensor& positions,
                 const std::vector<double>& inverse_frequencies);
-void rope(const Tensor& x, const Tensor& table, bool inverse);
+void rope(const Tensor& out, const Tensor& x, const Tensor& table, bool inverse);
 
 // swiglu.cpp
 void swiglu_forward(const Tensor& out, const Tensor& gate_up);

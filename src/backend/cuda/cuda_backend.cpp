@@ -63,6 +63,9 @@ class CudaBackend : public Backend {
 
   void zero(const Tensor& out) override { cuda::zero(queue_, out); }
   void copy(const Tensor& out, const Tensor& in) override { cuda::copy(queue_, out, in); }
+  void copy_all(const std::vector<Tensor>& outs, const std::vector<Tensor>& ins) override {
+    cuda::copy_all(queue_, outs, ins);
+  }
   void copy_from_host(const Tensor& out, const void* host, std::size_t bytes) override {
     cuda::copy_from_host(queue_, out, host, bytes);
   }
@@ -118,8 +121,8 @@ class CudaBackend : public Backend {
                   const std::vector<double>& inverse_frequencies) override {
     cuda::rope_table(queue_, table, positions, inverse_frequencies);
   }
-  void rope(const Tensor& x, const Tensor& table, bool inverse) override {
-    cuda::rope(queue_, x, table, inverse);
+  void rope(const Tensor& out, const Tensor& x, const Tensor& table, bool inverse) override {
+    cuda::rope(queue_, out, x, table, inverse);
   }
 
   void swiglu_forward(const Tensor& out, const Tensor& gate_up) override {

@@ -13,6 +13,7 @@ namespace longspan::backend::cuda {
 void zero(const Queue& queue, const Tensor& out);
 void fill(const Queue& queue, const Tensor& out, double value);
 void copy(const Queue& queue, const Tensor& out, const Tensor& in);
+void copy_all(const Queue& queue, const std::vector<Tensor>& outs, const std::vector<Tensor>& ins);
 void add(const Queue& queue, const Tensor& out, const Tensor& a, const Tensor& b);
 void accumulate(const Queue& queue, const Tensor& out, const Tensor& in);
 
@@ -31,7 +32,8 @@ void rms_norm_backward(const Queue& queue, const Tensor& dx, const Tensor& dweig
 // rope.cu
 void rope_table(const Queue& queue, const Tensor& table, const Tensor& positions,
                 const std::vector<double>& inverse_frequencies);
-void rope(const Queue& queue, const Tensor& x, const Tensor& table, bool inverse);
+void rope(const Queue& queue, const Tensor& out, const Tensor& x, const Tensor& table,
+          bool inverse);
 
 // swiglu.cu
 void swiglu_forward(const Queue& queue, const Tensor& out, const Tensor& gate_up);

@@ -111,6 +111,12 @@ void DryBackend::stream(std::initializer_list<const Tensor*> tensors) {
 void DryBackend::zero(const Tensor& out) { stream({&out}); }
 void DryBackend::fill(const Tensor& out, double /*value*/) { stream({&out}); }
 void DryBackend::copy(const Tensor& out, const Tensor& in) { stream({&out, &in}); }
+void DryBackend::copy_all(const std::vector<Tensor>& outs, const std::vector<Tensor>& ins) {
+  if (state_->profile.kind == "cpu") return Backend::copy_all(outs, ins);
+  double bytes = 0;
+  for (const Tensor& out : outs) bytes += 2 * static_cast<double>(out.bytes());
+  state_->work(0, 0, 0, bytes);
+}
 void DryBackend::copy_from_host(const Tensor& out, const void* /*host*/, std::size_t /*bytes*/) {
   stream({&out});
 }
@@ -175,8 +181,8 @@ void DryBackend::rope_table(const Tensor& table, const Tensor& positions,
                             const std::vector<double>& /*inverse_frequencies*/) {
   stream({&table, &positions});
 }
-void DryBackend::rope(const Tensor& x, const Tensor& table, bool /*inverse*/) {
-  stream({&x, &x, &table});
+void DryBackend::rope(const Tensor& out, const Tensor& x, const Tensor& table, bool /*inverse*/) {
+  stream({&out, &x, &table});
 }
 void DryBackend::swiglu_forward(const Tensor& out, const Tensor& gate_up) {
   stream({&out, &gate_up});
