@@ -30,6 +30,22 @@ void expect_gated(const char* operation, const Tensor& gate_up, const char* name
   expect_float(operation, "gate_up", gate_up);
 }
 
+/// Of a norm that first makes its input.
+void expect_sum(const char* operation, const Tensor& sum, const Tensor& a, const Tensor& b) {
+  expect_rank(operation, "sum", sum, 2);
+  expect(operation, "a", a, sum.dtype(), sum.shape());
+  expect(operation, "b", b, sum.dtype(), sum.shape());
+}
+
+void expect_norm_backward(const char* operation, const Tensor& dx, const Tensor& dweight,
+                          const Tensor& dy, const Tensor& residual, const Tensor& rstd,
+                          const Tensor& x, const Tensor& weight) {
+  check_rms_norm(operation, dx, rstd, x, weight);
+  expect(operation, "dweight", dweight, compute_dtype(x.dtype()), {x.size(1)});
+  expect(operation, "dy", dy, x.dtype(), x.shape());
+  if (residual.defined()) expect(operation, "residual", residual, x.dtype(), x.shape());
+}
+
 void expect_ids(const char* operation, const char* name, const Tensor& ids) {
   expect_rank(operation, name, ids, 1);
   expect(operation, name, ids, base::DType::kInt32, {ids.size(0)});
@@ -95,20 +111,39 @@ void check_rms_norm(const char* operation, const Tensor& out, const Tensor& rstd
 void check_add_rms_norm(const Tensor& out, const Tensor& rstd, const Tensor& sum, const Tensor& a,
                         const Tensor& b, const Tensor& weight) {
   constexpr const char* kName = "add_rms_norm_forward";
-  expect_rank(kName, "sum", sum, 2);
-  expect(kName, "a", a, sum.dtype(), sum.shape());
-  expect(kName, "b", b, sum.dtype(), sum.shape());
+  expect_sum(kName, sum, a, b);
   check_rms_norm(kName, out, rstd, sum, weight);
 }
 
 void check_rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
                              const Tensor& residual, const Tensor& rstd, const Tensor& x,
                              const Tensor& weight) {
-  constexpr const char* kName = "rms_norm_backward";
-  check_rms_norm(kName, dx, rstd, x, weight);
-  expect(kName, "dweight", dweight, compute_dtype(x.dtype()), {x.size(1)});
-  expect(kName, "dy", dy, x.dtype(), x.shape());
-  if (residual.defined()) expect(kName, "residual", residual, x.dtype(), x.shape());
+  expect_norm_backward("rms_norm_backward", dx, dweight, dy, residual, rstd, x, weight);
+}
+
+void check_layer_norm(const char* operation, const Tensor& out, const Tensor& mean,
+                      const Tensor& rstd, const Tensor& x, const Tensor& weight,
+                      const Tensor& bias) {
+  check_rms_norm(operation, out, rstd, x, weight);
+  expect(operation, "mean", mean, compute_dtype(x.dtype()), {x.size(0)});
+  expect(operation, "bias", bias, x.dtype(), {x.size(1)});
+}
+
+void check_add_layer_norm(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                          const Tensor& sum, const Tensor& a, const Tensor& b, const Tensor& weight,
+                          const Tensor& bias) {
+  constexpr const char* kName = "add_layer_norm_forward";
+  expect_sum(kName, sum, a, b);
+  check_layer_norm(kName, out, mean, rstd, sum, weight, bias);
+}
+
+void check_layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                               const Tensor& dy, const Tensor& residual, const Tensor& mean,
+                               const Tensor& rstd, const Tensor& x, const Tensor& weight) {
+  constexpr const char* kName = "layer_norm_backward";
+  expect_norm_backward(kName, dx, dweight, dy, residual, rstd, x, weight);
+  expect(kName, "dbias", dbias, compute_dtype(x.dtype()), {x.size(1)});
+  expect(kName, "mean", mean, compute_dtype(x.dtype()), {x.size(0)});
 }
 
 void check_rope_table(const Tensor& table, const Tensor& positions, std::size_t frequencies) {

@@ -24,6 +24,17 @@ void check_rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tens
                              const Tensor& residual, const Tensor& rstd, const Tensor& x,
                              const Tensor& weight);
 
+// layer norm
+void check_layer_norm(const char* operation, const Tensor& out, const Tensor& mean,
+                      const Tensor& rstd, const Tensor& x, const Tensor& weight,
+                      const Tensor& bias);
+void check_add_layer_norm(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                          const Tensor& sum, const Tensor& a, const Tensor& b, const Tensor& weight,
+                          const Tensor& bias);
+void check_layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                               const Tensor& dy, const Tensor& residual, const Tensor& mean,
+                               const Tensor& rstd, const Tensor& x, const Tensor& weight);
+
 // rotary positions; `frequencies` is the length of inverse_frequencies
 void check_rope_table(const Tensor& table, const Tensor& positions, std::size_t frequencies);
 void check_rope(const Tensor& out, const Tensor& x, const Tensor& table);

@@ -65,6 +65,11 @@ struct Kernel {
   std::function<std::function<void()>(Operands&, Backend&)> prepare;
 };
 
+/// A vector [hidden] of the activations' dtype.
+Tensor parameter(Operands& on, const KernelShapes& s) {
+  return on.activation(s.hidden_size).rows(0, 1).reshape({s.hidden_size});
+}
+
 std::vector<Kernel> movement_kernels(const KernelShapes& s) {
   return {
       {"copy",
@@ -97,21 +102,19 @@ std::vector<Kernel> movement_kernels(const KernelShapes& s) {
   };
 }
 
-std::vector<Kernel> norm_kernels(const KernelShapes& s) {
+std::vector<Kernel> rms_norm_kernels(const KernelShapes& s) {
   return {
       {"rms_norm_forward",
        [s](Operands& on, Backend& b) {
          return [&b, out = on.activation(s.hidden_size), x = on.activation(s.hidden_size),
                  rstd = on.statistic({s.tokens}),
-                 weight = on.activation(s.hidden_size).rows(0, 1).reshape({s.hidden_size})] {
-           b.rms_norm_forward(out, rstd, x, weight, 1e-5F);
-         };
+                 weight = parameter(on, s)] { b.rms_norm_forward(out, rstd, x, weight, 1e-5F); };
        }},
       {"add_rms_norm_forward",
        [s](Operands& on, Backend& b) {
          return [&b, out = on.activation(s.hidden_size), x = on.activation(s.hidden_size),
                  branch = on.activation(s.hidden_size), rstd = on.statistic({s.tokens}),
-                 weight = on.activation(s.hidden_size).rows(0, 1).reshape({s.hidden_size})] {
+                 weight = parameter(on, s)] {
            b.add_rms_norm_forward(out, rstd, branch, branch, x, weight, 1e-5F);
          };
        }},
@@ -120,8 +123,40 @@ std::vector<Kernel> norm_kernels(const KernelShapes& s) {
          return [&b, dx = on.activation(s.hidden_size), dy = on.activation(s.hidden_size),
                  x = on.activation(s.hidden_size), residual = on.activation(s.hidden_size),
                  rstd = on.statistic({s.tokens}), dweight = on.statistic({s.hidden_size}),
-                 weight = on.activation(s.hidden_size).rows(0, 1).reshape({s.hidden_size})] {
+                 weight = parameter(on, s)] {
            b.rms_norm_backward(dx, dweight, dy, residual, rstd, x, weight);
+         };
+       }},
+  };
+}
+
+std::vector<Kernel> layer_norm_kernels(const KernelShapes& s) {
+  return {
+      {"layer_norm_forward",
+       [s](Operands& on, Backend& b) {
+         return [&b, out = on.activation(s.hidden_size), x = on.activation(s.hidden_size),
+                 mean = on.statistic({s.tokens}), rstd = on.statistic({s.tokens}),
+                 weight = parameter(on, s), bias = parameter(on, s)] {
+           b.layer_norm_forward(out, mean, rstd, x, weight, bias, 1e-5F);
+         };
+       }},
+      {"add_layer_norm_forward",
+       [s](Operands& on, Backend& b) {
+         return
+             [&b, out = on.activation(s.hidden_size), x = on.activation(s.hidden_size),
+              branch = on.activation(s.hidden_size), mean = on.statistic({s.tokens}),
+              rstd = on.statistic({s.tokens}), weight = parameter(on, s), bias = parameter(on, s)] {
+               b.add_layer_norm_forward(out, mean, rstd, branch, branch, x, weight, bias, 1e-5F);
+             };
+       }},
+      {"layer_norm_backward",
+       [s](Operands& on, Backend& b) {
+         return [&b, dx = on.activation(s.hidden_size), dy = on.activation(s.hidden_size),
+                 x = on.activation(s.hidden_size), residual = on.activation(s.hidden_size),
+                 mean = on.statistic({s.tokens}), rstd = on.statistic({s.tokens}),
+                 dweight = on.statistic({s.hidden_size}), dbias = on.statistic({s.hidden_size}),
+                 weight = parameter(on, s)] {
+           b.layer_norm_backward(dx, dweight, dbias, dy, residual, mean, rstd, x, weight);
          };
        }},
   };
@@ -225,8 +260,9 @@ std::vector<KernelFigure> bench_kernels(const KernelShapes& shapes, const std::s
   const DType dtype = dtype_of_precision(precision);
   std::vector<KernelFigure> figures;
   for (const auto& kernels :
-       {movement_kernels(shapes), norm_kernels(shapes), token_kernels(shapes),
-        vocabulary_kernels(shapes, dtype), parameter_kernels(shapes, dtype)}) {
+       {movement_kernels(shapes), rms_norm_kernels(shapes), layer_norm_kernels(shapes),
+        token_kernels(shapes), vocabulary_kernels(shapes, dtype),
+        parameter_kernels(shapes, dtype)}) {
     for (const Kernel& kernel : kernels) {
       Operands operands(shapes, dtype, backend);
       const auto run = kernel.prepare(operands, backend);

@@ -90,6 +90,10 @@ TEST_CASE("dry: what is fused moves no more than its tensors, in one operation")
   CHECK(dry.counts().bytes_moved == 4.0 * (4 * 80 + 10 + 8));
   CHECK(dry.counts().operations == 1);
   dry.start_step();
+  dry.add_layer_norm_forward(x, rstd, rstd, x, x, x, weight, weight, 1e-5F);
+  CHECK(dry.counts().bytes_moved == 4.0 * (4 * 80 + 2 * 10 + 2 * 8));
+  CHECK(dry.counts().operations == 1);
+  dry.start_step();
   dry.copy_all({x, weight}, {x, weight});
   CHECK(dry.counts().bytes_moved == 4.0 * 2 * (80 + 8));
   CHECK(dry.counts().operations == 1);

@@ -117,6 +117,20 @@ class FakeDevice : public backend::Backend {
                          const Tensor&, const Tensor&) override {
     refuse();
   }
+  void layer_norm_forward(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                          const Tensor&, float) override {
+    refuse();
+  }
+  void add_layer_norm_forward(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                              const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                              float) override {
+    refuse();
+  }
+  void layer_norm_backward(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                           const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                           const Tensor&) override {
+    refuse();
+  }
   void rope_table(const Tensor&, const Tensor&, const std::vector<double>&) override { refuse(); }
   void rope(const Tensor&, const Tensor&, const Tensor&, bool) override { refuse(); }
   void swiglu_forward(const Tensor&, const Tensor&) override { refuse(); }

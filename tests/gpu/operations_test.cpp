@@ -103,6 +103,35 @@ TEST_CASE("gpu: RMS norm") {
       tolerance(dtype, static_cast<double>(hidden)));
 }
 
+TEST_CASE("gpu: layer norm") {
+  const DType dtype = every_float();
+  const Index hidden = GENERATE(7, 64, 2048, 5001);
+  compare(
+      [&](Side& side) -> Tensors {
+        auto& backend = side.backend();
+        const Tensor x = side.random({37, hidden}, dtype);
+        const Tensor weight = side.random({hidden}, dtype);
+        const Tensor bias = side.random({hidden}, dtype);
+        const Tensor dy = side.random({37, hidden}, dtype);
+        const Tensor residual = side.random({37, hidden}, dtype);
+        const Tensor out = side.unwritten({37, hidden}, dtype);
+        const Tensor mean = side.unwritten({37}, wide(dtype));
+        const Tensor rstd = side.unwritten({37}, wide(dtype));
+        const Tensor dx = side.unwritten({37, hidden}, dtype);
+        const Tensor dweight = side.random({hidden}, wide(dtype));
+        const Tensor dbias = side.random({hidden}, wide(dtype));
+        backend.layer_norm_forward(out, mean, rstd, x, weight, bias, 1e-5F);
+        backend.layer_norm_backward(dx, dweight, dbias, dy, residual, mean, rstd, x, weight);
+        const Tensor of_sum = side.unwritten({37, hidden}, dtype);
+        const Tensor mean_of_sum = side.unwritten({37}, wide(dtype));
+        const Tensor rstd_of_sum = side.unwritten({37}, wide(dtype));
+        backend.add_layer_norm_forward(of_sum, mean_of_sum, rstd_of_sum, dy, dy, residual, weight,
+                                       bias, 1e-5F);
+        return {out, mean, rstd, dx, dweight, dbias, of_sum, mean_of_sum, rstd_of_sum, dy};
+      },
+      tolerance(dtype, static_cast<double>(hidden)));
+}
+
 TEST_CASE("gpu: rotary positions") {
   const DType dtype = every_float();
   const Index head_dim = GENERATE(2, 6, 64, 128);

@@ -166,6 +166,21 @@ class Backend {
                                  const Tensor& residual, const Tensor& rstd, const Tensor& x,
                                  const Tensor& weight) = 0;
 
+  /// out[t, h] = (x[t, h] - mean[t]) * rstd[t] * weight[h] + bias[h], rstd[t] = 1/sqrt(variance_h x
+  /// + epsilon), the variance over all of hidden (Ba et al. 2016), formed from distances to the
+  /// mean. x, out [tokens, hidden]; mean, rstd [tokens] float32 (float64).
+  virtual void layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                                  const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                  float epsilon) = 0;
+  /// As add_rms_norm_forward.
+  virtual void add_layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                                      const Tensor& sum, const Tensor& a, const Tensor& b,
+                                      const Tensor& weight, const Tensor& bias, float epsilon) = 0;
+  /// As rms_norm_backward; dbias[h] += too.
+  virtual void layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                                   const Tensor& dy, const Tensor& residual, const Tensor& mean,
+                                   const Tensor& rstd, const Tensor& x, const Tensor& weight) = 0;
+
   // --- rotary positions ---------------------------------------------------------------------
   /// table[t, :] = cos of positions[t] * inverse_frequencies, then sin of the same; table
   /// [tokens, head_dim], positions int32 on the device. Angles are formed in double.

@@ -115,6 +115,15 @@ class DryBackend : public Backend {
   void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
                          const Tensor& residual, const Tensor& rstd, const Tensor& x,
                          const Tensor& weight) override;
+  void layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                          const Tensor& x, const Tensor& weight, const Tensor& bias,
+                          float epsilon) override;
+  void add_layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                              const Tensor& sum, const Tensor& a, const Tensor& b,
+                              const Tensor& weight, const Tensor& bias, float epsilon) override;
+  void layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                           const Tensor& dy, const Tensor& residual, const Tensor& mean,
+                           const Tensor& rstd, const Tensor& x, const Tensor& weight) override;
   void rope_table(const Tensor& table, const Tensor& positions,
                   const std::vector<double>& inverse_frequencies) override;
   void rope(const Tensor& out, const Tensor& x, const Tensor& table, bool inverse) override;

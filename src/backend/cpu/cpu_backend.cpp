@@ -77,6 +77,22 @@ class CpuBackend : public Backend {
     cpu::rms_norm_backward(dx, dweight, dy, residual, rstd, x, weight);
   }
 
+  void layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                          const Tensor& x, const Tensor& weight, const Tensor& bias,
+                          float epsilon) override {
+    cpu::layer_norm_forward(out, mean, rstd, x, weight, bias, epsilon);
+  }
+  void add_layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                              const Tensor& sum, const Tensor& a, const Tensor& b,
+                              const Tensor& weight, const Tensor& bias, float epsilon) override {
+    cpu::add_layer_norm_forward(out, mean, rstd, sum, a, b, weight, bias, epsilon);
+  }
+  void layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                           const Tensor& dy, const Tensor& residual, const Tensor& mean,
+                           const Tensor& rstd, const Tensor& x, const Tensor& weight) override {
+    cpu::layer_norm_backward(dx, dweight, dbias, dy, residual, mean, rstd, x, weight);
+  }
+
   void rope_table(const Tensor& table, const Tensor& positions,
                   const std::vector<double>& inverse_frequencies) override {
     cpu::rope_table(table, positions, inverse_frequencies);

@@ -27,6 +27,16 @@ void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy
                        const Tensor& residual, const Tensor& rstd, const Tensor& x,
                        const Tensor& weight);
 
+// layer_norm.cpp
+void layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tensor& x,
+                        const Tensor& weight, const Tensor& bias, float epsilon);
+void add_layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                            const Tensor& sum, const Tensor& a, const Tensor& b,
+                            const Tensor& weight, const Tensor& bias, float epsilon);
+void layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                         const Tensor& dy, const Tensor& residual, const Tensor& mean,
+                         const Tensor& rstd, const Tensor& x, const Tensor& weight);
+
 // rope.cpp
 void rope_table(const Tensor& table, const Tensor& positions,
                 const std::vector<double>& inverse_frequencies);

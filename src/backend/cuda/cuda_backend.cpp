@@ -117,6 +117,22 @@ class CudaBackend : public Backend {
     cuda::rms_norm_backward(queue_, dx, dweight, dy, residual, rstd, x, weight);
   }
 
+  void layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                          const Tensor& x, const Tensor& weight, const Tensor& bias,
+                          float epsilon) override {
+    cuda::layer_norm_forward(queue_, out, mean, rstd, x, weight, bias, epsilon);
+  }
+  void add_layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                              const Tensor& sum, const Tensor& a, const Tensor& b,
+                              const Tensor& weight, const Tensor& bias, float epsilon) override {
+    cuda::add_layer_norm_forward(queue_, out, mean, rstd, sum, a, b, weight, bias, epsilon);
+  }
+  void layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                           const Tensor& dy, const Tensor& residual, const Tensor& mean,
+                           const Tensor& rstd, const Tensor& x, const Tensor& weight) override {
+    cuda::layer_norm_backward(queue_, dx, dweight, dbias, dy, residual, mean, rstd, x, weight);
+  }
+
   void rope_table(const Tensor& table, const Tensor& positions,
                   const std::vector<double>& inverse_frequencies) override {
     cuda::rope_table(queue_, table, positions, inverse_frequencies);

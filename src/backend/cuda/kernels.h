@@ -29,6 +29,18 @@ void rms_norm_backward(const Queue& queue, const Tensor& dx, const Tensor& dweig
                        const Tensor& dy, const Tensor& residual, const Tensor& rstd,
                        const Tensor& x, const Tensor& weight);
 
+// layer_norm.cu
+void layer_norm_forward(const Queue& queue, const Tensor& out, const Tensor& mean,
+                        const Tensor& rstd, const Tensor& x, const Tensor& weight,
+                        const Tensor& bias, float epsilon);
+void add_layer_norm_forward(const Queue& queue, const Tensor& out, const Tensor& mean,
+                            const Tensor& rstd, const Tensor& sum, const Tensor& a, const Tensor& b,
+                            const Tensor& weight, const Tensor& bias, float epsilon);
+void layer_norm_backward(const Queue& queue, const Tensor& dx, const Tensor& dweight,
+                         const Tensor& dbias, const Tensor& dy, const Tensor& residual,
+                         const Tensor& mean, const Tensor& rstd, const Tensor& x,
+                         const Tensor& weight);
+
 // rope.cu
 void rope_table(const Queue& queue, const Tensor& table, const Tensor& positions,
                 const std::vector<double>& inverse_frequencies);

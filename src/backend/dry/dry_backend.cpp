@@ -177,6 +177,25 @@ void DryBackend::rms_norm_backward(const Tensor& dx, const Tensor& dweight, cons
   }
   stream({&dx, &dweight, &dweight, &dy, &residual, &rstd, &x, &weight});
 }
+void DryBackend::layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                                    const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                    float /*epsilon*/) {
+  stream({&out, &mean, &rstd, &x, &weight, &bias});
+}
+void DryBackend::add_layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                                        const Tensor& sum, const Tensor& a, const Tensor& b,
+                                        const Tensor& weight, const Tensor& bias,
+                                        float /*epsilon*/) {
+  stream({&out, &mean, &rstd, &sum, &a, &b, &weight, &bias});
+}
+void DryBackend::layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                                     const Tensor& dy, const Tensor& residual, const Tensor& mean,
+                                     const Tensor& rstd, const Tensor& x, const Tensor& weight) {
+  if (state_->profile.kind == "cuda") {
+    state_->transient({layer_norm_backward_scratch_bytes(x.dtype(), x.size(0), x.size(1))});
+  }
+  stream({&dx, &dweight, &dweight, &dbias, &dbias, &dy, &residual, &mean, &rstd, &x, &weight});
+}
 void DryBackend::rope_table(const Tensor& table, const Tensor& positions,
                             const std::vector<double>& /*inverse_frequencies*/) {
   stream({&table, &positions});
