@@ -1,8 +1,14 @@
 #include "longspan/backend/backend.h"
 
+#include "backend/contracts.h"
 #include "backend/done_transfer.h"
 
 namespace longspan::backend {
+
+void Backend::copy_all(const std::vector<Tensor>& outs, const std::vector<Tensor>& ins) {
+  check_copy_all(outs, ins);
+  for (std::size_t i = 0; i < outs.size(); ++i) copy(outs[i], ins[i]);
+}
 
 void Backend::download(const Tensor& host, const Tensor& in) {
   copy_to_host(host.raw(), in, host.bytes());

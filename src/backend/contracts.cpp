@@ -30,6 +30,22 @@ void expect_gated(const char* operation, const Tensor& gate_up, const char* name
   expect_float(operation, "gate_up", gate_up);
 }
 
+/// Of a norm that first makes its input.
+void expect_sum(const char* operation, const Tensor& sum, const Tensor& a, const Tensor& b) {
+  expect_rank(operation, "sum", sum, 2);
+  expect(operation, "a", a, sum.dtype(), sum.shape());
+  expect(operation, "b", b, sum.dtype(), sum.shape());
+}
+
+void expect_norm_backward(const char* operation, const Tensor& dx, const Tensor& dweight,
+                          const Tensor& dy, const Tensor& residual, const Tensor& rstd,
+                          const Tensor& x, const Tensor& weight) {
+  check_rms_norm(operation, dx, rstd, x, weight);
+  expect(operation, "dweight", dweight, compute_dtype(x.dtype()), {x.size(1)});
+  expect(operation, "dy", dy, x.dtype(), x.shape());
+  if (residual.defined()) expect(operation, "residual", residual, x.dtype(), x.shape());
+}
+
 void expect_ids(const char* operation, const char* name, const Tensor& ids) {
   expect_rank(operation, name, ids, 1);
   expect(operation, name, ids, base::DType::kInt32, {ids.size(0)});
@@ -52,6 +68,18 @@ void check_copy(const Tensor& out, const Tensor& in) {
   if (out.dtype() == in.dtype()) return;
   expect_float("copy", "out", out);
   expect_float("copy", "in", in);
+}
+
+void check_copy_all(const std::vector<Tensor>& outs, const std::vector<Tensor>& ins) {
+  constexpr const char* kName = "copy_all";
+  if (outs.size() != ins.size()) {
+    contract_broken(kName, fmt::format("{} outs for {} ins", outs.size(), ins.size()));
+  }
+  for (std::size_t i = 0; i < outs.size(); ++i) {
+    check_defined(kName, "an out", outs[i]);
+    expect(kName, "an out", outs[i], outs[0].dtype(), outs[i].shape());
+    expect(kName, "an in", ins[i], outs[i].dtype(), outs[i].shape());
+  }
 }
 
 void check_add(const Tensor& out, const Tensor& a, const Tensor& b) {
@@ -80,14 +108,42 @@ void check_rms_norm(const char* operation, const Tensor& out, const Tensor& rstd
   expect_float(operation, "x", x);
 }
 
+void check_add_rms_norm(const Tensor& out, const Tensor& rstd, const Tensor& sum, const Tensor& a,
+                        const Tensor& b, const Tensor& weight) {
+  constexpr const char* kName = "add_rms_norm_forward";
+  expect_sum(kName, sum, a, b);
+  check_rms_norm(kName, out, rstd, sum, weight);
+}
+
 void check_rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
                              const Tensor& residual, const Tensor& rstd, const Tensor& x,
                              const Tensor& weight) {
-  constexpr const char* kName = "rms_norm_backward";
-  check_rms_norm(kName, dx, rstd, x, weight);
-  expect(kName, "dweight", dweight, compute_dtype(x.dtype()), {x.size(1)});
-  expect(kName, "dy", dy, x.dtype(), x.shape());
-  if (residual.defined()) expect(kName, "residual", residual, x.dtype(), x.shape());
+  expect_norm_backward("rms_norm_backward", dx, dweight, dy, residual, rstd, x, weight);
+}
+
+void check_layer_norm(const char* operation, const Tensor& out, const Tensor& mean,
+                      const Tensor& rstd, const Tensor& x, const Tensor& weight,
+                      const Tensor& bias) {
+  check_rms_norm(operation, out, rstd, x, weight);
+  expect(operation, "mean", mean, compute_dtype(x.dtype()), {x.size(0)});
+  expect(operation, "bias", bias, x.dtype(), {x.size(1)});
+}
+
+void check_add_layer_norm(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                          const Tensor& sum, const Tensor& a, const Tensor& b, const Tensor& weight,
+                          const Tensor& bias) {
+  constexpr const char* kName = "add_layer_norm_forward";
+  expect_sum(kName, sum, a, b);
+  check_layer_norm(kName, out, mean, rstd, sum, weight, bias);
+}
+
+void check_layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                               const Tensor& dy, const Tensor& residual, const Tensor& mean,
+                               const Tensor& rstd, const Tensor& x, const Tensor& weight) {
+  constexpr const char* kName = "layer_norm_backward";
+  expect_norm_backward(kName, dx, dweight, dy, residual, rstd, x, weight);
+  expect(kName, "dbias", dbias, compute_dtype(x.dtype()), {x.size(1)});
+  expect(kName, "mean", mean, compute_dtype(x.dtype()), {x.size(0)});
 }
 
 void check_rope_table(const Tensor& table, const Tensor& positions, std::size_t frequencies) {
@@ -99,9 +155,10 @@ void check_rope_table(const Tensor& table, const Tensor& positions, std::size_t 
          {positions.size(0), 2 * static_cast<Index>(frequencies)});
 }
 
-void check_rope(const Tensor& x, const Tensor& table) {
+void check_rope(const Tensor& out, const Tensor& x, const Tensor& table) {
   expect_rank("rope", "x", x, 3);
   if (x.size(2) % 2 != 0) contract_broken("rope", "x", x, "an even head_dim");
+  expect("rope", "out", out, x.dtype(), x.shape());
   expect("rope", "table", table, compute_dtype(x.dtype()), {x.size(0), x.size(2)});
   expect_float("rope", "x", x);
 }

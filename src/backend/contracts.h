@@ -11,19 +11,33 @@ namespace longspan::backend {
 // movement
 void check_defined(const char* operation, const char* name, const Tensor& tensor);
 void check_copy(const Tensor& out, const Tensor& in);
+void check_copy_all(const std::vector<Tensor>& outs, const std::vector<Tensor>& ins);
 void check_add(const Tensor& out, const Tensor& a, const Tensor& b);
 void check_accumulate(const Tensor& out, const Tensor& in);
 
 // RMS norm
 void check_rms_norm(const char* operation, const Tensor& out, const Tensor& rstd, const Tensor& x,
                     const Tensor& weight);
+void check_add_rms_norm(const Tensor& out, const Tensor& rstd, const Tensor& sum, const Tensor& a,
+                        const Tensor& b, const Tensor& weight);
 void check_rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
                              const Tensor& residual, const Tensor& rstd, const Tensor& x,
                              const Tensor& weight);
 
+// layer norm
+void check_layer_norm(const char* operation, const Tensor& out, const Tensor& mean,
+                      const Tensor& rstd, const Tensor& x, const Tensor& weight,
+                      const Tensor& bias);
+void check_add_layer_norm(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                          const Tensor& sum, const Tensor& a, const Tensor& b, const Tensor& weight,
+                          const Tensor& bias);
+void check_layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                               const Tensor& dy, const Tensor& residual, const Tensor& mean,
+                               const Tensor& rstd, const Tensor& x, const Tensor& weight);
+
 // rotary positions; `frequencies` is the length of inverse_frequencies
 void check_rope_table(const Tensor& table, const Tensor& positions, std::size_t frequencies);
-void check_rope(const Tensor& x, const Tensor& table);
+void check_rope(const Tensor& out, const Tensor& x, const Tensor& table);
 
 // gated MLP
 void check_swiglu_forward(const Tensor& out, const Tensor& gate_up);

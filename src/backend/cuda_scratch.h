@@ -3,25 +3,30 @@
 #include <cstddef>
 
 #include "longspan/backend/tensor.h"
+#include "longspan/base/host_device.h"
 
 // Scratch memory of the cuda backend's own kernels. It depends on shapes and dtypes alone, never on
 // the device, and is known in every build: `longspan plan` counts it.
 namespace longspan::backend {
 
-/// How rms_norm_backward divides its rows: each block of rows sums its share of dweight, and the
-/// shares are added in order.
+/// How the backward of a norm divides its rows: each block of rows sums its shares of dweight and,
+/// of layer norm, dbias; the shares are added in order.
 struct NormShares {
   Index rows_each;  ///< rows of a block
   Index blocks;
-  Index columns;  ///< hidden, rounded up so that every dtype's packs fit
+  Index vectors;  ///< 1, or 2 with dbias
+  Index columns;  ///< of a share: hidden, rounded up so that every dtype's packs fit
 
-  Index elements() const { return blocks * columns; }
+  /// From one block's shares to the next one's.
+  LONGSPAN_HOST_DEVICE Index pitch() const { return vectors * columns; }
+  Index elements() const { return blocks * pitch(); }
 };
 
-NormShares rms_norm_backward_shares(Index tokens, Index hidden);
+NormShares norm_shares(Index tokens, Index hidden, Index vectors);
 
-/// Bytes that rms_norm_backward takes for x [tokens, hidden] of this dtype.
+/// Bytes that the backward takes for x [tokens, hidden] of this dtype.
 std::size_t rms_norm_backward_scratch_bytes(base::DType dtype, Index tokens, Index hidden);
+std::size_t layer_norm_backward_scratch_bytes(base::DType dtype, Index tokens, Index hidden);
 
 /// Elements that one block of threads adds up in `sum` and `sum_of_squares`.
 inline constexpr Index kSumElements = 16384;

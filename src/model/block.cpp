@@ -46,12 +46,11 @@ void Block::forward(const Tensor& out, const Tensor& x, nn::Pass& pass,
     const backend::Scope scope(pass.backend(), "attention");
     attention_norm_.forward(mid, attention_rstd, x, pass);
     attention_.forward(mid, mid, pass, cache, keep());
-    pass.backend().add(mid, mid, x);
   }
   Tensor mlp_rstd = statistics();
   {
     const backend::Scope scope(pass.backend(), "mlp");
-    mlp_norm_.forward(out, mlp_rstd, mid, pass);
+    mlp_norm_.add_forward(out, mlp_rstd, mid, mid, x, pass);
     mlp_.forward(out, out, pass);
     pass.backend().add(out, out, mid);
   }
@@ -63,14 +62,14 @@ void Block::forward(const Tensor& out, const Tensor& x, nn::Pass& pass,
   pass.park(x);
 }
 
-/// The forward once more, as far as the MLP's norm; the attention's slots are on the pass again.
+/// The forward once more, as far as the MLP's norm, which adds x to `mid`; the attention's slots
+/// are on the pass again.
 Block::Middle Block::attend_again(const Tensor& x, nn::Pass& pass) const {
   const backend::Scope scope(pass.backend(), "attention again");
   const backend::Shape rows{x.size(0)};
   Middle middle{pass.saved(x.shape()), pass.saved_statistics(rows), pass.saved_statistics(rows)};
   attention_norm_.forward(middle.mid, middle.attention_rstd, x, pass);
   attention_.again(middle.mid, middle.mid, pass, keep());
-  pass.backend().add(middle.mid, middle.mid, x);
   return middle;
 }
 
@@ -93,7 +92,7 @@ void Block::backward(const Tensor& d, nn::Pass& pass) const {
     if (kept) {
       mlp_norm_.again(branch, middle.mlp_rstd, middle.mid, pass);
     } else {
-      mlp_norm_.forward(branch, middle.mlp_rstd, middle.mid, pass);
+      mlp_norm_.add_forward(branch, middle.mlp_rstd, middle.mid, middle.mid, x, pass);
     }
     mlp_.backward(branch, d, branch, pass);
     mlp_norm_.backward(d, branch, d, middle.mlp_rstd, middle.mid, pass);

@@ -34,11 +34,10 @@ Attention::Attention(ParameterSet& parameters, const std::string& prefix,
       output_(parameters, {{prefix + "o_proj.weight", sizes.hidden}},
               sizes.heads * sizes.head_dim) {}
 
-void Attention::project(const Tensor& qkv, const Tensor& x, Pass& pass) const {
-  qkv_.forward(qkv, x, pass);
+void Attention::rotate(const Tensor& qkv, Pass& pass, bool inverse) const {
   const Heads heads = split_heads(qkv, sizes_.heads, sizes_.kv_heads, sizes_.head_dim);
-  pass.backend().rope(heads.q, pass.rope_table(), /*inverse=*/false);
-  pass.backend().rope(heads.k, pass.rope_table(), /*inverse=*/false);
+  pass.backend().rope(heads.q, heads.q, pass.rope_table(), inverse);
+  pass.backend().rope(heads.k, heads.k, pass.rope_table(), inverse);
 }
 
 void Attention::forward(const Tensor& out, const Tensor& x, Pass& pass, const AttentionCache* cache,
@@ -53,9 +52,13 @@ void Attention::forward(const Tensor& out, const Tensor& x, Pass& pass, const At
   {
     const bool alone = ulysses.is_alone();
     const Tensor local = make(keeps_all && alone, {x.size(0), qkv_.outputs()});
-    project(local, x, pass);
+    qkv_.forward(local, x, pass);
     slots.qkv = alone ? local : make(keeps_all, ulysses.qkv_shape());
-    if (!alone) ulysses.qkv_to_heads(slots.qkv, local);
+    if (alone) {
+      rotate(local, pass, /*inverse=*/false);
+    } else {
+      ulysses.qkv_to_heads(slots.qkv, local, pass.rope_table());
+    }
   }
   slots.shared = make(ulysses.is_alone() ? keeps_output : keeps_all, ulysses.attended_shape());
   slots.lse = keeps_output ? pass.saved_statistics(ulysses.lse_shape())
@@ -79,13 +82,15 @@ void Attention::again(const Tensor& out, const Tensor& x, Pass& pass, AttentionK
   if (ulysses.is_alone()) {
     slots.shared = slots.attended;
     slots.qkv = pass.saved(ulysses.qkv_shape());
-    project(slots.qkv, x, pass);
+    qkv_.forward(slots.qkv, x, pass);
+    rotate(slots.qkv, pass, /*inverse=*/false);
   } else {
     const Tensor local = pass.workspace({x.size(0), qkv_.outputs()});
-    project(local, x, pass);
+    qkv_.forward(local, x, pass);
     slots.qkv = pass.saved(ulysses.qkv_shape());
     slots.shared = pass.saved(ulysses.attended_shape());
-    ulysses.qkv_and_attended_to_heads(slots.qkv, slots.shared, local, slots.attended);
+    ulysses.qkv_and_attended_to_heads(slots.qkv, slots.shared, local, slots.attended,
+                                      pass.rope_table());
   }
   output_.forward(out, slots.attended, pass);
   push(std::move(slots), AttentionKeep::kAll, ulysses, pass);
@@ -125,8 +130,8 @@ void Attention::attend(const Slots& slots, const Ulysses& ulysses, Pass& pass,
     return;
   }
   const Index end = cache->length + in.k.size(0);
-  pass.backend().copy(cache->keys.rows(cache->length, end), in.k);
-  pass.backend().copy(cache->values.rows(cache->length, end), in.v);
+  pass.backend().copy_all(
+      {cache->keys.rows(cache->length, end), cache->values.rows(cache->length, end)}, {in.k, in.v});
   const Heads cached{in.q, cache->keys.rows(0, end), cache->values.rows(0, end)};
   ulysses.runs().forward(pass.backend(), out, slots.lse, cached, pass.cu_seqlens(),
                          {0, static_cast<std::int32_t>(end)}, options_);
@@ -168,9 +173,7 @@ Tensor Attention::backward_to_qkv(const Tensor& dy, Pass& pass) const {
     ulysses.qkv_to_heads_adjoint(dlocal, dqkv);
     dqkv = dlocal;
   }
-  const Heads dheads = split_heads(dqkv, sizes_.heads, sizes_.kv_heads, sizes_.head_dim);
-  pass.backend().rope(dheads.q, pass.rope_table(), /*inverse=*/true);
-  pass.backend().rope(dheads.k, pass.rope_table(), /*inverse=*/true);
+  rotate(dqkv, pass, /*inverse=*/true);
   return dqkv;
 }
 

@@ -152,8 +152,7 @@ void RingAttention::forward(const Tensor& out, const Tensor& lse, const Heads& i
   const Tensor block_lse = pass_->workspace_statistics(lse.shape());
   Circuit circuit(*this, pass_->dtype(), in.k.shape());
   Block keys = circuit.make(source(0));
-  backend.copy(keys.k(), in.k);
-  backend.copy(keys.v(), in.v);
+  backend.copy_all({keys.k(), keys.v()}, {in.k, in.v});
   for (int step = 0; step < ring_->size(); ++step) {
     if (step + 1 < ring_->size()) circuit.start(keys, source(step + 1));
     for (const Visit& visit : visits(source(step))) {
@@ -185,8 +184,7 @@ void RingAttention::backward(const Heads& d, const Tensor& dout, const Tensor& o
   Circuit circuit(*this, pass_->dtype(), in.k.shape());
   Circuit way_home(*this, pass_->statistic_dtype(), in.k.shape());
   Block keys = circuit.make(source(0));
-  backend.copy(keys.k(), in.k);
-  backend.copy(keys.v(), in.v);
+  backend.copy_all({keys.k(), keys.v()}, {in.k, in.v});
   Block gradient = way_home.make(source(0));
   backend.zero(gradient.data());
   for (int step = 0; step < ring_->size(); ++step) {

@@ -14,6 +14,11 @@ void RmsNorm::forward(const Tensor& out, const Tensor& rstd, const Tensor& x, Pa
   pass.backend().rms_norm_forward(out, rstd, x, parameters_->weight(number_), epsilon_);
 }
 
+void RmsNorm::add_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum, const Tensor& a,
+                          const Tensor& b, Pass& pass) const {
+  pass.backend().add_rms_norm_forward(out, rstd, sum, a, b, parameters_->weight(number_), epsilon_);
+}
+
 void RmsNorm::again(const Tensor& out, const Tensor& rstd, const Tensor& x, Pass& pass) const {
   pass.backend().rms_norm_again(out, rstd, x, parameters_->weight(number_));
 }

@@ -91,19 +91,30 @@ Tensor Ulysses::as_heads(const Tensor& attended) const {
   return attended.reshape({attended.size(0), attended.size(1) / sizes_.head_dim, sizes_.head_dim});
 }
 
-void Ulysses::qkv_to_heads(const Tensor& shared, const Tensor& local) const {
-  qkv_plan().run(shared_heads(shared), local_heads(local), *group_, *backend_);
+/// Writers of q and k, which come first.
+std::vector<shard::BlockWriter> Ulysses::rotating(const Tensor& rope_table) const {
+  const auto rotate = [backend = backend_, rope_table](const Tensor& out, const Tensor& in,
+                                                       backend::Index first_row) {
+    backend->rope(out, in, rope_table.rows(first_row, first_row + in.size(0)), /*inverse=*/false);
+  };
+  return {rotate, rotate};
+}
+
+void Ulysses::qkv_to_heads(const Tensor& shared, const Tensor& local,
+                           const Tensor& rope_table) const {
+  qkv_plan().run(shared_heads(shared), local_heads(local), *group_, *backend_,
+                 rotating(rope_table));
 }
 
 void Ulysses::qkv_and_attended_to_heads(const Tensor& shared_qkv, const Tensor& shared_attended,
-                                        const Tensor& local_qkv,
-                                        const Tensor& local_attended) const {
+                                        const Tensor& local_qkv, const Tensor& local_attended,
+                                        const Tensor& rope_table) const {
   std::vector<Tensor> targets = shared_heads(shared_qkv);
   std::vector<Tensor> sources = local_heads(local_qkv);
   targets.push_back(as_heads(shared_attended));
   sources.push_back(as_heads(local_attended));
   const ReshardPlan plan(rank_, {q_to_heads(), kv_to_heads(), kv_to_heads(), q_to_heads()});
-  plan.run(targets, sources, *group_, *backend_);
+  plan.run(targets, sources, *group_, *backend_, rotating(rope_table));
 }
 
 void Ulysses::qkv_to_heads_adjoint(const Tensor& dlocal, const Tensor& dshared) const {

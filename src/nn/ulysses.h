@@ -24,13 +24,16 @@ class Ulysses {
   Heads split(const backend::Tensor& qkv) const;
   const HeadRuns& runs() const { return runs_; }
 
-  /// Only when not alone. `local` are this rank's tokens, `shared` as attention sees them.
-  void qkv_to_heads(const backend::Tensor& shared, const backend::Tensor& local) const;
+  /// Only when not alone. `local` are this rank's tokens, `shared` as attention sees them. q and k
+  /// are rotated on their way, by the angles of this rank's tokens: a pass over them less.
+  void qkv_to_heads(const backend::Tensor& shared, const backend::Tensor& local,
+                    const backend::Tensor& rope_table) const;
   /// The same of an output that was kept as `attended`: once more to where attention gave it.
   void qkv_and_attended_to_heads(const backend::Tensor& shared_qkv,
                                  const backend::Tensor& shared_attended,
                                  const backend::Tensor& local_qkv,
-                                 const backend::Tensor& local_attended) const;
+                                 const backend::Tensor& local_attended,
+                                 const backend::Tensor& rope_table) const;
   void qkv_to_heads_adjoint(const backend::Tensor& dlocal, const backend::Tensor& dshared) const;
   void attended_to_tokens(const backend::Tensor& local, const backend::Tensor& shared) const;
   void attended_to_tokens_adjoint(const backend::Tensor& dshared,
@@ -44,6 +47,7 @@ class Ulysses {
   shard::ReshardPlan attended_plan() const;
   std::vector<backend::Tensor> local_heads(const backend::Tensor& qkv) const;
   std::vector<backend::Tensor> shared_heads(const backend::Tensor& qkv) const;
+  std::vector<shard::BlockWriter> rotating(const backend::Tensor& rope_table) const;
   backend::Tensor as_heads(const backend::Tensor& attended) const;
 
   AttentionSizes sizes_;

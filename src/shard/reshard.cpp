@@ -172,47 +172,76 @@ std::vector<Index> ReshardPlan::offsets(const std::vector<Message>& messages) co
   return offsets;
 }
 
-/// Packs `outgoing` from the tensors as `place` finds their blocks, sends it, and returns what
-/// came.
-ReshardPlan::Parcel ReshardPlan::exchange(const std::vector<Message>& outgoing,
-                                          const std::vector<Message>& incoming,
-                                          const std::vector<Tensor>& tensors, Place place,
-                                          comm::Communicator& group, Backend& backend) const {
-  Parcel receive(*this, incoming, tensors[0].dtype(), backend);
-  const Parcel send(*this, outgoing, tensors[0].dtype(), backend);
-  for (int peer = 0; peer < ranks_; ++peer) {
-    send.for_each(peer, [&](const Block& block, const Tensor& part) {
-      backend.copy(part, place(tensors[block.tensor], block));
-    });
+/// Copies of blocks that are done together.
+class ReshardPlan::Copies {
+ public:
+  void add(const Tensor& out, const Tensor& in) {
+    outs_.push_back(out);
+    ins_.push_back(in);
   }
+  void run(Backend& backend) const { backend.copy_all(outs_, ins_); }
+
+ private:
+  std::vector<Tensor> outs_;
+  std::vector<Tensor> ins_;
+};
+
+/// Sends `outgoing`, packed by `pack`, and returns what came.
+ReshardPlan::Parcel ReshardPlan::exchange(const std::vector<Message>& outgoing,
+                                          const std::vector<Message>& incoming, base::DType dtype,
+                                          const Pack& pack, comm::Communicator& group,
+                                          Backend& backend) const {
+  Parcel receive(*this, incoming, dtype, backend);
+  const Parcel send(*this, outgoing, dtype, backend);
+  Copies copies;
+  for (int peer = 0; peer < ranks_; ++peer) {
+    send.for_each(peer, [&](const Block& block, const Tensor& part) { pack(copies, block, part); });
+  }
+  copies.run(backend);
   group.all_to_all(receive.data(), receive.offsets(), send.data(), send.offsets(), backend);
   return receive;
 }
 
 void ReshardPlan::run(const std::vector<Tensor>& targets, const std::vector<Tensor>& sources,
-                      comm::Communicator& group, Backend& backend) const {
+                      comm::Communicator& group, Backend& backend,
+                      const std::vector<BlockWriter>& writers) const {
   check(sources, targets);
-  const Parcel received = exchange(outgoing_, incoming_, sources, source_view, group, backend);
-  const auto settle = [&](const Block& block, const Tensor& part) {
-    backend.copy(target_view(targets[block.tensor], block), part);
+  const auto write = [&](Copies& copies, const Block& block, const Tensor& out) {
+    const Tensor in = source_view(sources[block.tensor], block);
+    if (block.tensor >= writers.size()) return copies.add(out, in);
+    const Shape shape{block.rows, block.columns, moves_[block.tensor].shape[2]};
+    writers[block.tensor](out.reshape(shape), in.reshape(shape), block.source_row);
   };
-  for (int peer = 0; peer < ranks_; ++peer) received.for_each(peer, settle);
-  for (const Block& block : staying_) settle(block, source_view(sources[block.tensor], block));
+  const Parcel received = exchange(outgoing_, incoming_, sources[0].dtype(), write, group, backend);
+  Copies copies;
+  for (int peer = 0; peer < ranks_; ++peer) {
+    received.for_each(peer, [&](const Block& block, const Tensor& part) {
+      copies.add(target_view(targets[block.tensor], block), part);
+    });
+  }
+  for (const Block& block : staying_) {
+    write(copies, block, target_view(targets[block.tensor], block));
+  }
+  copies.run(backend);
 }
 
 void ReshardPlan::adjoint(const std::vector<Tensor>& dsources, const std::vector<Tensor>& dtargets,
                           comm::Communicator& group, Backend& backend) const {
   check(dsources, dtargets);
-  const Parcel received = exchange(incoming_, outgoing_, dtargets, target_view, group, backend);
+  const auto pack = [&](Copies& copies, const Block& block, const Tensor& part) {
+    copies.add(part, target_view(dtargets[block.tensor], block));
+  };
+  const Parcel received = exchange(incoming_, outgoing_, dtargets[0].dtype(), pack, group, backend);
   // Where each index has one holder its gradient is that holder's; else all holders' are added to
   // zeros, in rank order, whichever of them is this rank.
   for (std::size_t i = 0; i < moves_.size(); ++i) {
     if (!moves_[i].to.cover.is_partition()) backend.zero(dsources[i]);
   }
+  Copies copies;
   const auto settle = [&](const Block& block, const Tensor& part) {
     const Tensor place = source_view(dsources[block.tensor], block);
     if (moves_[block.tensor].to.cover.is_partition()) {
-      backend.copy(place, part);
+      copies.add(place, part);
     } else {
       backend.add(place, place, part);
     }
@@ -222,6 +251,7 @@ void ReshardPlan::adjoint(const std::vector<Tensor>& dsources, const std::vector
     if (peer != rank_) continue;
     for (const Block& block : staying_) settle(block, target_view(dtargets[block.tensor], block));
   }
+  copies.run(backend);
 }
 
 ReshardCost ReshardPlan::cost(base::DType dtype) const {

@@ -65,7 +65,12 @@ struct Kernel {
   std::function<std::function<void()>(Operands&, Backend&)> prepare;
 };
 
-std::vector<Kernel> token_kernels(const KernelShapes& s) {
+/// A vector [hidden] of the activations' dtype.
+Tensor parameter(Operands& on, const KernelShapes& s) {
+  return on.activation(s.hidden_size).rows(0, 1).reshape({s.hidden_size});
+}
+
+std::vector<Kernel> movement_kernels(const KernelShapes& s) {
   return {
       {"copy",
        [s](Operands& on, Backend& b) {
@@ -73,17 +78,44 @@ std::vector<Kernel> token_kernels(const KernelShapes& s) {
            b.copy(out, in);
          };
        }},
+      {"copy_all",
+       [s](Operands& on, Backend& b) {
+         // As an exchange among eight ranks: columns, a block for each.
+         constexpr Index kPeers = 8;
+         const Tensor out = on.activation(s.hidden_size);
+         const Tensor in = on.activation(s.hidden_size);
+         std::vector<Tensor> outs;
+         std::vector<Tensor> ins;
+         for (Index i = 0; i < kPeers; ++i) {
+           const Index begin = s.hidden_size * i / kPeers;
+           const Index end = s.hidden_size * (i + 1) / kPeers;
+           outs.push_back(out.columns(begin, end));
+           ins.push_back(in.columns(begin, end));
+         }
+         return [&b, outs, ins] { b.copy_all(outs, ins); };
+       }},
       {"add",
        [s](Operands& on, Backend& b) {
          return [&b, out = on.activation(s.hidden_size), a = on.activation(s.hidden_size),
                  c = on.activation(s.hidden_size)] { b.add(out, a, c); };
        }},
+  };
+}
+
+std::vector<Kernel> rms_norm_kernels(const KernelShapes& s) {
+  return {
       {"rms_norm_forward",
        [s](Operands& on, Backend& b) {
          return [&b, out = on.activation(s.hidden_size), x = on.activation(s.hidden_size),
                  rstd = on.statistic({s.tokens}),
-                 weight = on.activation(s.hidden_size).rows(0, 1).reshape({s.hidden_size})] {
-           b.rms_norm_forward(out, rstd, x, weight, 1e-5F);
+                 weight = parameter(on, s)] { b.rms_norm_forward(out, rstd, x, weight, 1e-5F); };
+       }},
+      {"add_rms_norm_forward",
+       [s](Operands& on, Backend& b) {
+         return [&b, out = on.activation(s.hidden_size), x = on.activation(s.hidden_size),
+                 branch = on.activation(s.hidden_size), rstd = on.statistic({s.tokens}),
+                 weight = parameter(on, s)] {
+           b.add_rms_norm_forward(out, rstd, branch, branch, x, weight, 1e-5F);
          };
        }},
       {"rms_norm_backward",
@@ -91,15 +123,59 @@ std::vector<Kernel> token_kernels(const KernelShapes& s) {
          return [&b, dx = on.activation(s.hidden_size), dy = on.activation(s.hidden_size),
                  x = on.activation(s.hidden_size), residual = on.activation(s.hidden_size),
                  rstd = on.statistic({s.tokens}), dweight = on.statistic({s.hidden_size}),
-                 weight = on.activation(s.hidden_size).rows(0, 1).reshape({s.hidden_size})] {
+                 weight = parameter(on, s)] {
            b.rms_norm_backward(dx, dweight, dy, residual, rstd, x, weight);
          };
        }},
+  };
+}
+
+std::vector<Kernel> layer_norm_kernels(const KernelShapes& s) {
+  return {
+      {"layer_norm_forward",
+       [s](Operands& on, Backend& b) {
+         return [&b, out = on.activation(s.hidden_size), x = on.activation(s.hidden_size),
+                 mean = on.statistic({s.tokens}), rstd = on.statistic({s.tokens}),
+                 weight = parameter(on, s), bias = parameter(on, s)] {
+           b.layer_norm_forward(out, mean, rstd, x, weight, bias, 1e-5F);
+         };
+       }},
+      {"add_layer_norm_forward",
+       [s](Operands& on, Backend& b) {
+         return
+             [&b, out = on.activation(s.hidden_size), x = on.activation(s.hidden_size),
+              branch = on.activation(s.hidden_size), mean = on.statistic({s.tokens}),
+              rstd = on.statistic({s.tokens}), weight = parameter(on, s), bias = parameter(on, s)] {
+               b.add_layer_norm_forward(out, mean, rstd, branch, branch, x, weight, bias, 1e-5F);
+             };
+       }},
+      {"layer_norm_backward",
+       [s](Operands& on, Backend& b) {
+         return [&b, dx = on.activation(s.hidden_size), dy = on.activation(s.hidden_size),
+                 x = on.activation(s.hidden_size), residual = on.activation(s.hidden_size),
+                 mean = on.statistic({s.tokens}), rstd = on.statistic({s.tokens}),
+                 dweight = on.statistic({s.hidden_size}), dbias = on.statistic({s.hidden_size}),
+                 weight = parameter(on, s)] {
+           b.layer_norm_backward(dx, dweight, dbias, dy, residual, mean, rstd, x, weight);
+         };
+       }},
+  };
+}
+
+std::vector<Kernel> token_kernels(const KernelShapes& s) {
+  return {
       {"rope",
        [s](Operands& on, Backend& b) {
          return
              [&b, x = on.activation(s.heads * s.head_dim).reshape({s.tokens, s.heads, s.head_dim}),
-              table = on.statistic({s.tokens, s.head_dim})] { b.rope(x, table, false); };
+              table = on.statistic({s.tokens, s.head_dim})] { b.rope(x, x, table, false); };
+       }},
+      {"rope_out_of_place",
+       [s](Operands& on, Backend& b) {
+         const backend::Shape shape{s.tokens, s.heads, s.head_dim};
+         return [&b, out = on.activation(s.heads * s.head_dim).reshape(shape),
+                 x = on.activation(s.heads * s.head_dim).reshape(shape),
+                 table = on.statistic({s.tokens, s.head_dim})] { b.rope(out, x, table, false); };
        }},
       {"swiglu_forward",
        [s](Operands& on, Backend& b) {
@@ -183,8 +259,10 @@ std::vector<KernelFigure> bench_kernels(const KernelShapes& shapes, const std::s
                                         int repeats, backend::Backend& backend) {
   const DType dtype = dtype_of_precision(precision);
   std::vector<KernelFigure> figures;
-  for (const auto& kernels : {token_kernels(shapes), vocabulary_kernels(shapes, dtype),
-                              parameter_kernels(shapes, dtype)}) {
+  for (const auto& kernels :
+       {movement_kernels(shapes), rms_norm_kernels(shapes), layer_norm_kernels(shapes),
+        token_kernels(shapes), vocabulary_kernels(shapes, dtype),
+        parameter_kernels(shapes, dtype)}) {
     for (const Kernel& kernel : kernels) {
       Operands operands(shapes, dtype, backend);
       const auto run = kernel.prepare(operands, backend);

@@ -80,6 +80,36 @@ TEST_CASE("dry: attention counts the pairs that are seen") {
   CHECK(dry.counts().attention_flops == 7 * 2 * 4 * 8 * pairs);
 }
 
+TEST_CASE("dry: what is fused moves no more than its tensors, in one operation") {
+  DryBackend dry(simple_profile("cuda"), 1);
+  const Tensor x = make(dry, {10, 8});
+  const Tensor weight = make(dry, {8});
+  const Tensor rstd = make(dry, {10});
+  dry.start_step();
+  dry.add_rms_norm_forward(x, rstd, x, x, x, weight, 1e-5F);
+  CHECK(dry.counts().bytes_moved == 4.0 * (4 * 80 + 10 + 8));
+  CHECK(dry.counts().operations == 1);
+  dry.start_step();
+  dry.add_layer_norm_forward(x, rstd, rstd, x, x, x, weight, weight, 1e-5F);
+  CHECK(dry.counts().bytes_moved == 4.0 * (4 * 80 + 2 * 10 + 2 * 8));
+  CHECK(dry.counts().operations == 1);
+  dry.start_step();
+  dry.copy_all({x, weight}, {x, weight});
+  CHECK(dry.counts().bytes_moved == 4.0 * 2 * (80 + 8));
+  CHECK(dry.counts().operations == 1);
+  dry.start_step();
+  dry.rope(make(dry, {5, 2, 8}), x.reshape({5, 2, 8}), make(dry, {5, 8}), false);
+  CHECK(dry.counts().bytes_moved == 4.0 * (2 * 80 + 40));
+}
+
+TEST_CASE("dry: the cpu's copies are one operation each") {
+  DryBackend dry(simple_profile(), 1);
+  const Tensor x = make(dry, {10, 8});
+  dry.start_step();
+  dry.copy_all({x, x}, {x, x});
+  CHECK(dry.counts().operations == 2);
+}
+
 /// The same operations on any backend; returns its peak.
 std::size_t run_operations(Backend& backend, DType dtype) {
   const DType statistic = dtype == DType::kFloat64 ? dtype : DType::kFloat32;

@@ -75,6 +75,26 @@ TEST_CASE("copy refuses other shapes and mixed kinds") {
   CHECK_THROWS_AS(cpu::copy(out, Tensor()), base::InternalError);
 }
 
+TEST_CASE("copy_all copies every pair, and refuses what is no pair") {
+  const auto backend = make_cpu_backend(std::size_t{1} << 20U);
+  const DType dtype = every_float();
+  Array first(dtype, {7, 9}, 2);
+  Array second(dtype, {1, 5, 3});
+  first.random(1);
+  second.random(2);
+  const Array first_out(dtype, {7, 9});
+  const Array second_out(dtype, {1, 5, 3}, 4);
+  backend->copy_all({first_out, second_out}, {first, second});
+  CHECK(first_out.same_bits(first));
+  CHECK(second_out.same_bits(second));
+  CHECK(second_out.gaps_untouched());
+  backend->copy_all({}, {});
+  CHECK_THROWS_WITH(backend->copy_all({first_out}, {}), "copy_all: 1 outs for 0 ins");
+  CHECK_THROWS_AS(backend->copy_all({first_out, second_out}, {first, first}), base::InternalError);
+  const Array ids(DType::kInt32, {2});
+  CHECK_THROWS_AS(backend->copy_all({first_out, ids}, {first, ids}), base::InternalError);
+}
+
 TEST_CASE("host bytes go in and come out as they are") {
   const DType dtype = every_float();
   const Case size = awkward_size();

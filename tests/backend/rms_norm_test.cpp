@@ -86,6 +86,30 @@ TEST_CASE("rms_norm_forward agrees with double, and again gives the same bits") 
   CHECK(again.same_bits(norm.out));
 }
 
+TEST_CASE("add_rms_norm_forward is add, then rms_norm_forward, bit for bit") {
+  const DType dtype = every_float();
+  const Case size = awkward_size();
+  Norm norm(dtype, size.tokens, size.hidden, size.padding);
+  const Shape shape{size.tokens, size.hidden};
+  Array sum(dtype, shape, size.padding == 0 ? 0 : 2);
+  cpu::add(norm.x, norm.dy, norm.residual);
+  norm.forward();
+  const auto check = [&](const Array& added, const Array& a, const Array& b) {
+    Array out(dtype, shape, size.padding);
+    Array rstd(wide(dtype), {size.tokens});
+    cpu::add_rms_norm_forward(out, rstd, added, a, b, norm.weight, kEpsilon);
+    CHECK(added.same_bits(norm.x));
+    CHECK(out.same_bits(norm.out));
+    CHECK(rstd.same_bits(norm.rstd));
+    CHECK((added.gaps_untouched() && out.gaps_untouched()));
+  };
+  check(sum, norm.dy, norm.residual);
+  const Array first = norm.dy;
+  check(first, first, norm.residual);
+  const Array second = norm.residual;
+  check(second, norm.dy, second);
+}
+
 TEST_CASE("rms_norm_backward agrees with double and adds the residual's gradient") {
   const DType dtype = every_float();
   const Case size = awkward_size();
@@ -144,6 +168,15 @@ TEST_CASE("rms_norm refuses tensors that break its contract") {
   CHECK_THROWS_WITH(cpu::rms_norm_forward(norm.out, norm.rstd, norm.x, short_weight, kEpsilon),
                     "rms_norm_forward: weight is bfloat16 [5]; expected bfloat16 [6]");
   CHECK_THROWS_AS(cpu::rms_norm_forward(norm.out, norm.rstd, norm.x, wide_weight, kEpsilon),
+                  base::InternalError);
+  CHECK_THROWS_WITH(cpu::add_rms_norm_forward(norm.out, norm.rstd, norm.x, norm.dy, narrow,
+                                              norm.weight, kEpsilon),
+                    "add_rms_norm_forward: b is bfloat16 [6]; expected bfloat16 [4, 6]");
+  CHECK_THROWS_AS(cpu::add_rms_norm_forward(norm.out, norm.rstd, Tensor(), norm.dy, norm.dy,
+                                            norm.weight, kEpsilon),
+                  base::InternalError);
+  CHECK_THROWS_AS(cpu::add_rms_norm_forward(norm.out, norm.rstd, norm.x, norm.dy, norm.dy,
+                                            short_weight, kEpsilon),
                   base::InternalError);
   CHECK_THROWS_AS(cpu::rms_norm_again(norm.out, narrow, norm.x, norm.weight), base::InternalError);
   CHECK_THROWS_AS(

@@ -127,6 +127,10 @@ class FakeDevice : public backend::Backend {
                         float) override {
     refuse();
   }
+  void add_rms_norm_forward(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                            const Tensor&, const Tensor&, float) override {
+    refuse();
+  }
   void rms_norm_again(const Tensor&, const Tensor&, const Tensor&, const Tensor&) override {
     refuse();
   }
@@ -134,8 +138,22 @@ class FakeDevice : public backend::Backend {
                          const Tensor&, const Tensor&) override {
     refuse();
   }
+  void layer_norm_forward(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                          const Tensor&, float) override {
+    refuse();
+  }
+  void add_layer_norm_forward(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                              const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                              float) override {
+    refuse();
+  }
+  void layer_norm_backward(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                           const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                           const Tensor&) override {
+    refuse();
+  }
   void rope_table(const Tensor&, const Tensor&, const std::vector<double>&) override { refuse(); }
-  void rope(const Tensor&, const Tensor&, bool) override { refuse(); }
+  void rope(const Tensor&, const Tensor&, const Tensor&, bool) override { refuse(); }
   void swiglu_forward(const Tensor&, const Tensor&) override { refuse(); }
   void swiglu_backward(const Tensor&, const Tensor&, const Tensor&, const Tensor&) override {
     refuse();

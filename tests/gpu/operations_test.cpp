@@ -67,6 +67,11 @@ TEST_CASE("gpu: movement") {
         backend.fill(results.back(), 2.5);
         results.push_back(side.unwritten({37, 19}, dtype, padding));
         backend.zero(results.back());
+        const Tensor one = side.unwritten({37, 19}, dtype, padding);
+        const Tensor other = side.unwritten({12, 7}, dtype);
+        backend.copy_all({one, other}, {x, y.rows(3, 15).columns(2, 9)});
+        results.push_back(one);
+        results.push_back(other);
         return results;
       },
       tolerance(dtype, 2));
@@ -90,7 +95,39 @@ TEST_CASE("gpu: RMS norm") {
         backend.rms_norm_forward(out, rstd, x, weight, 1e-5F);
         backend.rms_norm_again(again, rstd, x, weight);
         backend.rms_norm_backward(dx, dweight, dy, residual, rstd, x, weight);
-        return {out, again, rstd, dx, dweight};
+        const Tensor of_sum = side.unwritten({37, hidden}, dtype);
+        const Tensor rstd_of_sum = side.unwritten({37}, wide(dtype));
+        backend.add_rms_norm_forward(of_sum, rstd_of_sum, dy, dy, residual, weight, 1e-5F);
+        return {out, again, rstd, dx, dweight, of_sum, rstd_of_sum, dy};
+      },
+      tolerance(dtype, static_cast<double>(hidden)));
+}
+
+TEST_CASE("gpu: layer norm") {
+  const DType dtype = every_float();
+  const Index hidden = GENERATE(7, 64, 2048, 5001);
+  compare(
+      [&](Side& side) -> Tensors {
+        auto& backend = side.backend();
+        const Tensor x = side.random({37, hidden}, dtype);
+        const Tensor weight = side.random({hidden}, dtype);
+        const Tensor bias = side.random({hidden}, dtype);
+        const Tensor dy = side.random({37, hidden}, dtype);
+        const Tensor residual = side.random({37, hidden}, dtype);
+        const Tensor out = side.unwritten({37, hidden}, dtype);
+        const Tensor mean = side.unwritten({37}, wide(dtype));
+        const Tensor rstd = side.unwritten({37}, wide(dtype));
+        const Tensor dx = side.unwritten({37, hidden}, dtype);
+        const Tensor dweight = side.random({hidden}, wide(dtype));
+        const Tensor dbias = side.random({hidden}, wide(dtype));
+        backend.layer_norm_forward(out, mean, rstd, x, weight, bias, 1e-5F);
+        backend.layer_norm_backward(dx, dweight, dbias, dy, residual, mean, rstd, x, weight);
+        const Tensor of_sum = side.unwritten({37, hidden}, dtype);
+        const Tensor mean_of_sum = side.unwritten({37}, wide(dtype));
+        const Tensor rstd_of_sum = side.unwritten({37}, wide(dtype));
+        backend.add_layer_norm_forward(of_sum, mean_of_sum, rstd_of_sum, dy, dy, residual, weight,
+                                       bias, 1e-5F);
+        return {out, mean, rstd, dx, dweight, dbias, of_sum, mean_of_sum, rstd_of_sum, dy};
       },
       tolerance(dtype, static_cast<double>(hidden)));
 }
@@ -110,9 +147,11 @@ TEST_CASE("gpu: rotary positions") {
         side.backend().rope_table(table, positions, frequencies);
         const Tensor x = side.random({6, 3, head_dim}, dtype, 1.0, 2 * head_dim);
         const Tensor y = side.random({6, 3, head_dim}, dtype);
-        side.backend().rope(x, table, false);
-        side.backend().rope(y, table, true);
-        return {table, x, y};
+        const Tensor z = side.unwritten({6, 3, head_dim}, dtype, 2 * head_dim);
+        side.backend().rope(z, y, table, false);
+        side.backend().rope(x, x, table, false);
+        side.backend().rope(y, y, table, true);
+        return {table, x, y, z};
       },
       tolerance(dtype, 2));
 }

@@ -56,5 +56,24 @@ TEST_CASE("rms_norm: again gives the forward's output bit for bit") {
   CHECK(LayerBench::values(once_more) == LayerBench::values(out));
 }
 
+TEST_CASE("rms_norm: add_forward is the forward of the sum bit for bit") {
+  LayerBench bench;
+  ParameterSet set;
+  const RmsNorm norm(set, "norm", 37, 1e-5);
+  bench.fill(set);
+  Pass pass = bench.pass({11});
+  const Tensor a = bench.random({11, 37});
+  const Tensor b = bench.random({11, 37});
+  const Tensor sum = bench.empty({11, 37});
+  const Tensor out = bench.empty({11, 37});
+  const Tensor of_sum = bench.empty({11, 37});
+  const Tensor rstd = bench.empty({11});
+  pass.backend().add(sum, a, b);
+  norm.forward(out, rstd, sum, pass);
+  norm.add_forward(of_sum, rstd, a, a, b, pass);
+  CHECK(LayerBench::values(a) == LayerBench::values(sum));
+  CHECK(LayerBench::values(of_sum) == LayerBench::values(out));
+}
+
 }  // namespace
 }  // namespace longspan::nn

@@ -268,6 +268,45 @@ TEST_CASE("reshard: strided tensors at both ends") {
   });
 }
 
+TEST_CASE(
+    "reshard: a writer makes blocks of its tensor from the source's rows, others are copied") {
+  const int ranks = world().size();
+  const int me = world().rank();
+  const Cover kv_heads = Cover::of_kv_heads(Cover::even(6, ranks), 2);
+  const std::vector<Move> moves{
+      {{9, 6, 2}, {0, Cover::zigzag(9, ranks)}, {1, Cover::even(6, ranks)}},
+      {{9, 2, 2}, {0, Cover::zigzag(9, ranks)}, {1, kv_heads}},
+      {{9, 2, 2}, {0, Cover::zigzag(9, ranks)}, {1, kv_heads}}};
+  const auto value = [](Index global) { return static_cast<double>(global); };
+  // What the writer adds to the rows that this rank holds: a thousand times their number.
+  const Move rows{{9, 12, 1}, moves[0].from, moves[0].from};
+  const Tensor added = part_of(rows, rows.from, me, DType::kFloat64, [](Index global) {
+    return 1000.0 * static_cast<double>(global / 12);
+  });
+  const BlockWriter add_to_rows = [&](const Tensor& out, const Tensor& in, Index first_row) {
+    const Tensor terms = added.rows(first_row, first_row + in.size(0))
+                             .reshape({in.size(0), 12})
+                             .columns(0, in.row_elements());
+    device().add(out, in, terms.reshape(in.shape()));
+  };
+  std::vector<Tensor> sources;
+  std::vector<Tensor> targets;
+  for (const Move& move : moves) {
+    sources.push_back(part_of(move, move.from, me, DType::kFloat64, value));
+    targets.push_back(part_of(move, move.to, me, DType::kFloat64, [](Index) { return -7.0; }));
+  }
+  ReshardPlan(me, moves).run(targets, sources, world(), device(), {add_to_rows, add_to_rows});
+  for (std::size_t i = 0; i < moves.size(); ++i) {
+    const auto found = download(targets[i]);
+    const Index row_elements = moves[i].shape[1] * moves[i].shape[2];
+    for_each_held(moves[i], moves[i].to, me, [&](Index global, Index local) {
+      const Index row = global / row_elements;
+      CHECK(found[static_cast<std::size_t>(local)] ==
+            static_cast<double>(i < 2 ? global + 1000 * row : global));
+    });
+  }
+}
+
 TEST_CASE("reshard: what cannot be moved is refused by every rank alike") {
   const int ranks = world().size();
   const Shape shape{4, 4, 2};

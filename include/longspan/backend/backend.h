@@ -137,6 +137,9 @@ class Backend {
   virtual void zero(const Tensor& out) = 0;
   /// out = in, element by element, converting between float dtypes; shapes equal.
   virtual void copy(const Tensor& out, const Tensor& in) = 0;
+  /// outs[i] = ins[i] for all i, in as few goes as the device can: tensors of one dtype, pairs of
+  /// one shape. No out overlaps an in or another out.
+  virtual void copy_all(const std::vector<Tensor>& outs, const std::vector<Tensor>& ins);
   /// Dense host bytes of the tensor's dtype, both ways; `bytes` must equal `tensor.bytes()`.
   virtual void copy_from_host(const Tensor& out, const void* host, std::size_t bytes) = 0;
   virtual void copy_to_host(void* host, const Tensor& in, std::size_t bytes) = 0;
@@ -166,6 +169,11 @@ class Backend {
   /// Sennrich 2019). x, out [tokens, hidden]; rstd [tokens] float32 (float64).
   virtual void rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x,
                                 const Tensor& weight, float epsilon) = 0;
+  /// sum = a + b, then the norm of sum, bit for bit as `add` and rms_norm_forward, in one pass over
+  /// memory. sum may be a or b; out is none of them.
+  virtual void add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum,
+                                    const Tensor& a, const Tensor& b, const Tensor& weight,
+                                    float epsilon) = 0;
   /// out from x and the saved rstd: the forward's result again, bit for bit.
   virtual void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
                               const Tensor& weight) = 0;
@@ -176,14 +184,30 @@ class Backend {
                                  const Tensor& residual, const Tensor& rstd, const Tensor& x,
                                  const Tensor& weight) = 0;
 
+  /// out[t, h] = (x[t, h] - mean[t]) * rstd[t] * weight[h] + bias[h], rstd[t] = 1/sqrt(variance_h x
+  /// + epsilon), the variance over all of hidden (Ba et al. 2016), formed from distances to the
+  /// mean. x, out [tokens, hidden]; mean, rstd [tokens] float32 (float64).
+  virtual void layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                                  const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                  float epsilon) = 0;
+  /// As add_rms_norm_forward.
+  virtual void add_layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                                      const Tensor& sum, const Tensor& a, const Tensor& b,
+                                      const Tensor& weight, const Tensor& bias, float epsilon) = 0;
+  /// As rms_norm_backward; dbias[h] += too.
+  virtual void layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                                   const Tensor& dy, const Tensor& residual, const Tensor& mean,
+                                   const Tensor& rstd, const Tensor& x, const Tensor& weight) = 0;
+
   // --- rotary positions ---------------------------------------------------------------------
   /// table[t, :] = cos of positions[t] * inverse_frequencies, then sin of the same; table
   /// [tokens, head_dim], positions int32 on the device. Angles are formed in double.
   virtual void rope_table(const Tensor& table, const Tensor& positions,
                           const std::vector<double>& inverse_frequencies) = 0;
-  /// Rotates x [tokens, heads, head_dim] in place, rotate-half layout (dimension j pairs with
-  /// j + head_dim/2, as in Hugging Face's Llama); `inverse` rotates back: the backward.
-  virtual void rope(const Tensor& x, const Tensor& table, bool inverse) = 0;
+  /// out = x [tokens, heads, head_dim] rotated, rotate-half layout (dimension j pairs with
+  /// j + head_dim/2, as in Hugging Face's Llama); `inverse` rotates back: the backward. out is x
+  /// itself or apart from it.
+  virtual void rope(const Tensor& out, const Tensor& x, const Tensor& table, bool inverse) = 0;
 
   // --- gated MLP ----------------------------------------------------------------------------
   /// out[t, i] = silu(gate_up[t, i]) * gate_up[t, I + i]; gate_up [tokens, 2I], out [tokens, I].

@@ -98,6 +98,7 @@ class DryBackend : public Backend {
 
   void zero(const Tensor& out) override;
   void copy(const Tensor& out, const Tensor& in) override;
+  void copy_all(const std::vector<Tensor>& outs, const std::vector<Tensor>& ins) override;
   void copy_from_host(const Tensor& out, const void* host, std::size_t bytes) override;
   void copy_to_host(void* host, const Tensor& in, std::size_t bytes) override;
   void download(const Tensor& host, const Tensor& in) override;
@@ -110,14 +111,26 @@ class DryBackend : public Backend {
   void accumulate(const Tensor& out, const Tensor& in) override;
   void rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x,
                         const Tensor& weight, float epsilon) override;
+  void add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum,
+                            const Tensor& a, const Tensor& b, const Tensor& weight,
+                            float epsilon) override;
   void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
                       const Tensor& weight) override;
   void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
                          const Tensor& residual, const Tensor& rstd, const Tensor& x,
                          const Tensor& weight) override;
+  void layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                          const Tensor& x, const Tensor& weight, const Tensor& bias,
+                          float epsilon) override;
+  void add_layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                              const Tensor& sum, const Tensor& a, const Tensor& b,
+                              const Tensor& weight, const Tensor& bias, float epsilon) override;
+  void layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                           const Tensor& dy, const Tensor& residual, const Tensor& mean,
+                           const Tensor& rstd, const Tensor& x, const Tensor& weight) override;
   void rope_table(const Tensor& table, const Tensor& positions,
                   const std::vector<double>& inverse_frequencies) override;
-  void rope(const Tensor& x, const Tensor& table, bool inverse) override;
+  void rope(const Tensor& out, const Tensor& x, const Tensor& table, bool inverse) override;
   void swiglu_forward(const Tensor& out, const Tensor& gate_up) override;
   void swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
                        const Tensor& gate_up) override;

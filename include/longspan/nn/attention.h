@@ -36,7 +36,7 @@ enum class AttentionKeep : std::uint8_t {
 };
 
 /// Causal self-attention within the documents of the pass, with rotary positions: q, k and v by one
-/// matrix, rotated in place, attended, projected. Where ranks share the tokens of the pass, its
+/// matrix, rotated, attended, projected. Where ranks share the tokens of the pass, its
 /// Ulysses ranks exchange tokens for heads before and after (Jacobs et al. 2023), and the places of
 /// its ring pass keys and values around (Liu et al. 2023).
 ///
@@ -71,8 +71,8 @@ class Attention {
     backend::Tensor lse;
     backend::Tensor attended;
   };
-  /// qkv [tokens, outputs] = x W^T, with q and k rotated.
-  void project(const backend::Tensor& qkv, const backend::Tensor& x, Pass& pass) const;
+  /// q and k of qkv [tokens, outputs], in place.
+  void rotate(const backend::Tensor& qkv, Pass& pass, bool inverse) const;
   void attend(const Slots& slots, const Ulysses& ulysses, Pass& pass,
               const AttentionCache* cache) const;
   backend::Tensor attend_backward(const backend::Tensor& dshared, const Slots& slots,

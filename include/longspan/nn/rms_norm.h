@@ -18,6 +18,10 @@ class RmsNorm {
   /// x, out [tokens, hidden]; out is not x; rstd [tokens], of statistics.
   void forward(const backend::Tensor& out, const backend::Tensor& rstd, const backend::Tensor& x,
                Pass& pass) const;
+  /// sum = a + b, and the forward of sum; sum may be a or b.
+  void add_forward(const backend::Tensor& out, const backend::Tensor& rstd,
+                   const backend::Tensor& sum, const backend::Tensor& a, const backend::Tensor& b,
+                   Pass& pass) const;
   /// The forward's output once more, bit for bit.
   void again(const backend::Tensor& out, const backend::Tensor& rstd, const backend::Tensor& x,
              Pass& pass) const;

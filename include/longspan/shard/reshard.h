@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "longspan/backend/backend.h"
@@ -23,6 +24,12 @@ struct Move {
   Layout to;
 };
 
+/// Writes a block of a tensor where it goes, instead of a copy: `out` from `in`, both [rows,
+/// indices of axis 1, inner], of which the first row is row `first_row` of the tensor that `run`
+/// was given.
+using BlockWriter = std::function<void(const backend::Tensor& out, const backend::Tensor& in,
+                                       backend::Index first_row)>;
+
 /// What an exchange costs one rank.
 struct ReshardCost {
   std::vector<std::uint64_t> bytes_to;  ///< by peer; what stays here costs nothing
@@ -38,7 +45,7 @@ struct ReshardCost {
 /// <run(x), g> = <x, adjoint(g)>.
 ///
 /// Nothing is padded: lengths and heads need not divide, ranks may hold nothing. Data are moved,
-/// never computed with, so `run` is exact in any dtype.
+/// never computed with (but by a BlockWriter), so `run` is exact in any dtype.
 class ReshardPlan {
  public:
   /// Of `rank`'s part. Throws InternalError when a `from` is no partition, or covers are not of one
@@ -50,9 +57,11 @@ class ReshardPlan {
   backend::Shape target_shape(std::size_t i) const;
 
   /// targets[i] = the rank's part of tensor i in its new layout. Rank-3 tensors of one dtype, which
-  /// may have a row stride. Called by all ranks of the group.
+  /// may have a row stride. Called by all ranks of the group. `writers` are those of the first
+  /// tensors; the others are copied.
   void run(const std::vector<backend::Tensor>& targets, const std::vector<backend::Tensor>& sources,
-           comm::Communicator& group, backend::Backend& backend) const;
+           comm::Communicator& group, backend::Backend& backend,
+           const std::vector<BlockWriter>& writers = {}) const;
   /// dsources[i] = the sum over ranks of what they hold of tensor i's gradient; zeros for what
   /// nobody holds.
   void adjoint(const std::vector<backend::Tensor>& dsources,
@@ -71,7 +80,9 @@ class ReshardPlan {
   };
   using Message = std::vector<Block>;
   class Parcel;
-  using Place = backend::Tensor (*)(const backend::Tensor& tensor, const Block& block);
+  class Copies;
+  /// Writes a block's part of a message, or leaves that to the copies.
+  using Pack = std::function<void(Copies& copies, const Block& block, const backend::Tensor& part)>;
 
   Message message(int from, int to) const;
   static backend::Tensor view(const backend::Tensor& tensor, Index row, Index column,
@@ -79,8 +90,8 @@ class ReshardPlan {
   static backend::Tensor source_view(const backend::Tensor& tensor, const Block& block);
   static backend::Tensor target_view(const backend::Tensor& tensor, const Block& block);
   Parcel exchange(const std::vector<Message>& outgoing, const std::vector<Message>& incoming,
-                  const std::vector<backend::Tensor>& tensors, Place place,
-                  comm::Communicator& group, backend::Backend& backend) const;
+                  base::DType dtype, const Pack& pack, comm::Communicator& group,
+                  backend::Backend& backend) const;
   Index elements(const Message& message) const;
   std::vector<Index> offsets(const std::vector<Message>& messages) const;
   void check(const std::vector<backend::Tensor>& sources,

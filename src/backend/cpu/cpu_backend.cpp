@@ -62,6 +62,11 @@ class CpuBackend : public Backend {
                         const Tensor& weight, float epsilon) override {
     cpu::rms_norm_forward(out, rstd, x, weight, epsilon);
   }
+  void add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum,
+                            const Tensor& a, const Tensor& b, const Tensor& weight,
+                            float epsilon) override {
+    cpu::add_rms_norm_forward(out, rstd, sum, a, b, weight, epsilon);
+  }
   void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
                       const Tensor& weight) override {
     cpu::rms_norm_again(out, rstd, x, weight);
@@ -72,12 +77,28 @@ class CpuBackend : public Backend {
     cpu::rms_norm_backward(dx, dweight, dy, residual, rstd, x, weight);
   }
 
+  void layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                          const Tensor& x, const Tensor& weight, const Tensor& bias,
+                          float epsilon) override {
+    cpu::layer_norm_forward(out, mean, rstd, x, weight, bias, epsilon);
+  }
+  void add_layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                              const Tensor& sum, const Tensor& a, const Tensor& b,
+                              const Tensor& weight, const Tensor& bias, float epsilon) override {
+    cpu::add_layer_norm_forward(out, mean, rstd, sum, a, b, weight, bias, epsilon);
+  }
+  void layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                           const Tensor& dy, const Tensor& residual, const Tensor& mean,
+                           const Tensor& rstd, const Tensor& x, const Tensor& weight) override {
+    cpu::layer_norm_backward(dx, dweight, dbias, dy, residual, mean, rstd, x, weight);
+  }
+
   void rope_table(const Tensor& table, const Tensor& positions,
                   const std::vector<double>& inverse_frequencies) override {
     cpu::rope_table(table, positions, inverse_frequencies);
   }
-  void rope(const Tensor& x, const Tensor& table, bool inverse) override {
-    cpu::rope(x, table, inverse);
+  void rope(const Tensor& out, const Tensor& x, const Tensor& table, bool inverse) override {
+    cpu::rope(out, x, table, inverse);
   }
 
   void swiglu_forward(const Tensor& out, const Tensor& gate_up) override {

@@ -20,15 +20,27 @@ void accumulate(const Tensor& out, const Tensor& in);
 // rms_norm.cpp
 void rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight,
                       float epsilon);
+void add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum, const Tensor& a,
+                          const Tensor& b, const Tensor& weight, float epsilon);
 void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight);
 void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
                        const Tensor& residual, const Tensor& rstd, const Tensor& x,
                        const Tensor& weight);
 
+// layer_norm.cpp
+void layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tensor& x,
+                        const Tensor& weight, const Tensor& bias, float epsilon);
+void add_layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                            const Tensor& sum, const Tensor& a, const Tensor& b,
+                            const Tensor& weight, const Tensor& bias, float epsilon);
+void layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                         const Tensor& dy, const Tensor& residual, const Tensor& mean,
+                         const Tensor& rstd, const Tensor& x, const Tensor& weight);
+
 // rope.cpp
 void rope_table(const Tensor& table, const Tensor& positions,
                 const std::vector<double>& inverse_frequencies);
-void rope(const Tensor& x, const Tensor& table, bool inverse);
+void rope(const Tensor& out, const Tensor& x, const Tensor& table, bool inverse);
 
 // swiglu.cpp
 void swiglu_forward(const Tensor& out, const Tensor& gate_up);

@@ -18,19 +18,19 @@ void table_row(T* row, std::int32_t position, const std::vector<double>& inverse
   }
 }
 
-/// Rotates the pairs (head[j], head[j + half]) by the angles of which cosine and sine are given;
-/// `direction` is 1 or -1.
+/// out = the pairs (head[j], head[j + half]) turned by the angles of which cosine and sine are
+/// given; `direction` is 1 or -1.
 template <typename T>
-void rotate_head(T* head, const Compute<T>* cosine, const Compute<T>* sine, Compute<T> direction,
-                 Index half) {
+void rotate_head(T* out, const T* head, const Compute<T>* cosine, const Compute<T>* sine,
+                 Compute<T> direction, Index half) {
   using Real = Compute<T>;
 #pragma omp simd
   for (Index j = 0; j < half; ++j) {
     Real first = load(head[j]);
     Real second = load(head[half + j]);
     rotate(first, second, cosine[j], direction * sine[j]);
-    head[j] = round_to<T>(first);
-    head[half + j] = round_to<T>(second);
+    out[j] = round_to<T>(first);
+    out[half + j] = round_to<T>(second);
   }
 }
 
@@ -50,17 +50,18 @@ void rope_table(const Tensor& table, const Tensor& positions,
   });
 }
 
-void rope(const Tensor& x, const Tensor& table, bool inverse) {
-  check_rope(x, table);
+void rope(const Tensor& out, const Tensor& x, const Tensor& table, bool inverse) {
+  check_rope(out, x, table);
   const Index heads = x.size(1);
   const Index head_dim = x.size(2);
   dispatch_float("rope", "x", x, [&]<typename T>() {
     using Real = Compute<T>;
     parallel_for(x.size(0), heads * head_dim, [&](Index t) {
-      T* row = x.data<T>() + t * x.row_stride();
+      T* to = out.data<T>() + t * out.row_stride();
+      const T* from = x.data<T>() + t * x.row_stride();
       const Real* angles = table.data<Real>() + t * table.row_stride();
       for (Index head = 0; head < heads; ++head) {
-        rotate_head(row + head * head_dim, angles, angles + head_dim / 2,
+        rotate_head(to + head * head_dim, from + head * head_dim, angles, angles + head_dim / 2,
                     inverse ? Real(-1) : Real(1), head_dim / 2);
       }
     });

@@ -64,6 +64,9 @@ class CudaBackend : public Backend {
 
   void zero(const Tensor& out) override { cuda::zero(queue_, out); }
   void copy(const Tensor& out, const Tensor& in) override { cuda::copy(queue_, out, in); }
+  void copy_all(const std::vector<Tensor>& outs, const std::vector<Tensor>& ins) override {
+    cuda::copy_all(queue_, outs, ins);
+  }
   void copy_from_host(const Tensor& out, const void* host, std::size_t bytes) override {
     cuda::copy_from_host(queue_, out, host, bytes);
   }
@@ -100,6 +103,11 @@ class CudaBackend : public Backend {
                         const Tensor& weight, float epsilon) override {
     cuda::rms_norm_forward(queue_, out, rstd, x, weight, epsilon);
   }
+  void add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum,
+                            const Tensor& a, const Tensor& b, const Tensor& weight,
+                            float epsilon) override {
+    cuda::add_rms_norm_forward(queue_, out, rstd, sum, a, b, weight, epsilon);
+  }
   void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
                       const Tensor& weight) override {
     cuda::rms_norm_again(queue_, out, rstd, x, weight);
@@ -110,12 +118,28 @@ class CudaBackend : public Backend {
     cuda::rms_norm_backward(queue_, dx, dweight, dy, residual, rstd, x, weight);
   }
 
+  void layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                          const Tensor& x, const Tensor& weight, const Tensor& bias,
+                          float epsilon) override {
+    cuda::layer_norm_forward(queue_, out, mean, rstd, x, weight, bias, epsilon);
+  }
+  void add_layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                              const Tensor& sum, const Tensor& a, const Tensor& b,
+                              const Tensor& weight, const Tensor& bias, float epsilon) override {
+    cuda::add_layer_norm_forward(queue_, out, mean, rstd, sum, a, b, weight, bias, epsilon);
+  }
+  void layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                           const Tensor& dy, const Tensor& residual, const Tensor& mean,
+                           const Tensor& rstd, const Tensor& x, const Tensor& weight) override {
+    cuda::layer_norm_backward(queue_, dx, dweight, dbias, dy, residual, mean, rstd, x, weight);
+  }
+
   void rope_table(const Tensor& table, const Tensor& positions,
                   const std::vector<double>& inverse_frequencies) override {
     cuda::rope_table(queue_, table, positions, inverse_frequencies);
   }
-  void rope(const Tensor& x, const Tensor& table, bool inverse) override {
-    cuda::rope(queue_, x, table, inverse);
+  void rope(const Tensor& out, const Tensor& x, const Tensor& table, bool inverse) override {
+    cuda::rope(queue_, out, x, table, inverse);
   }
 
   void swiglu_forward(const Tensor& out, const Tensor& gate_up) override {

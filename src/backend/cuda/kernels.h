@@ -13,22 +13,39 @@ namespace longspan::backend::cuda {
 void zero(const Queue& queue, const Tensor& out);
 void fill(const Queue& queue, const Tensor& out, double value);
 void copy(const Queue& queue, const Tensor& out, const Tensor& in);
+void copy_all(const Queue& queue, const std::vector<Tensor>& outs, const std::vector<Tensor>& ins);
 void add(const Queue& queue, const Tensor& out, const Tensor& a, const Tensor& b);
 void accumulate(const Queue& queue, const Tensor& out, const Tensor& in);
 
 // rms_norm.cu
 void rms_norm_forward(const Queue& queue, const Tensor& out, const Tensor& rstd, const Tensor& x,
                       const Tensor& weight, float epsilon);
+void add_rms_norm_forward(const Queue& queue, const Tensor& out, const Tensor& rstd,
+                          const Tensor& sum, const Tensor& a, const Tensor& b, const Tensor& weight,
+                          float epsilon);
 void rms_norm_again(const Queue& queue, const Tensor& out, const Tensor& rstd, const Tensor& x,
                     const Tensor& weight);
 void rms_norm_backward(const Queue& queue, const Tensor& dx, const Tensor& dweight,
                        const Tensor& dy, const Tensor& residual, const Tensor& rstd,
                        const Tensor& x, const Tensor& weight);
 
+// layer_norm.cu
+void layer_norm_forward(const Queue& queue, const Tensor& out, const Tensor& mean,
+                        const Tensor& rstd, const Tensor& x, const Tensor& weight,
+                        const Tensor& bias, float epsilon);
+void add_layer_norm_forward(const Queue& queue, const Tensor& out, const Tensor& mean,
+                            const Tensor& rstd, const Tensor& sum, const Tensor& a, const Tensor& b,
+                            const Tensor& weight, const Tensor& bias, float epsilon);
+void layer_norm_backward(const Queue& queue, const Tensor& dx, const Tensor& dweight,
+                         const Tensor& dbias, const Tensor& dy, const Tensor& residual,
+                         const Tensor& mean, const Tensor& rstd, const Tensor& x,
+                         const Tensor& weight);
+
 // rope.cu
 void rope_table(const Queue& queue, const Tensor& table, const Tensor& positions,
                 const std::vector<double>& inverse_frequencies);
-void rope(const Queue& queue, const Tensor& x, const Tensor& table, bool inverse);
+void rope(const Queue& queue, const Tensor& out, const Tensor& x, const Tensor& table,
+          bool inverse);
 
 // swiglu.cu
 void swiglu_forward(const Queue& queue, const Tensor& out, const Tensor& gate_up);

@@ -116,6 +116,12 @@ void DryBackend::stream(std::initializer_list<const Tensor*> tensors) {
 void DryBackend::zero(const Tensor& out) { stream({&out}); }
 void DryBackend::fill(const Tensor& out, double /*value*/) { stream({&out}); }
 void DryBackend::copy(const Tensor& out, const Tensor& in) { stream({&out, &in}); }
+void DryBackend::copy_all(const std::vector<Tensor>& outs, const std::vector<Tensor>& ins) {
+  if (state_->profile.kind == "cpu") return Backend::copy_all(outs, ins);
+  double bytes = 0;
+  for (const Tensor& out : outs) bytes += 2 * static_cast<double>(out.bytes());
+  state_->work(0, 0, 0, bytes);
+}
 void DryBackend::copy_from_host(const Tensor& out, const void* /*host*/, std::size_t /*bytes*/) {
   stream({&out});
 }
@@ -159,6 +165,11 @@ void DryBackend::rms_norm_forward(const Tensor& out, const Tensor& rstd, const T
                                   const Tensor& weight, float /*epsilon*/) {
   stream({&out, &rstd, &x, &weight});
 }
+void DryBackend::add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum,
+                                      const Tensor& a, const Tensor& b, const Tensor& weight,
+                                      float /*epsilon*/) {
+  stream({&out, &rstd, &sum, &a, &b, &weight});
+}
 void DryBackend::rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
                                 const Tensor& weight) {
   stream({&out, &rstd, &x, &weight});
@@ -171,12 +182,31 @@ void DryBackend::rms_norm_backward(const Tensor& dx, const Tensor& dweight, cons
   }
   stream({&dx, &dweight, &dweight, &dy, &residual, &rstd, &x, &weight});
 }
+void DryBackend::layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                                    const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                    float /*epsilon*/) {
+  stream({&out, &mean, &rstd, &x, &weight, &bias});
+}
+void DryBackend::add_layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                                        const Tensor& sum, const Tensor& a, const Tensor& b,
+                                        const Tensor& weight, const Tensor& bias,
+                                        float /*epsilon*/) {
+  stream({&out, &mean, &rstd, &sum, &a, &b, &weight, &bias});
+}
+void DryBackend::layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                                     const Tensor& dy, const Tensor& residual, const Tensor& mean,
+                                     const Tensor& rstd, const Tensor& x, const Tensor& weight) {
+  if (state_->profile.kind == "cuda") {
+    state_->transient({layer_norm_backward_scratch_bytes(x.dtype(), x.size(0), x.size(1))});
+  }
+  stream({&dx, &dweight, &dweight, &dbias, &dbias, &dy, &residual, &mean, &rstd, &x, &weight});
+}
 void DryBackend::rope_table(const Tensor& table, const Tensor& positions,
                             const std::vector<double>& /*inverse_frequencies*/) {
   stream({&table, &positions});
 }
-void DryBackend::rope(const Tensor& x, const Tensor& table, bool /*inverse*/) {
-  stream({&x, &x, &table});
+void DryBackend::rope(const Tensor& out, const Tensor& x, const Tensor& table, bool /*inverse*/) {
+  stream({&out, &x, &table});
 }
 void DryBackend::swiglu_forward(const Tensor& out, const Tensor& gate_up) {
   stream({&out, &gate_up});

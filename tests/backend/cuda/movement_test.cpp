@@ -107,6 +107,53 @@ TEST_CASE("cuda add and accumulate are the cpu's, in place too") {
   }
 }
 
+/// Pairs of these sizes, all of one dtype.
+struct Copies {
+  Copies(DType dtype, const std::vector<Case>& sizes) {
+    for (const Case& size : sizes) {
+      in_arrays.push_back(make(dtype, size, in_arrays.size()));
+      out_arrays.emplace_back(dtype, Shape{size.rows, size.columns}, size.padding == 0 ? 8 : 0);
+    }
+    for (const Array& array : in_arrays) ins.push_back(array);
+    for (const Array& array : out_arrays) outs.push_back(array);
+  }
+  void check() const {
+    for (std::size_t i = 0; i < ins.size(); ++i) {
+      CHECK(out_arrays[i].same_bits(in_arrays[i]));
+      CHECK(out_arrays[i].gaps_untouched());
+    }
+  }
+
+  std::vector<Array> in_arrays, out_arrays;
+  std::vector<Tensor> ins, outs;
+};
+
+TEST_CASE("cuda copy_all copies blocks of any sizes in one launch") {
+  const Device device(every_order());
+  const DType dtype = every_float();
+  const bool aligned = GENERATE(true, false);
+  const std::vector<Case> whole_packs{{7, 64, 0},    {0, 8, 0},     {300, 8, 8},
+                                      {2, 4096, 16}, {1, 40000, 0}, {5, 1032, 64}};
+  const std::vector<Case> parts{{7, 64, 3}, {1, 1, 0}, {3, 0, 2}, {523, 7, 1}, {3, 20001, 5}};
+  const Copies copies(dtype, aligned ? whole_packs : parts);
+  const std::int64_t before = shim::launches();
+  copy_all(device, copies.outs, copies.ins);
+  CHECK(shim::launches() == before + 1);
+  copies.check();
+}
+
+TEST_CASE("cuda copy_all takes more blocks than go into one launch") {
+  const Device device;
+  const Index count = GENERATE(64, 65, 150);
+  std::vector<Case> sizes;
+  for (Index i = 0; i < count; ++i) sizes.push_back({1 + i % 3, 1 + i % 11, 0});
+  const Copies copies(DType::kBFloat16, sizes);
+  const std::int64_t before = shim::launches();
+  copy_all(device, copies.outs, copies.ins);
+  CHECK(shim::launches() == before + (count + 63) / 64);
+  copies.check();
+}
+
 TEST_CASE("cuda movement serves tensors that start anywhere") {
   const Device device(every_order());
   const DType dtype = every_float();
@@ -129,6 +176,8 @@ TEST_CASE("cuda movement launches nothing for nothing and refuses what breaks it
   zero(device, none);
   fill(device, none, 1.0);
   copy(device, none, none);
+  copy_all(device, {}, {});
+  copy_all(device, {none, none}, {none, none});
   add(device, none, none, none);
   accumulate(device, none, none);
   CHECK(shim::launches() == before);
@@ -136,6 +185,13 @@ TEST_CASE("cuda movement launches nothing for nothing and refuses what breaks it
   CHECK_THROWS_AS(fill(device, Array(DType::kInt32, {2}), 1.0), base::InternalError);
   CHECK_THROWS_AS(copy(device, some, Array(DType::kFloat32, {3, 2})), base::InternalError);
   CHECK_THROWS_AS(copy(device, some, Array(DType::kInt32, {2, 3})), base::InternalError);
+  CHECK_THROWS_WITH(copy_all(device, {some}, {some, some}), "copy_all: 1 outs for 2 ins");
+  CHECK_THROWS_WITH(copy_all(device, {some, some}, {some, none}),
+                    "copy_all: an in is float32 [0, 5]; expected float32 [2, 3]");
+  const Array half(DType::kBFloat16, {2, 3});
+  CHECK_THROWS_AS(copy_all(device, {some, half}, {some, half}), base::InternalError);
+  CHECK_THROWS_AS(copy_all(device, {some}, {half}), base::InternalError);
+  CHECK_THROWS_AS(copy_all(device, {Tensor()}, {some}), base::InternalError);
   CHECK_THROWS_WITH(add(device, some, some, none), Catch::Contains("add: b is float32 [0, 5]"));
   CHECK_THROWS_AS(accumulate(device, Array(DType::kFloat64, {2, 3}), some), base::InternalError);
   CHECK(shim::launches() == before);

@@ -60,6 +60,30 @@ TEST_CASE("cuda rms_norm_forward is the cpu's, and again gives the same bits") {
   CHECK(again.same_bits(norm.out));
 }
 
+TEST_CASE("cuda add_rms_norm_forward is add, then rms_norm_forward, bit for bit") {
+  const Device device(every_order());
+  const DType dtype = every_float();
+  const Case size = awkward_size();
+  Norm norm(dtype, size);
+  const Shape shape{size.tokens, size.hidden};
+  add(device, norm.x, norm.dy, norm.residual);
+  rms_norm_forward(device, norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
+  const auto check = [&](const Array& sum, const Array& a, const Array& b) {
+    Array out(dtype, shape, size.padding);
+    Array rstd(wide(dtype), {size.tokens});
+    add_rms_norm_forward(device, out, rstd, sum, a, b, norm.weight, kEpsilon);
+    CHECK(sum.same_bits(norm.x));
+    CHECK(out.same_bits(norm.out));
+    CHECK(rstd.same_bits(norm.rstd));
+    CHECK((sum.gaps_untouched() && out.gaps_untouched()));
+  };
+  check(Array(dtype, shape, size.padding), norm.dy, norm.residual);
+  const Array first = norm.dy;
+  check(first, first, norm.residual);
+  const Array second = norm.residual;
+  check(second, norm.dy, second);
+}
+
 TEST_CASE("cuda rms_norm_backward is the cpu's, with and without a residual") {
   const Device device(every_order());
   const DType dtype = every_float();
@@ -131,6 +155,14 @@ TEST_CASE("cuda rms_norm gives the same bits wherever its tensors lie") {
   rms_norm_forward(device, out, rstd, x, norm.weight, kEpsilon);
   CHECK(out.aligned().same_bits(norm.out));
   CHECK(rstd.same_bits(norm.rstd));
+  const Unaligned sum(dtype, shape);
+  Array added(dtype, shape);
+  add(device, added, norm.x, norm.dy);
+  rms_norm_forward(device, norm.out, norm.rstd, added, norm.weight, kEpsilon);
+  add_rms_norm_forward(device, out, rstd, sum, x, norm.dy, norm.weight, kEpsilon);
+  CHECK(sum.aligned().same_bits(added));
+  CHECK(out.aligned().same_bits(norm.out));
+  CHECK(rstd.same_bits(norm.rstd));
   rms_norm_backward(device, norm.dx, norm.dweight, norm.dy, Tensor(), rstd, norm.x, norm.weight);
   rms_norm_backward(device, dx, dweight, norm.dy, Tensor(), rstd, x, norm.weight);
   CHECK(dx.aligned().same_bits(norm.dx));
@@ -156,14 +188,15 @@ TEST_CASE("cuda rms_norm_backward takes the scratch that is foretold, and a plan
   CHECK(counted < bytes + 512);  // rounded up as the allocator does
 }
 
-TEST_CASE("the blocks of rms_norm_backward cover all rows, not too finely") {
+TEST_CASE("the blocks of a norm's backward cover all rows, not too finely") {
+  const Index vectors = GENERATE(1, 2);
   for (const Index hidden : {1, 64, 1000, 4096, 16384}) {
     for (const Index tokens : {1, 7, 8, 9, 4097, 131072, 3000000}) {
-      const NormShares shares = rms_norm_backward_shares(tokens, hidden);
+      const NormShares shares = norm_shares(tokens, hidden, vectors);
       CHECK(shares.blocks * shares.rows_each >= tokens);
       CHECK((shares.blocks - 1) * shares.rows_each < tokens);
       CHECK(shares.columns >= hidden);
-      CHECK(shares.elements() <= std::max<Index>(Index{1} << 21, 512 * shares.columns));
+      CHECK(shares.elements() <= std::max<Index>(Index{1} << 21, 512 * shares.pitch()));
     }
   }
 }
@@ -173,6 +206,8 @@ TEST_CASE("cuda rms_norm launches nothing for nothing and refuses what breaks it
   Norm none(DType::kFloat32, {0, 8, 0});
   const std::int64_t before = shim::launches();
   rms_norm_forward(device, none.out, none.rstd, none.x, none.weight, kEpsilon);
+  add_rms_norm_forward(device, none.out, none.rstd, none.x, none.dy, none.dy, none.weight,
+                       kEpsilon);
   rms_norm_again(device, none.out, none.rstd, none.x, none.weight);
   rms_norm_backward(device, none.dx, none.dweight, none.dy, Tensor(), none.rstd, none.x,
                     none.weight);
@@ -182,6 +217,9 @@ TEST_CASE("cuda rms_norm launches nothing for nothing and refuses what breaks it
   const Array short_weight(DType::kBFloat16, {5});
   CHECK_THROWS_WITH(rms_norm_forward(device, norm.out, norm.rstd, norm.x, short_weight, kEpsilon),
                     "rms_norm_forward: weight is bfloat16 [5]; expected bfloat16 [6]");
+  CHECK_THROWS_WITH(add_rms_norm_forward(device, norm.out, norm.rstd, norm.x, norm.dy, short_weight,
+                                         norm.weight, kEpsilon),
+                    "add_rms_norm_forward: b is bfloat16 [5]; expected bfloat16 [4, 6]");
   CHECK_THROWS_AS(rms_norm_again(device, norm.out, short_weight, norm.x, norm.weight),
                   base::InternalError);
   CHECK_THROWS_AS(rms_norm_backward(device, norm.dx, short_weight, norm.dy, Tensor(), norm.rstd,

@@ -38,8 +38,12 @@ TEST_CASE("cuda rope is the cpu's, there and back") {
   Array x(dtype, {size.tokens, size.heads, size.head_dim}, size.padding);
   x.random(1);
   Array expected = x;
-  rope(device, x, table, inverse);
-  cpu::rope(expected, table, inverse);
+  Array out(dtype, {size.tokens, size.heads, size.head_dim}, size.padding == 0 ? 3 : 8);
+  rope(device, out, x, table, inverse);
+  CHECK(out.gaps_untouched());
+  rope(device, x, x, table, inverse);
+  CHECK(out.same_bits(x));
+  cpu::rope(expected, expected, table, inverse);
   // A difference of two products of at most 5 each: near 0 their roundings remain.
   require_near(x, expected, same_arithmetic(dtype), 16.0 * unit_roundoff(wide(dtype)));
 }
@@ -56,8 +60,8 @@ TEST_CASE("cuda rope on a column view touches nothing else") {
   const auto keys = [&](const Array& array) {
     return array.tensor().columns(first, first + 32).reshape({5, 2, 16});
   };
-  rope(device, keys(whole), table, false);
-  cpu::rope(keys(expected), table, false);
+  rope(device, keys(whole), keys(whole), table, false);
+  cpu::rope(keys(expected), keys(expected), table, false);
   require_near(whole, expected, same_arithmetic(dtype), 16.0 * unit_roundoff(wide(dtype)));
   for (Index i = 0; i < whole.elements(); ++i) {
     if (i % 48 < first || i % 48 >= first + 32) REQUIRE(whole.get(i) == expected.get(i));
@@ -68,13 +72,16 @@ TEST_CASE("cuda rope launches nothing for nothing and refuses what breaks its co
   const Device device;
   const std::int64_t before = shim::launches();
   rope_table(device, Array(DType::kFloat32, {0, 4}), make_positions(0), frequencies(4));
-  rope(device, Array(DType::kBFloat16, {0, 2, 4}), Array(DType::kFloat32, {0, 4}), false);
+  const Array none(DType::kBFloat16, {0, 2, 4});
+  rope(device, none, none, Array(DType::kFloat32, {0, 4}), false);
   CHECK(shim::launches() == before);
   const Array x(DType::kBFloat16, {3, 2, 4});
-  CHECK_THROWS_AS(rope(device, x, Array(DType::kBFloat16, {3, 4}), false), base::InternalError);
-  CHECK_THROWS_AS(
-      rope(device, Array(DType::kFloat32, {3, 2, 3}), Array(DType::kFloat32, {3, 3}), false),
-      base::InternalError);
+  CHECK_THROWS_AS(rope(device, x, x, Array(DType::kBFloat16, {3, 4}), false), base::InternalError);
+  CHECK_THROWS_AS(rope(device, none, x, Array(DType::kFloat32, {3, 4}), false),
+                  base::InternalError);
+  const Array odd(DType::kFloat32, {3, 2, 3});
+  CHECK_THROWS_AS(rope(device, odd, odd, Array(DType::kFloat32, {3, 3}), false),
+                  base::InternalError);
   CHECK_THROWS_AS(
       rope_table(device, Array(DType::kFloat32, {3, 4}), make_positions(3), frequencies(6)),
       base::InternalError);

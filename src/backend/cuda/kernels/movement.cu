@@ -112,6 +112,92 @@ void add_to(const Queue& queue, const Tensor& out, const Tensor& a, const Tensor
   });
 }
 
+/// One of the copies that share a launch. It is cut into tiles, each for one block of threads.
+template <typename T>
+struct TiledCopy {
+  Rows<T> out;
+  Rows<const T> in;
+  Index rows;
+  Index columns;
+  int across;        // threads side by side in a row, a power of two
+  int tiles_of_row;  // side by side
+};
+
+/// As many of them as go into a kernel's parameters (4 KiB of them on every device).
+template <typename T>
+struct TiledCopies {
+  static constexpr int kMost = 64;
+  TiledCopy<T> each[kMost];
+};
+
+constexpr int kPacksOfTile = 4;  // of each thread
+
+/// blockIdx.y is the copy, blockIdx.x its tile.
+template <typename T, bool kAligned>
+__global__ void __launch_bounds__(kElementwiseThreads) copy_tiles(TiledCopies<T> copies) {
+  constexpr int kCount = kPack<T>;
+  const TiledCopy<T>& copy = copies.each[blockIdx.y];
+  const auto thread = static_cast<int>(threadIdx.x);
+  const int down = kElementwiseThreads / copy.across;
+  const Index tile = blockIdx.x;
+  const Index row = tile / copy.tiles_of_row * down + thread / copy.across;
+  if (row >= copy.rows) return;
+  const Index step = static_cast<Index>(copy.across) * kCount;
+  const Index first = tile % copy.tiles_of_row * step * kPacksOfTile +
+                      static_cast<Index>(thread % copy.across) * kCount;
+  Pack<T, kCount> packs[kPacksOfTile] = {};
+  LONGSPAN_UNROLL
+  for (int i = 0; i < kPacksOfTile; ++i) {
+    const Index left = copy.columns - first - i * step;
+    if (left > 0) packs[i] = load_pack<kAligned, kCount>(copy.in.at(row, first + i * step), left);
+  }
+  LONGSPAN_UNROLL
+  for (int i = 0; i < kPacksOfTile; ++i) {
+    const Index left = copy.columns - first - i * step;
+    if (left > 0) store_pack<kAligned>(copy.out.at(row, first + i * step), packs[i], left);
+  }
+}
+
+template <typename T>
+TiledCopy<T> tiled(const Tensor& out, const Tensor& in) {
+  const Extents extents(out, out.is_dense() && in.is_dense());
+  const Index packs = divide_up(extents.columns, kPack<T>);
+  const Index across =
+      std::min<Index>(kElementwiseThreads, power_of_two(divide_up(packs, kPacksOfTile)));
+  return {{static_cast<T*>(out.raw()), out.row_stride()},
+          {static_cast<const T*>(in.raw()), in.row_stride()},
+          extents.rows,
+          extents.columns,
+          static_cast<int>(across),
+          static_cast<int>(divide_up(packs, across * kPacksOfTile))};
+}
+
+template <typename T, bool kAligned>
+void copy_each(const Queue& queue, const std::vector<Tensor>& outs,
+               const std::vector<Tensor>& ins) {
+  TiledCopies<T> copies{};
+  static_assert(sizeof(copies) < 4096);
+  unsigned count = 0;
+  Index most_tiles = 0;
+  const auto launch = [&] {
+    if (count == 0) return;
+    const dim3 grid(static_cast<unsigned>(most_tiles), count);
+    LONGSPAN_LAUNCH((copy_tiles<T, kAligned>), grid, static_cast<unsigned>(kElementwiseThreads), 0,
+                    queue.stream, copies);
+    count = 0;
+    most_tiles = 0;
+  };
+  for (std::size_t i = 0; i < outs.size(); ++i) {
+    if (outs[i].elements() == 0) continue;
+    const TiledCopy<T> copy = tiled<T>(outs[i], ins[i]);
+    const Index down = kElementwiseThreads / copy.across;
+    most_tiles = std::max(most_tiles, divide_up(copy.rows, down) * copy.tiles_of_row);
+    copies.each[count++] = copy;
+    if (count == TiledCopies<T>::kMost) launch();
+  }
+  launch();
+}
+
 /// Calls visit.template operator()<T>() with an unsigned integer of the dtype's size.
 template <typename Visit>
 void dispatch_size(base::DType dtype, const Visit& visit) {
@@ -151,6 +237,17 @@ void copy(const Queue& queue, const Tensor& out, const Tensor& in) {
   }
   dispatch_float("copy", "out", out, [&]<typename Out>() {
     dispatch_float("copy", "in", in, [&]<typename In>() { convert<Out, In>(queue, out, in); });
+  });
+}
+
+void copy_all(const Queue& queue, const std::vector<Tensor>& outs, const std::vector<Tensor>& ins) {
+  check_copy_all(outs, ins);
+  if (outs.empty()) return;
+  const auto aligned = [](const Tensor& tensor) { return packs_aligned(tensor); };
+  const bool all_aligned = std::all_of(outs.begin(), outs.end(), aligned) &&
+                           std::all_of(ins.begin(), ins.end(), aligned);
+  dispatch_size(outs[0].dtype(), [&]<typename T>() {
+    with_alignment(all_aligned, [&]<bool kAligned>() { copy_each<T, kAligned>(queue, outs, ins); });
   });
 }
 

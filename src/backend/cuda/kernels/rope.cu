@@ -56,8 +56,8 @@ void make_table(const Queue& queue, const Tensor& table, const Tensor& positions
 /// for all heads that the thread turns.
 template <typename T, bool kAligned>
 __global__ void __launch_bounds__(kThreads)
-    rotate_tokens(Rows<T> x, Rows<const Compute<T>> table, Index heads, Index half,
-                  Compute<T> direction) {
+    rotate_tokens(Rows<T> out, Rows<const T> x, Rows<const Compute<T>> table, Index heads,
+                  Index half, Compute<T> direction) {
   using Real = Compute<T>;
   constexpr int kCount = kPack<T>;
   const Index token = blockIdx.x;
@@ -66,9 +66,9 @@ __global__ void __launch_bounds__(kThreads)
     const auto cosine = load_pack<kAligned, kCount>(table.at(token, j), left);
     const auto sine = load_pack<kAligned, kCount>(table.at(token, half + j), left);
     for (Index head = threadIdx.y; head < heads; head += blockDim.y) {
-      T* at = x.at(token, head * 2 * half + j);
-      auto first = load_pack<kAligned, kCount>(at, left);
-      auto second = load_pack<kAligned, kCount>(at + half, left);
+      const T* from = x.at(token, head * 2 * half + j);
+      auto first = load_pack<kAligned, kCount>(from, left);
+      auto second = load_pack<kAligned, kCount>(from + half, left);
       LONGSPAN_UNROLL
       for (int k = 0; k < kCount; ++k) {
         Real one = load(first.values[k]);
@@ -77,8 +77,9 @@ __global__ void __launch_bounds__(kThreads)
         first.values[k] = round_to<T>(one);
         second.values[k] = round_to<T>(other);
       }
-      store_pack<kAligned>(at, first, left);
-      store_pack<kAligned>(at + half, second, left);
+      T* to = out.at(token, head * 2 * half + j);
+      store_pack<kAligned>(to, first, left);
+      store_pack<kAligned>(to + half, second, left);
     }
   }
 }
@@ -95,8 +96,9 @@ void rope_table(const Queue& queue, const Tensor& table, const Tensor& positions
   make_table<float>(queue, table, positions, inverse_frequencies);
 }
 
-void rope(const Queue& queue, const Tensor& x, const Tensor& table, bool inverse) {
-  check_rope(x, table);
+void rope(const Queue& queue, const Tensor& out, const Tensor& x, const Tensor& table,
+          bool inverse) {
+  check_rope(out, x, table);
   if (x.elements() == 0) return;
   const Index heads = x.size(1);
   const Index half = x.size(2) / 2;
@@ -105,13 +107,14 @@ void rope(const Queue& queue, const Tensor& x, const Tensor& table, bool inverse
     const Index packs = std::min(divide_up(half, kPack<T>), kThreads);
     const dim3 block(static_cast<unsigned>(packs),
                      static_cast<unsigned>(std::min(heads, kThreads / packs)));
-    const bool aligned = packs_aligned(x) && packs_aligned(x, half) && packs_aligned(table) &&
-                         packs_aligned(table, half);
-    const Rows<T> tokens{x.data<T>(), x.row_stride()};
+    const bool aligned = packs_aligned(out) && packs_aligned(out, half) && packs_aligned(x) &&
+                         packs_aligned(table) && packs_aligned(table, half);
+    const Rows<T> to{out.data<T>(), out.row_stride()};
+    const Rows<const T> from{x.data<T>(), x.row_stride()};
     const Rows<const Real> angles{table.data<Real>(), table.row_stride()};
     with_alignment(aligned, [&]<bool kAligned>() {
       LONGSPAN_LAUNCH((rotate_tokens<T, kAligned>), static_cast<unsigned>(x.size(0)), block, 0,
-                      queue.stream, tokens, angles, heads, half, inverse ? Real(-1) : Real(1));
+                      queue.stream, to, from, angles, heads, half, inverse ? Real(-1) : Real(1));
     });
   });
 }
