@@ -52,6 +52,9 @@ class TracedBackend : public backend::Backend {
   void copy(const Tensor& out, const Tensor& in) override {
     run("copy", out, &Backend::copy, out, in);
   }
+  void copy_all(const std::vector<Tensor>& outs, const std::vector<Tensor>& ins) override {
+    run("copy_all", outs.empty() ? Tensor() : outs.front(), &Backend::copy_all, outs, ins);
+  }
   void copy_from_host(const Tensor& out, const void* host, std::size_t bytes) override {
     transfer(work_, "copy_from_host", out, &Backend::copy_from_host, out, host, bytes);
   }
@@ -86,6 +89,12 @@ class TracedBackend : public backend::Backend {
                         const Tensor& weight, float epsilon) override {
     run("rms_norm_forward", out, &Backend::rms_norm_forward, out, rstd, x, weight, epsilon);
   }
+  void add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum,
+                            const Tensor& a, const Tensor& b, const Tensor& weight,
+                            float epsilon) override {
+    run("add_rms_norm_forward", out, &Backend::add_rms_norm_forward, out, rstd, sum, a, b, weight,
+        epsilon);
+  }
   void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
                       const Tensor& weight) override {
     run("rms_norm_again", out, &Backend::rms_norm_again, out, rstd, x, weight);
@@ -97,12 +106,31 @@ class TracedBackend : public backend::Backend {
         weight);
   }
 
+  void layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                          const Tensor& x, const Tensor& weight, const Tensor& bias,
+                          float epsilon) override {
+    run("layer_norm_forward", out, &Backend::layer_norm_forward, out, mean, rstd, x, weight, bias,
+        epsilon);
+  }
+  void add_layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
+                              const Tensor& sum, const Tensor& a, const Tensor& b,
+                              const Tensor& weight, const Tensor& bias, float epsilon) override {
+    run("add_layer_norm_forward", out, &Backend::add_layer_norm_forward, out, mean, rstd, sum, a, b,
+        weight, bias, epsilon);
+  }
+  void layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
+                           const Tensor& dy, const Tensor& residual, const Tensor& mean,
+                           const Tensor& rstd, const Tensor& x, const Tensor& weight) override {
+    run("layer_norm_backward", dx, &Backend::layer_norm_backward, dx, dweight, dbias, dy, residual,
+        mean, rstd, x, weight);
+  }
+
   void rope_table(const Tensor& table, const Tensor& positions,
                   const std::vector<double>& inverse_frequencies) override {
     run("rope_table", table, &Backend::rope_table, table, positions, inverse_frequencies);
   }
-  void rope(const Tensor& x, const Tensor& table, bool inverse) override {
-    run("rope", x, &Backend::rope, x, table, inverse);
+  void rope(const Tensor& out, const Tensor& x, const Tensor& table, bool inverse) override {
+    run("rope", out, &Backend::rope, out, x, table, inverse);
   }
 
   void swiglu_forward(const Tensor& out, const Tensor& gate_up) override {
