@@ -98,10 +98,10 @@ void run_kernels(const KernelArguments& arguments) {
                                             arguments.how.repeats, *device);
   const double copy = figures.front().bytes / figures.front().seconds;
   nlohmann::ordered_json kernels;
-  fmt::print("{:<20} {:>10} {:>10} {:>10} {:>8}\n", "operation", "MB", "ms", "GB/s", "of copy");
+  fmt::print("{:<24} {:>10} {:>10} {:>10} {:>8}\n", "operation", "MB", "ms", "GB/s", "of copy");
   for (const auto& figure : figures) {
     const double rate = figure.bytes / figure.seconds;
-    fmt::print("{:<20} {:>10.1f} {:>10.4f} {:>10.1f} {:>7.0f}%\n", figure.name, 1e-6 * figure.bytes,
+    fmt::print("{:<24} {:>10.1f} {:>10.4f} {:>10.1f} {:>7.0f}%\n", figure.name, 1e-6 * figure.bytes,
                1e3 * figure.seconds, 1e-9 * rate, 100 * rate / copy);
     kernels.push_back(
         {{"name", figure.name}, {"bytes", figure.bytes}, {"seconds", figure.seconds}});

@@ -183,9 +183,8 @@ void backward(const Queue& queue, const NormGradientTensors& tensors) {
                     static_cast<std::size_t>(sum_bytes + (fits ? share_bytes : 0)), queue.stream,
                     norm);
   });
-  const ShareTotals<Real> totals{
-      {vector_of<Real>(tensors.dweight), vector_of<Real>(tensors.dbias)}};
-  launch_add_shares(queue, totals, norm.shares, norm.layout, hidden, kPack<T>);
+  launch_add_shares(queue, vector_of<Real>(tensors.dweight), vector_of<Real>(tensors.dbias),
+                    norm.shares, norm.layout, hidden, kPack<T>);
 }
 
 template <bool kCentred>

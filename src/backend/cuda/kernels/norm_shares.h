@@ -34,17 +34,11 @@ __device__ void copy_shares(Real* to, const Real* from, const NormShares& layout
   }
 }
 
-/// The vectors that the shares are added to.
-template <typename Real>
-struct ShareTotals {
-  Real* of[2];
-};
-
-/// blockIdx.y is the vector. Of blockDim.y threads each adds every blockDim.y-th block's share,
-/// then one adds up theirs.
+/// blockIdx.y is the vector, 0 for `first`. Of blockDim.y threads each adds every blockDim.y-th
+/// block's share, then one adds up theirs.
 template <typename Real>
 __global__ void __launch_bounds__(kLanes* kLanes)
-    add_shares(ShareTotals<Real> totals, const Real* shares, NormShares layout, Index hidden,
+    add_shares(Real* first, Real* second, const Real* shares, NormShares layout, Index hidden,
                int pack) {
   Real* sums = dynamic_shared_memory<Real>();  // [blockDim.y, kLanes]
   const Index all_packs = divide_up(hidden, pack);
@@ -63,19 +57,19 @@ __global__ void __launch_bounds__(kLanes* kLanes)
   if (threadIdx.y > 0 || column >= all_packs * pack || h >= hidden) return;
   Real total = 0;
   for (unsigned i = 0; i < blockDim.y; ++i) total += sums[i * kLanes + threadIdx.x];
-  totals.of[blockIdx.y][h] += total;
+  (blockIdx.y == 0 ? first : second)[h] += total;
 }
 
-/// The second stage; `pack` is the kCount of the first.
+/// The second stage; `pack` is the kCount of the first one. With one vector `second` is null.
 template <typename Real>
-void launch_add_shares(const Queue& queue, const ShareTotals<Real>& totals, const Real* shares,
+void launch_add_shares(const Queue& queue, Real* first, Real* second, const Real* shares,
                        const NormShares& layout, Index hidden, int pack) {
   const Index down = std::min<Index>(kLanes, power_of_two(layout.blocks));
   const dim3 grid(static_cast<unsigned>(divide_up(layout.columns, kLanes)),
                   static_cast<unsigned>(layout.vectors));
   LONGSPAN_LAUNCH(add_shares<Real>, grid, dim3(kLanes, static_cast<unsigned>(down)),
-                  static_cast<std::size_t>(kLanes * down) * sizeof(Real), queue.stream, totals,
-                  shares, layout, hidden, pack);
+                  static_cast<std::size_t>(kLanes * down) * sizeof(Real), queue.stream, first,
+                  second, shares, layout, hidden, pack);
 }
 
 }  // namespace longspan::backend::cuda
