@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <limits>
 
 #include "backend/checks.h"
 
@@ -176,8 +178,16 @@ void check_swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tens
 }
 
 void check_attention(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
-                     const Tensor& v, const CuSeqlens& cu_seqlens_q,
-                     const CuSeqlens& cu_seqlens_k) {
+                     const Tensor& v, const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k,
+                     const AttentionOptions& options) {
+  constexpr Index kMostTokens = std::numeric_limits<std::int32_t>::max();
+  if (options.window < 0 || options.window > kMostTokens ||
+      (options.window > 0 && !options.causal)) {
+    contract_broken("attention",
+                    fmt::format("a window of {} keys, {}causal; expected 0 to {}, and "
+                                "0 unless causal",
+                                options.window, options.causal ? "" : "not ", kMostTokens));
+  }
   const bool ranks = q.rank() == 3 && k.rank() == 3 && lse.rank() == 2;
   if (ranks && out.shape() == q.shape() && v.shape() == k.shape() && k.size(1) > 0 &&
       q.size(1) % k.size(1) == 0 && q.size(2) == k.size(2) &&

@@ -46,7 +46,8 @@ void check_swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tens
 
 // attention
 void check_attention(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
-                     const Tensor& v, const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k);
+                     const Tensor& v, const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k,
+                     const AttentionOptions& options);
 void check_attention_merge(const Tensor& out, const Tensor& lse, const Tensor& block_out,
                            const Tensor& block_lse);
 

@@ -22,6 +22,7 @@ struct Problem {
   CuSeqlens cu_q, cu_k;
   bool causal = true;
   const char* what = "";
+  Index window = 0;
 
   Index queries() const { return cu_q.back(); }
   Index keys() const { return cu_k.back(); }
@@ -34,6 +35,7 @@ class Case {
       : backend_(backend), problem_(problem), dtype_(dtype) {
     options.scale = 1.0F / std::sqrt(static_cast<float>(problem.head_dim));
     options.causal = problem.causal;
+    options.window = problem.window;
     const Index d = problem.head_dim;
     q = strided(problem.queries(), problem.heads, 8, 1);
     k = strided(problem.keys(), problem.kv_heads, 16, 2);
@@ -102,12 +104,15 @@ Reference plain_attention(const Problem& p, double scale, const std::vector<doub
     for (Index head = 0; head < p.heads; ++head) {
       const Index kv = head / (p.heads / p.kv_heads);
       for (Index i = 0; i < queries; ++i) {
-        const Index seen = p.causal ? std::max<Index>(0, keys - queries + i + 1) : keys;
-        if (seen == 0) continue;
+        const Index end = p.causal ? std::max<Index>(0, keys - queries + i + 1) : keys;
+        if (end == 0) continue;
+        const Index begin = p.window > 0 ? std::max<Index>(0, end - p.window) : 0;
+        const Index seen = end - begin;
+        const Index first_key = p.cu_k[doc] + begin;
         const std::size_t qi = at(p.cu_q[doc] + i, head, p.heads);
         std::vector<double> s(static_cast<std::size_t>(seen));
         for (Index j = 0; j < seen; ++j) {
-          const std::size_t kj = at(p.cu_k[doc] + j, kv, p.kv_heads);
+          const std::size_t kj = at(first_key + j, kv, p.kv_heads);
           for (Index c = 0; c < d; ++c) {
             s[static_cast<std::size_t>(j)] +=
                 scale * q[qi + static_cast<std::size_t>(c)] * k[kj + static_cast<std::size_t>(c)];
@@ -121,7 +126,7 @@ Reference plain_attention(const Problem& p, double scale, const std::vector<doub
         double delta = 0;
         std::vector<double> dp(s.size());
         for (std::size_t j = 0; j < s.size(); ++j) {
-          const std::size_t kj = at(p.cu_k[doc] + static_cast<Index>(j), kv, p.kv_heads);
+          const std::size_t kj = at(first_key + static_cast<Index>(j), kv, p.kv_heads);
           const double prob = std::exp(s[j] - lse);
           for (std::size_t c = 0; c < static_cast<std::size_t>(d); ++c) {
             r.out[qi + c] += prob * v[kj + c];
@@ -131,7 +136,7 @@ Reference plain_attention(const Problem& p, double scale, const std::vector<doub
           delta += prob * dp[j];
         }
         for (std::size_t j = 0; j < s.size(); ++j) {
-          const std::size_t kj = at(p.cu_k[doc] + static_cast<Index>(j), kv, p.kv_heads);
+          const std::size_t kj = at(first_key + static_cast<Index>(j), kv, p.kv_heads);
           const double ds = scale * std::exp(s[j] - lse) * (dp[j] - delta);
           for (std::size_t c = 0; c < static_cast<std::size_t>(d); ++c) {
             r.dq[qi + c] += ds * k[kj + c];
@@ -174,6 +179,13 @@ std::vector<Problem> problems() {
       {4, 4, 24, offsets({1, 5}), offsets({300, 40}), true, "a few new queries, a cache of keys"},
       {2, 1, 8, offsets({9, 4}), offsets({3, 0}), true, "queries that see no key"},
       {2, 2, 16, offsets({0}), offsets({0}), true, "nothing at all"},
+      {4, 2, 16, mixed, mixed, true, "a window within a tile", 5},
+      {2, 1, 32, offsets({513, 700}), offsets({513, 700}), true, "a window over tiles", 300},
+      {2, 2, 16, offsets({600}), offsets({600}), true, "a window of a tile", 256},
+      {2, 2, 16, offsets({3, 140}), offsets({900, 141}), true, "a window, a cache of keys", 17},
+      {2, 1, 8, mixed, mixed, true, "oneself and the one before", 2},
+      {2, 1, 8, mixed, mixed, true, "a window that hides nothing", 257},
+      {2, 1, 8, offsets({9, 4}), offsets({3, 0}), true, "a window, queries that see no key", 2},
   };
 }
 
@@ -204,7 +216,8 @@ TEST_CASE("attention forward and backward agree with the definition", "[attentio
 
 TEST_CASE("attention gradients agree with finite differences", "[attention]") {
   const auto backend = backend::make_cpu_backend(std::size_t{1} << 28U);
-  const Problem problem{4, 2, 8, offsets({5, 33}), offsets({5, 33}), true, ""};
+  const Index window = GENERATE(0, 4);
+  const Problem problem{4, 2, 8, offsets({5, 33}), offsets({5, 33}), true, "", window};
   Case c(*backend, problem, DType::kFloat64);
   c.forward();
   c.backward();
@@ -275,6 +288,13 @@ TEST_CASE("attention refuses what does not fit together", "[attention]") {
   CHECK_THROWS_AS(forward(offsets({9}), offsets({10})), base::InternalError);
   CHECK_THROWS_AS(forward(offsets({10}), offsets({5, 5})), base::InternalError);
   CHECK_THROWS_AS(forward({0, 12, 10}, {0, 5, 10}), base::InternalError);
+  c.options.window = -1;
+  CHECK_THROWS_AS(c.forward(), base::InternalError);
+  c.options.window = 3;
+  c.options.causal = false;
+  CHECK_THROWS_AS(c.forward(), base::InternalError);
+  CHECK_THROWS_AS(c.backward(), base::InternalError);
+  c.options = {.scale = 1.0F};
   std::swap(c.q, c.k);
   CHECK_THROWS_AS(c.forward(), base::InternalError);
 }

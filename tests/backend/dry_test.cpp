@@ -3,6 +3,7 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 
 #include "backend/cuda_scratch.h"
@@ -78,6 +79,28 @@ TEST_CASE("dry: attention counts the pairs that are seen") {
   CHECK(dry.counts().matmul_flops == 0);
   dry.attention_backward(q, k, k, q, q, lse, q, k, k, documents, documents, {});
   CHECK(dry.counts().attention_flops == 7 * 2 * 4 * 8 * pairs);
+}
+
+TEST_CASE("dry: attention counts the pairs that a window leaves") {
+  DryBackend dry(simple_profile("cuda"), 1);
+  const CuSeqlens of_queries{0, 3, 3, 10, 12};
+  const CuSeqlens of_keys{0, 3, 5, 12, 21};
+  const Tensor q = make(dry, {12, 4, 8});
+  const Tensor k = make(dry, {21, 2, 8});
+  const Tensor lse = make(dry, {4, 12});
+  for (const Index window : {1, 2, 3, 7, 8, 100}) {
+    double pairs = 0;
+    for (std::size_t i = 0; i + 1 < of_queries.size(); ++i) {
+      const Index queries = of_queries[i + 1] - of_queries[i];
+      const Index keys = of_keys[i + 1] - of_keys[i];
+      for (Index query = 0; query < queries; ++query) {
+        pairs += static_cast<double>(std::min(window, keys - queries + query + 1));
+      }
+    }
+    dry.start_step();
+    dry.attention_forward(q, lse, q, k, k, of_queries, of_keys, {.window = window});
+    CHECK(dry.counts().attention_flops == 2 * 2 * 4 * 8 * pairs);
+  }
 }
 
 TEST_CASE("dry: what is fused moves no more than its tensors, in one operation") {

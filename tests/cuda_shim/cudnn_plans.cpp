@@ -104,6 +104,11 @@ class Double : public CudnnPlan {
     return shape_.unequal ? keys - queries + query + 1 : query + 1;
   }
 
+  Index first_seen(Index query, Index queries, Index keys) const {
+    if (shape_.window == 0) return 0;
+    return std::max<Index>(0, seen(query, queries, keys) - shape_.window);
+  }
+
   double score(const Head& q, const Head& k, Index query, Index key) const {
     double sum = 0;
     for (Index j = 0; j < shape_.head_dim; ++j) sum += q.get(query, j) * k.get(key, j);
@@ -119,7 +124,7 @@ class Double : public CudnnPlan {
     for (Index i = 0; i < queries; ++i) {
       double total = 0;
       std::vector<double> sums(static_cast<std::size_t>(shape_.head_dim));
-      for (Index key = 0; key < seen(i, queries, keys); ++key) {
+      for (Index key = first_seen(i, queries, keys); key < seen(i, queries, keys); ++key) {
         const double weight = std::exp(score(q, k, i, key));
         total += weight;
         for (Index j = 0; j < shape_.head_dim; ++j) {
@@ -149,7 +154,7 @@ class Double : public CudnnPlan {
       const Head dq = head(PlanTensor::kDq, document, number, shape_.heads * dim);
       for (Index i = 0; i < queries; ++i) {
         std::vector<double> sums(static_cast<std::size_t>(dim));
-        for (Index key = 0; key < seen(i, queries, keys); ++key) {
+        for (Index key = first_seen(i, queries, keys); key < seen(i, queries, keys); ++key) {
           const double p = std::exp(score(q, k, i, key) - *stats(document, number, i));
           double dp = 0;
           for (Index j = 0; j < dim; ++j) dp += dout.get(i, j) * (v.get(key, j) - out.get(i, j));

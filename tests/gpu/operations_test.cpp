@@ -181,12 +181,13 @@ TEST_CASE("gpu: packed attention, forward and backward") {
   const DType dtype = every_float();
   const auto [heads, kv_heads, head_dim] =
       GENERATE(Heads{4, 2, 64}, Heads{2, 2, 128}, Heads{3, 1, 20});
-  const bool causal = GENERATE(true, false);
+  const auto [causal, window] =
+      GENERATE(std::pair(true, 0), std::pair(false, 0), std::pair(true, 37));
   const backend::CuSeqlens cu_seqlens =
       GENERATE(backend::CuSeqlens{0, 150}, backend::CuSeqlens{0, 1, 1, 70, 200});
   const Index tokens = cu_seqlens.back();
   INFO(base::name_of(dtype) << " " << heads << "/" << kv_heads << " of " << head_dim << " causal "
-                            << causal << " " << tokens << " tokens");
+                            << causal << " window " << window << " " << tokens << " tokens");
   compare(
       [&](Side& side) -> Tensors {
         const Index width = (heads + 2 * kv_heads) * head_dim;
@@ -205,7 +206,9 @@ TEST_CASE("gpu: packed attention, forward and backward") {
         const Tensor lse = side.unwritten({heads, tokens}, wide(dtype));
         const Tensor dout = side.random({tokens, heads, head_dim}, dtype);
         const backend::AttentionOptions options{
-            .scale = 1.0F / std::sqrt(static_cast<float>(head_dim)), .causal = causal};
+            .scale = 1.0F / std::sqrt(static_cast<float>(head_dim)),
+            .causal = causal,
+            .window = window};
         side.backend().attention_forward(out, lse, in[0], in[1], in[2], cu_seqlens, cu_seqlens,
                                          options);
         side.backend().attention_backward(d[0], d[1], d[2], dout, out, lse, in[0], in[1], in[2],

@@ -26,10 +26,13 @@ struct MatmulOptions {
 using CuSeqlens = std::vector<std::int32_t>;
 
 /// Which keys a query sees. Query i of a document of n_q queries and n_k keys stands at position
-/// n_k - n_q + i and, when causal, sees keys [0, position].
+/// n_k - n_q + i and, when causal, sees keys [0, position], or of these the last `window`.
 struct AttentionOptions {
   float scale = 0.0F;  ///< multiplies q.k; usually 1/sqrt(head_dim)
   bool causal = true;
+  /// Keys that a query sees at most, its own included (sliding window, as `sliding_window` of
+  /// Hugging Face's Mistral); 0: all that causality leaves. Causal attention only.
+  Index window = 0;
 };
 
 /// Constants of one AdamW update (Loshchilov & Hutter, "Decoupled weight decay regularization").

@@ -96,7 +96,7 @@ Attention::~Attention() = default;
 void Attention::forward(Backend& /*backend*/, const Tensor& out, const Tensor& lse, const Tensor& q,
                         const Tensor& k, const Tensor& v, const CuSeqlens& cu_seqlens_q,
                         const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) {
-  check_attention(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k);
+  check_attention(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k, options);
   const AttentionForward call{out, lse, q, k, v, options};
   std::vector<ForwardTask> tasks;
   for (const Document& document : documents_of(cu_seqlens_q, cu_seqlens_k)) {
@@ -108,7 +108,8 @@ void Attention::forward(Backend& /*backend*/, const Tensor& out, const Tensor& l
   }
   sort_by_cost(tasks, [&](const ForwardTask& task) {
     const Index last = std::min(task.begin + kQueryTile, task.document.queries) - 1;
-    return task.document.visible(last, options.causal);
+    return task.document.visible(last, options.causal) -
+           task.document.first_key(task.begin, options);
   });
   with_type(q.dtype(), [&]<typename T>() {
     std::vector<ForwardScratch<T>> scratch(static_cast<std::size_t>(omp_get_max_threads()),
@@ -124,8 +125,8 @@ void Attention::backward(Backend& backend, const Tensor& dq, const Tensor& dk, c
                          const Tensor& dout, const Tensor& out, const Tensor& lse, const Tensor& q,
                          const Tensor& k, const Tensor& v, const CuSeqlens& cu_seqlens_q,
                          const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) {
-  check_attention(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k);
-  check_attention(dout, lse, dq, dk, dv, cu_seqlens_q, cu_seqlens_k);
+  check_attention(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k, options);
+  check_attention(dout, lse, dq, dk, dv, cu_seqlens_q, cu_seqlens_k, options);
   const AttentionBackward call{dq, dk, dv, dout, out, lse, q, k, v, options};
   std::vector<BackwardTask> tasks;
   const Longest longest(cu_seqlens_q, cu_seqlens_k);

@@ -29,13 +29,16 @@ void probabilities(const Document& document, const Place& place, const Attention
     const Index first =
         key < document.keys ? document.first_query(key, options.causal) : document.queries;
     const Index hidden = std::clamp<Index>(first - place.query, 0, place.queries);
+    const Index seen =
+        std::clamp<Index>(document.end_query(key, options) - place.query, hidden, place.queries);
     Acc* scores = scratch.scores.data() + i * place.queries;
     T* row = scratch.probabilities.data() + i * place.queries;
     for (Index j = 0; j < hidden; ++j) scores[j] = Acc(0);
 #pragma omp simd
-    for (Index j = hidden; j < place.queries; ++j) {
+    for (Index j = hidden; j < seen; ++j) {
       scores[j] = exponential(scores[j] * scale - lse[j]);
     }
+    for (Index j = seen; j < place.queries; ++j) scores[j] = Acc(0);
     for (Index j = 0; j < place.queries; ++j) row[j] = T(scores[j]);
   }
 }
@@ -106,7 +109,9 @@ void backward_keys(const AttentionBackward& call, const Document& document, Inde
   const Index dq_stride = whole_tiles(document.queries, kQueryTile);
 
   const Index first = document.first_query(key, call.options.causal) / kQueryTile * kQueryTile;
-  for (place.query = first; place.query < document.queries; place.query += kQueryTile) {
+  const Index last_key = std::min(key + kKeyTile, document.keys) - 1;
+  const Index end = document.end_query(last_key, call.options);
+  for (place.query = first; place.query < end; place.query += kQueryTile) {
     place.queries = padded_size(std::min(kQueryTile, document.queries - place.query), kQueryTile);
     const auto q_tile =
         padded_rows<T>(q, place.query, document.queries, place.queries, head_dim, scratch.q.data());

@@ -5,29 +5,35 @@
 namespace longspan::backend::cpu {
 namespace {
 
-/// Turns one row of raw scores into probabilities relative to the new running maximum. The first
-/// `visible` scores count; the others become 0. Returns what the row's earlier sums are scaled by.
+/// Scores of a row that count.
+struct Seen {
+  Index begin, end;
+};
+
+/// Turns one row of raw scores into probabilities relative to the new running maximum, those that
+/// do not count into 0. Returns what the row's earlier sums are scaled by.
 template <typename T>
-Compute<T> soften_row(Compute<T>* scores, T* probabilities, Index visible, Index width,
+Compute<T> soften_row(Compute<T>* scores, T* probabilities, Seen seen, Index width,
                       Compute<T> scale, Compute<T>& maximum, Compute<T>& sum) {
   using Acc = Compute<T>;
   Acc highest = -std::numeric_limits<Acc>::infinity();
 #pragma omp simd reduction(max : highest)
-  for (Index j = 0; j < visible; ++j) highest = scores[j] > highest ? scores[j] : highest;
+  for (Index j = seen.begin; j < seen.end; ++j) highest = scores[j] > highest ? scores[j] : highest;
   const Acc new_maximum = std::max(maximum, highest * scale);
-  if (visible == 0 || new_maximum == -std::numeric_limits<Acc>::infinity()) {
+  if (seen.begin >= seen.end || new_maximum == -std::numeric_limits<Acc>::infinity()) {
     for (Index j = 0; j < width; ++j) probabilities[j] = T(Acc(0));
     return Acc(1);
   }
   Acc row_sum = 0;
 #pragma omp simd reduction(+ : row_sum)
-  for (Index j = 0; j < visible; ++j) {
+  for (Index j = seen.begin; j < seen.end; ++j) {
     const Acc p = exponential(scores[j] * scale - new_maximum);
     row_sum += p;
     scores[j] = p;
   }
-  for (Index j = 0; j < visible; ++j) probabilities[j] = T(scores[j]);
-  for (Index j = visible; j < width; ++j) probabilities[j] = T(Acc(0));
+  for (Index j = 0; j < seen.begin; ++j) probabilities[j] = T(Acc(0));
+  for (Index j = seen.begin; j < seen.end; ++j) probabilities[j] = T(scores[j]);
+  for (Index j = seen.end; j < width; ++j) probabilities[j] = T(Acc(0));
   const Acc correction = exponential(maximum - new_maximum);
   sum = sum * correction + row_sum;
   maximum = new_maximum;
@@ -55,15 +61,19 @@ void attention_forward_tile(const AttentionForward& call, const Document& docume
   std::fill(scratch.maximum.begin(), scratch.maximum.end(), -std::numeric_limits<Acc>::infinity());
   std::fill(scratch.sum.begin(), scratch.sum.end(), Acc(0));
   const Index visible_keys = document.visible(begin + count - 1, causal);
-  for (Index key = 0; key < visible_keys; key += kKeyTile) {
+  const Index first_key = document.first_key(begin, call.options) / kKeyTile * kKeyTile;
+  for (Index key = first_key; key < visible_keys; key += kKeyTile) {
     const Index width = padded_size(std::min(kKeyTile, visible_keys - key), kKeyTile);
     const auto k_tile = padded_rows<T>(k, key, document.keys, width, head_dim, scratch.k.data());
     const auto v_tile = padded_rows<T>(v, key, document.keys, width, head_dim, scratch.v.data());
     matmul.run<T>({scratch.scores.data(), width}, q_tile, k_tile, rows, width, head_dim, true,
                   false);
     for (Index i = 0; i < rows; ++i) {
-      const Index seen =
-          i < count ? std::clamp<Index>(document.visible(begin + i, causal) - key, 0, width) : 0;
+      const auto within = [&](Index of_document) {
+        return i < count ? std::clamp<Index>(of_document - key, 0, width) : 0;
+      };
+      const Seen seen{within(document.first_key(begin + i, call.options)),
+                      within(document.visible(begin + i, causal))};
       const auto row = static_cast<std::size_t>(i);
       const Acc correction = soften_row<T>(
           scratch.scores.data() + i * width, scratch.probabilities.data() + i * width, seen, width,

@@ -42,13 +42,23 @@ struct Document {
   Index q_begin, k_begin;
   Index queries, keys;
 
-  /// Queries stand at the end of the keys: query i sees keys [0, visible(i)).
+  /// Queries stand at the end of the keys: query i sees keys [first_key(i), visible(i)).
   Index visible(Index query, bool causal) const {
     return causal ? std::clamp<Index>(keys - queries + query + 1, 0, keys) : keys;
   }
-  /// The first query that sees key `key`.
+  Index first_key(Index query, const AttentionOptions& options) const {
+    if (options.window == 0) return 0;
+    const Index end = keys - queries + query + 1;
+    return std::clamp<Index>(end - options.window, 0, visible(query, options.causal));
+  }
+  /// The queries that see key `key`: [first_query, end_query), empty if the one is not below the
+  /// other.
   Index first_query(Index key, bool causal) const {
     return causal ? std::clamp<Index>(key - (keys - queries), 0, queries) : 0;
+  }
+  Index end_query(Index key, const AttentionOptions& options) const {
+    if (options.window == 0) return queries;
+    return std::clamp<Index>(key - (keys - queries) + options.window, 0, queries);
   }
 };
 

@@ -34,6 +34,7 @@ AttentionCall call_of(const Tensor& out, const Tensor& q, const Tensor& k, const
   shape.causal = options.causal;
   shape.deterministic = deterministic;
   call.batch.measure(shape);
+  shape.window = options.window < shape.longest_k ? options.window : 0;
   return call;
 }
 
@@ -64,7 +65,7 @@ bool Attention::is_fast(const AttentionShape& shape, AttentionDirection directio
 void Attention::forward(const Queue& queue, const Tensor& out, const Tensor& lse, const Tensor& q,
                         const Tensor& k, const Tensor& v, const CuSeqlens& cu_seqlens_q,
                         const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) {
-  check_attention(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k);
+  check_attention(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k, options);
   const AttentionCall call =
       call_of(out, q, k, v, cu_seqlens_q, cu_seqlens_k, options, deterministic_);
   if (is_fast(call.shape, AttentionDirection::kForward)) {
@@ -77,7 +78,7 @@ void Attention::backward(const Queue& queue, const Tensor& dq, const Tensor& dk,
                          const Tensor& dout, const Tensor& out, const Tensor& lse, const Tensor& q,
                          const Tensor& k, const Tensor& v, const CuSeqlens& cu_seqlens_q,
                          const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) {
-  check_attention(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k);
+  check_attention(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k, options);
   expect(kOperation, "dout", dout, q.dtype(), q.shape());
   expect(kOperation, "dq", dq, q.dtype(), q.shape());
   expect(kOperation, "dk", dk, q.dtype(), k.shape());

@@ -18,12 +18,23 @@ using base::DType;
 /// What cuBLASLt is given for its own use, once.
 constexpr Index kCudaMatmulWorkspace = Index{32} << 20;
 
-double pairs_of(const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k, bool causal) {
+/// 1 + 2 + ... + count.
+double triangle(double count) { return count > 0 ? count * (count + 1) / 2 : 0; }
+
+double pairs_of(const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k,
+                const AttentionOptions& options) {
   double pairs = 0;
   for (std::size_t i = 0; i + 1 < cu_seqlens_q.size(); ++i) {
     const double queries = cu_seqlens_q[i + 1] - cu_seqlens_q[i];
     const double keys = cu_seqlens_k[i + 1] - cu_seqlens_k[i];
-    pairs += causal ? queries * (keys - queries) + queries * (queries + 1) / 2 : queries * keys;
+    if (!options.causal) {
+      pairs += queries * keys;
+      continue;
+    }
+    pairs += triangle(keys) - triangle(keys - queries);
+    if (options.window == 0) continue;
+    const auto window = static_cast<double>(options.window);
+    pairs -= triangle(keys - window) - triangle(keys - queries - window);
   }
   return pairs;
 }
@@ -231,7 +242,7 @@ void DryBackend::attention_forward(const Tensor& out, const Tensor& lse, const T
   }
   const double products = 2;  // q k^T and p v
   const double flops = products * 2 * static_cast<double>(q.size(1) * q.size(2)) *
-                       pairs_of(cu_seqlens_q, cu_seqlens_k, options.causal);
+                       pairs_of(cu_seqlens_q, cu_seqlens_k, options);
   const double bytes =
       static_cast<double>(out.bytes() + lse.bytes() + q.bytes() + k.bytes() + v.bytes());
   state_->work(0, flops, state_->rate_of(q.dtype()) * state_->profile.attention_efficiency, bytes);
@@ -254,7 +265,7 @@ void DryBackend::attention_backward(const Tensor& dq, const Tensor& /*dk*/, cons
   }
   const double products = 5;  // q k^T again, dout v^T, and those that make dq, dk and dv
   const double flops = products * 2 * static_cast<double>(q.size(1) * q.size(2)) *
-                       pairs_of(cu_seqlens_q, cu_seqlens_k, options.causal);
+                       pairs_of(cu_seqlens_q, cu_seqlens_k, options);
   const double bytes = static_cast<double>(2 * (q.bytes() + k.bytes() + v.bytes()) + dout.bytes() +
                                            out.bytes() + lse.bytes());
   state_->work(0, flops, state_->rate_of(q.dtype()) * state_->profile.attention_efficiency, bytes);

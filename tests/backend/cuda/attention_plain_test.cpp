@@ -11,6 +11,7 @@ struct Problem {
   std::vector<int> queries, keys;  ///< of each document
   bool causal;
   const char* what;
+  Index window = 0;
 };
 
 CuSeqlens offsets(const std::vector<int>& lengths) {
@@ -37,6 +38,7 @@ class Case {
         dqkv(dtype, {tokens_, (problem.heads + 2 * problem.kv_heads) * problem.head_dim}, 1) {
     options.scale = 1.0F / std::sqrt(static_cast<float>(problem.head_dim));
     options.causal = problem.causal;
+    options.window = problem.window;
     qkv.random(1);
     dout.random(2);
     dqkv.fill(7.0);
@@ -110,6 +112,11 @@ std::vector<Problem> problems() {
       {2, 2, 16, {0}, {9}, true, "no query"},
       {2, 2, 16, {9}, {0}, false, "no key"},
       {2, 2, 16, {0, 0}, {0, 0}, true, "nothing at all"},
+      {4, 2, 16, {1, 31, 0, 70, 7}, {1, 31, 0, 70, 7}, true, "a window within a tile", 5},
+      {2, 1, 64, {150}, {150}, true, "a window over tiles", 70},
+      {3, 3, 7, {2, 40}, {100, 41}, true, "a window, a cache of keys", 17},
+      {2, 1, 8, {9, 4, 0, 3}, {3, 0, 5, 3}, true, "a window, queries that see no key", 2},
+      {1, 1, 16, {90}, {90}, true, "nothing but oneself", 1},
   };
 }
 
@@ -149,7 +156,8 @@ TEST_CASE("cuda: plain attention does what the cpu's does, in every order the sa
 
 TEST_CASE("cuda: plain attention's gradients agree with finite differences") {
   const Device device;
-  const Problem problem{4, 2, 5, {3, 11}, {6, 11}, true, ""};
+  const Index window = GENERATE(0, 4);
+  const Problem problem{4, 2, 5, {3, 11}, {6, 11}, true, "", window};
   Case c(problem, DType::kFloat64);
   c.forward(device);
   c.backward(device);

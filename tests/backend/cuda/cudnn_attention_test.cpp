@@ -18,6 +18,7 @@ struct Problem {
   CuSeqlens cu_q, cu_k;
   bool causal = true;
   Index gap = 0;  ///< elements between rows
+  Index window = 0;
 
   Index queries() const { return cu_q.back(); }
   Index keys() const { return cu_k.back(); }
@@ -46,7 +47,10 @@ std::vector<Problem> problems() {
           {"nobody sees anything", 2, 1, 16, offsets({5, 0}), offsets({0, 4}), false, 8},
           {"a cache of keys", 2, 2, 8, offsets({1, 5}), offsets({50, 20}), true, 8},
           {"nothing at all", 2, 2, 8, offsets({0}), offsets({0})},
-          {"many short documents", 1, 1, 8, many_documents(), many_documents()}};
+          {"many short documents", 1, 1, 8, many_documents(), many_documents()},
+          {"a window", 4, 2, 16, mixed, mixed, true, 8, 5},
+          {"a window, a cache of keys", 2, 2, 8, offsets({1, 5}), offsets({50, 20}), true, 8, 7},
+          {"a window that hides nothing", 2, 2, 8, offsets({40}), offsets({40}), true, 0, 40}};
 }
 
 /// Inputs and outputs of one problem.
@@ -100,6 +104,7 @@ AttentionCall call_of(const Problem& p, const Tensors& t, float scale) {
   shape.dout_stride = t.dout.tensor().row_stride();
   shape.dense_gradients = t.dq.tensor().is_dense() && t.dk.tensor().is_dense();
   shape.causal = p.causal;
+  shape.window = p.window;
   call.batch.measure(shape);
   return call;
 }
@@ -114,7 +119,7 @@ TEST_CASE("attention through cuDNN's layouts is the cpu backend's") {
   const int sm = GENERATE(80, 90);  // statistics padded and packed
   for (const Problem& p : problems()) {
     INFO(p.what << ", sm_" << sm);
-    const AttentionOptions options{.scale = 0.25F, .causal = p.causal};
+    const AttentionOptions options{.scale = 0.25F, .causal = p.causal, .window = p.window};
     Tensors want(p);
     want.attend(p, options);
     Tensors got(p);
@@ -146,7 +151,7 @@ TEST_CASE("attention goes to the plain kernels where there is no faster one") {
       Case{DType::kBFloat16, 16, false, "no fast attention"}, Case{DType::kFloat32, 16, true, ""});
   const CuSeqlens documents = offsets({1, 31, 0, 30, 9});
   const Problem p{"", 4, 2, one.head_dim, documents, documents, true, 8};
-  const AttentionOptions options{.scale = 0.25F, .causal = true};
+  const AttentionOptions options{.scale = 0.25F, .causal = true, .window = GENERATE(0, 6, 31)};
   Tensors want(p, one.dtype);
   want.attend(p, options);
   std::unique_ptr<FastAttention> fast;

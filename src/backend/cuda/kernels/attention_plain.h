@@ -44,6 +44,7 @@ struct Documents {
   const std::int32_t* k;
   int count;
   bool causal;
+  int window;  ///< of AttentionOptions
 
   /// The document of a token: the last one that begins at it or before (empty ones end there too).
   __device__ int find(const std::int32_t* offsets, int token) const {
@@ -64,14 +65,17 @@ struct Documents {
     const int i = find(q, query);
     if (!causal) return {k[i], k[i + 1]};
     const int end = k[i + 1] - (q[i + 1] - query) + 1;  // queries stand at the end of the keys
-    return {k[i], end > k[i] ? end : k[i]};
+    if (end <= k[i]) return {k[i], k[i]};
+    return {window > 0 && end - k[i] > window ? end - window : k[i], end};
   }
   /// The queries that see a key. Beginnings and ends grow with the key.
   __device__ Range queries_of(int key) const {
     const int i = find(k, key);
     if (!causal) return {q[i], q[i + 1]};
-    const int begin = q[i + 1] - (k[i + 1] - key);
-    return {begin > q[i] ? begin : q[i], q[i + 1]};
+    const int left = k[i + 1] - key;  // keys of the document from this one on
+    const int begin = q[i + 1] - left > q[i] ? q[i + 1] - left : q[i];
+    const int end = window > 0 && window < left ? q[i + 1] - left + window : q[i + 1];
+    return {begin, end > begin ? end : begin};
   }
 };
 
@@ -232,7 +236,7 @@ struct Accumulator {
 /// Boundaries on the device, without documents that have neither queries nor keys: of those there
 /// may be any number, of others at most one for each token.
 inline Documents upload_documents(const Queue& queue, const CuSeqlens& cu_seqlens_q,
-                                  const CuSeqlens& cu_seqlens_k, bool causal,
+                                  const CuSeqlens& cu_seqlens_k, const AttentionOptions& options,
                                   std::int32_t* boundaries) {
   CuSeqlens q = {0};
   CuSeqlens k = {0};
@@ -247,7 +251,8 @@ inline Documents upload_documents(const Queue& queue, const CuSeqlens& cu_seqlen
   check(cudaMemcpyAsync(boundaries, q.data(), q.size() * sizeof(std::int32_t),
                         cudaMemcpyHostToDevice, queue.stream),
         "cudaMemcpyAsync of cu_seqlens");
-  return {boundaries, boundaries + places, static_cast<int>(places - 1), causal};
+  return {boundaries, boundaries + places, static_cast<int>(places - 1), options.causal,
+          static_cast<int>(options.window)};
 }
 
 inline void check_head_dim(const char* operation, const Tensor& q) {

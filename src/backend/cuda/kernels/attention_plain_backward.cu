@@ -242,8 +242,8 @@ void attention_plain_backward(const Queue& queue, const Tensor& dq, const Tensor
                               const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                               const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k,
                               const AttentionOptions& options) {
-  check_attention(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k);
-  check_attention(dout, lse, dq, dk, dv, cu_seqlens_q, cu_seqlens_k);
+  check_attention(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k, options);
+  check_attention(dout, lse, dq, dk, dv, cu_seqlens_q, cu_seqlens_k, options);
   plain::check_head_dim("attention_backward", q);
   if (q.elements() + k.elements() == 0) return;
   const PlainAttentionScratch places = PlainAttentionScratch::backward(q, k);
@@ -251,7 +251,7 @@ void attention_plain_backward(const Queue& queue, const Tensor& dq, const Tensor
                                                  base::DType::kUInt8, MemoryTag::kWorkspace);
   auto* memory = scratch.data<std::uint8_t>();
   const plain::Documents documents =
-      plain::upload_documents(queue, cu_seqlens_q, cu_seqlens_k, options.causal,
+      plain::upload_documents(queue, cu_seqlens_q, cu_seqlens_k, options,
                               reinterpret_cast<std::int32_t*>(memory + places.boundaries));
   dispatch_float("attention_backward", "q", q, [&]<typename T>() {
     using Real = Compute<T>;

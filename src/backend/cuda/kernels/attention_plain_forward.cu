@@ -172,14 +172,14 @@ void attention_plain_forward(const Queue& queue, const Tensor& out, const Tensor
                              const Tensor& q, const Tensor& k, const Tensor& v,
                              const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k,
                              const AttentionOptions& options) {
-  check_attention(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k);
+  check_attention(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k, options);
   plain::check_head_dim("attention_forward", q);
   if (q.elements() == 0) return;
   const PlainAttentionScratch places = PlainAttentionScratch::forward(q, k);
   const Tensor scratch = queue.backend->allocate({static_cast<Index>(places.bytes)},
                                                  base::DType::kUInt8, MemoryTag::kWorkspace);
   const plain::Documents documents = plain::upload_documents(
-      queue, cu_seqlens_q, cu_seqlens_k, options.causal,
+      queue, cu_seqlens_q, cu_seqlens_k, options,
       reinterpret_cast<std::int32_t*>(scratch.data<std::uint8_t>() + places.boundaries));
   dispatch_float("attention_forward", "q", q, [&]<typename T>() {
     const plain::Forward<T> with{plain::Heads<T>(out),
