@@ -141,6 +141,13 @@ Tensor ParameterSet::joined_gradient(int first, int count) const {
   return joined(unit_at(at(first).unit).gradients, first, count, "gradients");
 }
 
+/// This rank's own piece of a unit that is whole.
+Tensor ParameterSet::own_rows(const Tensor& of_unit, int unit) const {
+  const Range own = partition_->own(unit);
+  const Index begin = unit_at(unit).begin;
+  return of_unit.rows(own.begin - begin, own.end - begin);
+}
+
 /// A unit's own piece within what is stored.
 Tensor ParameterSet::piece_of(const Tensor& storage, bool is_split, int unit) const {
   const Range piece = is_split ? partition_->stored(unit) : partition_->own(unit);

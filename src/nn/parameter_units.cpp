@@ -12,17 +12,14 @@ namespace longspan::nn {
 using backend::Index;
 using backend::MemoryTag;
 using backend::Tensor;
-using shard::Range;
 
 /// Sends this rank's piece of a unit's weights and begins to receive the others'.
 void ParameterSet::start_gathering(int number) {
   Unit& unit = unit_at(number);
   if (!splits_weights() || unit.coming.defined() || unit.weights.defined()) return;
-  const Range own = partition_->own(number);
   unit.coming =
       backend_->allocate({partition_->unit(number).size()}, weights_.dtype(), MemoryTag::kWeights);
-  backend_->copy(unit.coming.rows(own.begin - unit.begin, own.end - unit.begin),
-                 piece_of(weights_, splits_weights(), number));
+  backend_->copy(own_rows(unit.coming, number), piece_of(weights_, splits_weights(), number));
   unit.gathering = ranks_->start_all_gather(unit.coming, partition_->offsets(number), *backend_);
 }
 
@@ -67,14 +64,11 @@ void ParameterSet::start_reduction(int number) {
   settle(unit);
   if (leaving_ != kNoUnit) finish_reduction(leaving_);
   if (splits_updates()) {
-    const Range own = partition_->own(number);
     unit.reduction = ranks_->start_reduce_scatter_sum(
-        unit.gradients.rows(own.begin - unit.begin, own.end - unit.begin), unit.gradients,
-        partition_->offsets(number), *backend_);
+        own_rows(unit.gradients, number), unit.gradients, partition_->offsets(number), *backend_);
   } else {
     unit.reduction = ranks_->start_all_reduce_sum(unit.gradients, *backend_);
   }
-  unit.is_summed = true;
   if (splits_gradients()) {
     unit.leaving = std::exchange(unit.gradients, {});
     leaving_ = number;
@@ -88,8 +82,7 @@ void ParameterSet::finish_reduction(int number) {
   unit.reduction->wait();
   unit.reduction.reset();
   if (!splits_gradients()) return;
-  const Range own = partition_->own(number);
-  const Tensor sum = unit.leaving.rows(own.begin - unit.begin, own.end - unit.begin);
+  const Tensor sum = own_rows(unit.leaving, number);
   const Tensor kept = piece_of(gradients_, splits_gradients(), number);
   if (std::exchange(unit.kept_is_void, false)) {
     backend_->copy(kept, sum);
@@ -157,12 +150,10 @@ void ParameterSet::reduce_gradients() {
   is_last_pass_ = false;
   if (ranks_ != nullptr) {
     for (int number = 0; number < partition_->units(); ++number) {
-      if (!splits_gradients() && !unit_at(number).is_summed) start_reduction(number);
+      const bool is_started = splits_gradients() || unit_at(number).reduction;
+      if (!is_started) start_reduction(number);
     }
-    for (int number = 0; number < partition_->units(); ++number) {
-      finish_reduction(number);
-      unit_at(number).is_summed = false;
-    }
+    for (int number = 0; number < partition_->units(); ++number) finish_reduction(number);
   }
   settle_gradients();
 }

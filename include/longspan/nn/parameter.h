@@ -137,7 +137,6 @@ class ParameterSet {
     std::unique_ptr<comm::Pending> reduction;
     bool kept_is_void = false;    ///< the contents of the kept piece's gradients are void
     bool gets_gradients = false;  ///< opened for them
-    bool is_summed = false;       ///< below stage 2: so are this step's gradients, or soon
   };
 
   bool splits_updates() const { return stage_ >= 1; }
@@ -145,6 +144,7 @@ class ParameterSet {
   const Unit& unit_at(int number) const { return units_[static_cast<std::size_t>(number)]; }
   void find_own_ranges();
   void place_units();
+  backend::Tensor own_rows(const backend::Tensor& of_unit, int unit) const;
   backend::Tensor piece_of(const backend::Tensor& storage, bool is_split, int unit) const;
   backend::Tensor own_part(const backend::Tensor& storage, bool is_split,
                            const OwnRange& range) const;

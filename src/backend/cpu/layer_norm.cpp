@@ -7,14 +7,15 @@ namespace longspan::backend::cpu {
 void layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tensor& x,
                         const Tensor& weight, const Tensor& bias, float epsilon) {
   check_layer_norm("layer_norm_forward", out, mean, rstd, x, weight, bias);
-  normalise<true>("layer_norm_forward", {out, mean, rstd, x, weight, bias}, epsilon);
+  normalise<true>("layer_norm_forward", {out, mean, rstd, x, Tensor(), Tensor(), weight, bias},
+                  epsilon);
 }
 
 void add_layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
                             const Tensor& sum, const Tensor& a, const Tensor& b,
                             const Tensor& weight, const Tensor& bias, float epsilon) {
   check_add_layer_norm(out, mean, rstd, sum, a, b, weight, bias);
-  add_and_normalise<true>("add_layer_norm_forward", {out, mean, rstd, sum, weight, bias}, a, b,
+  add_and_normalise<true>("add_layer_norm_forward", {out, mean, rstd, sum, a, b, weight, bias},
                           epsilon);
 }
 

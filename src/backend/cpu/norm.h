@@ -8,19 +8,10 @@
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/vector_math.h"
 #include "backend/elementwise/norm.h"
+#include "backend/norm_tensors.h"
 
 // What RMS norm and layer norm (kCentred) share: the loops over rows and columns.
 namespace longspan::backend::cpu {
-
-/// The operands of a forward; mean and bias are layer norm's.
-struct NormTensors {
-  Tensor out{}, mean{}, rstd{}, x{}, weight{}, bias{};
-};
-
-/// Those of a backward; residual may be undefined.
-struct NormGradientTensors {
-  Tensor dx{}, dweight{}, dbias{}, dy{}, residual{}, mean{}, rstd{}, x{}, weight{};
-};
 
 template <typename T>
 T* row_of(const Tensor& tensor, Index row) {
@@ -102,14 +93,13 @@ void normalise(const char* operation, const NormTensors& norm, float epsilon) {
 
 /// x = a + b first.
 template <bool kCentred>
-void add_and_normalise(const char* operation, const NormTensors& norm, const Tensor& a,
-                       const Tensor& b, float epsilon) {
+void add_and_normalise(const char* operation, const NormTensors& norm, float epsilon) {
   dispatch_float(operation, "sum", norm.x, [&]<typename T>() {
     const Index hidden = norm.x.size(1);
     normalise<kCentred, T>(norm, epsilon, [&](Index row) {
       T* sum = row_of<T>(norm.x, row);
-      const T* one = row_of<const T>(a, row);
-      const T* other = row_of<const T>(b, row);
+      const T* one = row_of<const T>(norm.a, row);
+      const T* other = row_of<const T>(norm.b, row);
 #pragma omp simd
       for (Index h = 0; h < hidden; ++h) sum[h] = round_to<T>(load(one[h]) + load(other[h]));
     });

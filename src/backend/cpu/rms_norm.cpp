@@ -3,31 +3,27 @@
 #include "backend/cpu/norm.h"
 
 namespace longspan::backend::cpu {
-namespace {
-
-NormTensors operands(const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight) {
-  return {.out = out, .rstd = rstd, .x = x, .weight = weight};
-}
-
-}  // namespace
 
 void rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight,
                       float epsilon) {
   check_rms_norm("rms_norm_forward", out, rstd, x, weight);
-  normalise<false>("rms_norm_forward", operands(out, rstd, x, weight), epsilon);
+  normalise<false>("rms_norm_forward", {.out = out, .rstd = rstd, .x = x, .weight = weight},
+                   epsilon);
 }
 
 void add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum, const Tensor& a,
                           const Tensor& b, const Tensor& weight, float epsilon) {
   check_add_rms_norm(out, rstd, sum, a, b, weight);
-  add_and_normalise<false>("add_rms_norm_forward", operands(out, rstd, sum, weight), a, b, epsilon);
+  add_and_normalise<false>("add_rms_norm_forward",
+                           {.out = out, .rstd = rstd, .x = sum, .a = a, .b = b, .weight = weight},
+                           epsilon);
 }
 
 void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight) {
   check_rms_norm("rms_norm_again", out, rstd, x, weight);
   dispatch_float("rms_norm_again", "x", x, [&]<typename T>() {
     using Real = Compute<T>;
-    const NormTensors norm = operands(out, rstd, x, weight);
+    const NormTensors norm{.out = out, .rstd = rstd, .x = x, .weight = weight};
     parallel_for(x.size(0), x.size(1), [&](Index row) {
       normalise_row<false, T>(norm, row, {Real(0), rstd.data<Real>()[row]});
     });

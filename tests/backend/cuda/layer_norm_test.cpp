@@ -1,23 +1,12 @@
 #include "backend/cuda_scratch.h"
 #include "tests/backend/cuda/cuda_fixture.h"
+#include "tests/backend/cuda/norm_case.h"
 #include "tests/backend/layer_norm_fixture.h"
 
 namespace longspan::backend::cuda::testing {
 namespace {
 
-struct Case {
-  Index tokens, hidden, padding;
-};
-
-/// As of RMS norm: one warp a row and several, rows that share a block, parts of packs, gaps; the
-/// last three do not fit in registers, or (backward) in shared memory.
-Case awkward_size() {
-  return GENERATE(Case{0, 8, 0}, Case{1, 1, 0}, Case{7, 64, 0}, Case{5, 7, 3}, Case{9, 33, 0},
-                  Case{3, 1000, 1}, Case{11, 512, 8}, Case{3, 2056, 0}, Case{300, 33, 0},
-                  Case{2, 20000, 0});
-}
-
-LayerNorm make(DType dtype, const Case& size, bool far = false) {
+LayerNorm make(DType dtype, const NormCase& size, bool far = false) {
   return {dtype, size.tokens, size.hidden, size.padding, far};
 }
 
@@ -39,7 +28,7 @@ void run_backward(const Device& device, LayerNorm& norm, const Tensor& residual)
 TEST_CASE("cuda layer_norm_forward is the cpu's, also far from 0") {
   const Device device(every_order());
   const DType dtype = every_float();
-  const Case size = awkward_size();
+  const NormCase size = awkward_norm();
   const bool far = GENERATE(false, true);
   LayerNorm expected = make(dtype, size, far);
   LayerNorm norm = make(dtype, size, far);
@@ -55,7 +44,7 @@ TEST_CASE("cuda layer_norm_forward is the cpu's, also far from 0") {
 TEST_CASE("cuda add_layer_norm_forward is add, then layer_norm_forward, bit for bit") {
   const Device device(every_order());
   const DType dtype = every_float();
-  const Case size = awkward_size();
+  const NormCase size = awkward_norm();
   LayerNorm norm = make(dtype, size);
   const Shape shape{size.tokens, size.hidden};
   add(device, norm.x, norm.dy, norm.residual);
@@ -80,7 +69,7 @@ TEST_CASE("cuda add_layer_norm_forward is add, then layer_norm_forward, bit for 
 TEST_CASE("cuda layer_norm_backward is the cpu's, with and without a residual") {
   const Device device(every_order());
   const DType dtype = every_float();
-  const Case size = awkward_size();
+  const NormCase size = awkward_norm();
   const bool far = GENERATE(false, true);
   const bool with_residual = GENERATE(true, false);
   LayerNorm expected = make(dtype, size, far);
@@ -119,7 +108,7 @@ TEST_CASE("cuda layer_norm_backward may write dx over the residual") {
 
 TEST_CASE("cuda layer_norm gives the same bits in every order of threads") {
   const DType dtype = every_float();
-  const Case size = GENERATE(Case{200, 65, 0}, Case{20, 2056, 0});
+  const NormCase size = GENERATE(NormCase{200, 65, 0}, NormCase{20, 2056, 0});
   LayerNorm first = make(dtype, size);
   const auto run = [&](LayerNorm& norm, const Device& device) {
     run_forward(device, norm);
@@ -164,7 +153,7 @@ TEST_CASE("cuda layer_norm gives the same bits wherever its tensors lie") {
 
 TEST_CASE("cuda layer_norm_backward takes the scratch that is foretold, and a plan counts it") {
   const DType dtype = every_float();
-  const Case size = GENERATE(Case{1, 1, 0}, Case{700, 65, 0}, Case{30, 1001, 0});
+  const NormCase size = GENERATE(NormCase{1, 1, 0}, NormCase{700, 65, 0}, NormCase{30, 1001, 0});
   LayerNorm norm = make(dtype, size);
   const Device device;
   cpu_forward(norm);

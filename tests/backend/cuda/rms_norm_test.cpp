@@ -1,25 +1,14 @@
 #include "backend/cuda_scratch.h"
 #include "tests/backend/cuda/cuda_fixture.h"
+#include "tests/backend/cuda/norm_case.h"
 
 namespace longspan::backend::cuda::testing {
 namespace {
 
 constexpr float kEpsilon = 1e-5F;
 
-struct Case {
-  Index tokens, hidden, padding;
-};
-
-/// One warp a row and several; rows that share a block; parts of packs; gaps that keep and break
-/// alignment. The last two do not fit: in registers, and (backward) in shared memory.
-Case awkward_size() {
-  return GENERATE(Case{0, 8, 0}, Case{1, 1, 0}, Case{7, 64, 0}, Case{5, 7, 3}, Case{9, 33, 0},
-                  Case{3, 1000, 1}, Case{11, 512, 8}, Case{3, 2056, 0}, Case{300, 33, 0},
-                  Case{2, 20000, 0});
-}
-
 struct Norm {
-  Norm(DType dtype, const Case& size)
+  Norm(DType dtype, const NormCase& size)
       : x(dtype, {size.tokens, size.hidden}, size.padding),
         weight(dtype, {size.hidden}),
         out(dtype, {size.tokens, size.hidden}, size.padding),
@@ -47,7 +36,7 @@ double sum_error(DType dtype, Index count) {
 TEST_CASE("cuda rms_norm_forward is the cpu's, and again gives the same bits") {
   const Device device(every_order());
   const DType dtype = every_float();
-  const Case size = awkward_size();
+  const NormCase size = awkward_norm();
   Norm expected(dtype, size);
   Norm norm(dtype, size);
   cpu::rms_norm_forward(expected.out, expected.rstd, norm.x, norm.weight, kEpsilon);
@@ -63,7 +52,7 @@ TEST_CASE("cuda rms_norm_forward is the cpu's, and again gives the same bits") {
 TEST_CASE("cuda add_rms_norm_forward is add, then rms_norm_forward, bit for bit") {
   const Device device(every_order());
   const DType dtype = every_float();
-  const Case size = awkward_size();
+  const NormCase size = awkward_norm();
   Norm norm(dtype, size);
   const Shape shape{size.tokens, size.hidden};
   add(device, norm.x, norm.dy, norm.residual);
@@ -87,7 +76,7 @@ TEST_CASE("cuda add_rms_norm_forward is add, then rms_norm_forward, bit for bit"
 TEST_CASE("cuda rms_norm_backward is the cpu's, with and without a residual") {
   const Device device(every_order());
   const DType dtype = every_float();
-  const Case size = awkward_size();
+  const NormCase size = awkward_norm();
   const bool with_residual = GENERATE(true, false);
   Norm expected(dtype, size);
   Norm norm(dtype, size);
@@ -121,7 +110,7 @@ TEST_CASE("cuda rms_norm_backward may write dx over the residual") {
 
 TEST_CASE("cuda rms_norm gives the same bits in every order of threads") {
   const DType dtype = every_float();
-  const Case size = GENERATE(Case{200, 65, 0}, Case{20, 2056, 0});
+  const NormCase size = GENERATE(NormCase{200, 65, 0}, NormCase{20, 2056, 0});
   Norm first(dtype, size);
   const auto run = [&](Norm& norm, const Device& device) {
     rms_norm_forward(device, norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
@@ -142,7 +131,7 @@ TEST_CASE("cuda rms_norm gives the same bits in every order of threads") {
 TEST_CASE("cuda rms_norm gives the same bits wherever its tensors lie") {
   const Device device(every_order());
   const DType dtype = every_float();
-  const Case size{6, 1024, 0};
+  const NormCase size{6, 1024, 0};
   Norm norm(dtype, size);
   const Shape shape{size.tokens, size.hidden};
   const Unaligned x(dtype, shape);
@@ -171,7 +160,7 @@ TEST_CASE("cuda rms_norm gives the same bits wherever its tensors lie") {
 
 TEST_CASE("cuda rms_norm_backward takes the scratch that is foretold, and a plan counts it") {
   const DType dtype = every_float();
-  const Case size = GENERATE(Case{1, 1, 0}, Case{700, 65, 0}, Case{30, 1001, 0});
+  const NormCase size = GENERATE(NormCase{1, 1, 0}, NormCase{700, 65, 0}, NormCase{30, 1001, 0});
   Norm norm(dtype, size);
   const Device device;
   cpu::rms_norm_forward(norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);

@@ -145,11 +145,6 @@ __global__ void __launch_bounds__(kMostThreadsBackward) backward_rows(NormGradie
 
 // --- on the host --------------------------------------------------------------------------------
 
-/// dbias and mean are layer norm's; residual may be undefined.
-struct NormGradientTensors {
-  Tensor dx{}, dweight{}, dbias{}, dy{}, residual{}, mean{}, rstd{}, x{}, weight{};
-};
-
 template <bool kCentred, typename T>
 void backward(const Queue& queue, const NormGradientTensors& tensors) {
   using Real = Compute<T>;

@@ -4,6 +4,7 @@
 #include "backend/cuda/kernels/elementwise.h"
 #include "backend/cuda/kernels/row_sum.h"
 #include "backend/elementwise/norm.h"
+#include "backend/norm_tensors.h"
 
 // RMS norm and layer norm (kCentred), forward, and what their backward needs as well.
 //
@@ -242,11 +243,6 @@ __global__ void __launch_bounds__(kMostThreadsForward)
 }
 
 // --- on the host --------------------------------------------------------------------------------
-
-/// The operands of a forward; mean and bias are layer norm's, a and b are those of kAdd.
-struct NormTensors {
-  Tensor out{}, mean{}, rstd{}, x{}, a{}, b{}, weight{}, bias{};
-};
 
 /// Of a tensor that may be undefined.
 template <typename T>
