@@ -151,8 +151,8 @@ void Trainer::build_model() {
     host_ = make_host(job_, *world_);
   });
   if (trace_) {
-    backend_ = trace_->device(std::move(backend_));
-    if (host_) host_ = trace_->host(std::move(host_));
+    trace_->observe_device(*backend_);
+    if (host_) trace_->observe_host(*host_);
   }
   std::string why_not;
   devices_ = link_devices(*world_, *backend_, &why_not);

@@ -53,7 +53,7 @@ TEST_CASE("adamw follows the paper over several updates") {
   for (std::int64_t update = 1; update <= 3; ++update) {
     gradient.random(10 + static_cast<std::uint64_t>(update));
     const Array before = gradient;
-    cpu::adamw(Tensor(), found.master, found.m, found.v, gradient, make_options(update));
+    processor().adamw(Tensor(), found.master, found.m, found.v, gradient, make_options(update));
     exact_update(expected, gradient, make_options(update));
     CHECK(gradient.same_bits(before));
   }
@@ -70,8 +70,8 @@ TEST_CASE("adamw writes the rounded master as the weight and changes nothing els
   Array gradient(wide(dtype), {1000});
   gradient.random(3);
   Array weight(dtype, {1000});
-  cpu::adamw(weight, with.master, with.m, with.v, gradient, make_options(1));
-  cpu::adamw(Tensor(), without.master, without.m, without.v, gradient, make_options(1));
+  processor().adamw(weight, with.master, with.m, with.v, gradient, make_options(1));
+  processor().adamw(Tensor(), without.master, without.m, without.v, gradient, make_options(1));
   CHECK(with.master.same_bits(without.master));
   CHECK(with.v.same_bits(without.v));
   Array rounded(dtype, {1000});
@@ -85,7 +85,7 @@ TEST_CASE("decay is decoupled: a zero gradient shrinks the weight by lr * decay 
   Array gradient(DType::kFloat64, {5});
   gradient.fill(0.0);
   const AdamWOptions options = make_options(1);
-  cpu::adamw(Tensor(), state.master, state.m, state.v, gradient, options);
+  processor().adamw(Tensor(), state.master, state.m, state.v, gradient, options);
   std::vector<double> expected = before;
   for (double& value : expected) {
     value *= 1.0 - double{options.learning_rate} * options.weight_decay;
@@ -100,10 +100,10 @@ TEST_CASE("adamw is the same on one thread and on two") {
   gradient.random(3);
   {
     const Threads threads(1);
-    cpu::adamw(Tensor(), one.master, one.m, one.v, gradient, make_options(2));
+    processor().adamw(Tensor(), one.master, one.m, one.v, gradient, make_options(2));
   }
   const Threads threads(2);
-  cpu::adamw(Tensor(), two.master, two.m, two.v, gradient, make_options(2));
+  processor().adamw(Tensor(), two.master, two.m, two.v, gradient, make_options(2));
   CHECK(one.master.same_bits(two.master));
 }
 
@@ -111,7 +111,7 @@ TEST_CASE("adamw refuses tensors that break its contract") {
   State state(DType::kFloat32, 4);
   const Array gradient(DType::kFloat32, {4});
   const auto update = [&](const Tensor& weight, const Tensor& master, const Tensor& g) {
-    cpu::adamw(weight, master, state.m, state.v, g, make_options(1));
+    processor().adamw(weight, master, state.m, state.v, g, make_options(1));
   };
   CHECK_THROWS_WITH(update(Tensor(), state.master, Array(DType::kBFloat16, {4})),
                     "adamw: gradient is bfloat16 [4]; expected float32 [4]");
@@ -120,8 +120,9 @@ TEST_CASE("adamw refuses tensors that break its contract") {
   CHECK_THROWS_AS(update(Array(DType::kFloat64, {4}), state.master, gradient), base::InternalError);
   CHECK_THROWS_AS(update(Array(DType::kFloat32, {3}), state.master, gradient), base::InternalError);
   CHECK_THROWS_AS(update(Tensor(), Array(DType::kFloat32, {2, 2}), gradient), base::InternalError);
-  CHECK_THROWS_AS(cpu::adamw(Tensor(), state.master, state.m, state.v, gradient, make_options(0)),
-                  base::InternalError);
+  CHECK_THROWS_AS(
+      processor().adamw(Tensor(), state.master, state.m, state.v, gradient, make_options(0)),
+      base::InternalError);
 }
 
 }  // namespace

@@ -55,17 +55,17 @@ TEST_CASE("cross_entropy agrees with double, beside the logits and in their plac
   const double loss_tolerance = 16.0 * unit_roundoff(wide(dtype));
   const double gradient_tolerance = unit_roundoff(dtype) + 64.0 * unit_roundoff(wide(dtype));
 
-  cpu::cross_entropy(nll, Tensor(), logits, labels, 0.5);
+  processor().cross_entropy(nll, Tensor(), logits, labels, 0.5);
   require_close(nll, want.nll, loss_tolerance);
 
   Array gradient(dtype, {size.rows, size.vocab}, size.padding == 0 ? 2 : 0);
   nll.fill(-1.0);
-  cpu::cross_entropy(nll, gradient, logits, labels, 0.5);
+  processor().cross_entropy(nll, gradient, logits, labels, 0.5);
   require_close(nll, want.nll, loss_tolerance);
   require_close(gradient, want.gradient, gradient_tolerance);
 
   Array nll_in_place(wide(dtype), {size.rows});
-  cpu::cross_entropy(nll_in_place, logits, logits, labels, 0.5);
+  processor().cross_entropy(nll_in_place, logits, logits, labels, 0.5);
   CHECK(nll_in_place.same_bits(nll));
   CHECK(logits.same_bits(gradient));
   CHECK(logits.gaps_untouched());
@@ -79,7 +79,7 @@ TEST_CASE("cross_entropy writes a gradient of the other narrow dtype") {
   const Array labels = make_labels(9, 77);
   Array nll(DType::kFloat32, {9});
   Array gradient(to, {9, 77}, 2);
-  cpu::cross_entropy(nll, gradient, logits, labels, 3.0);
+  processor().cross_entropy(nll, gradient, logits, labels, 3.0);
   const Exact want = exact(logits, labels, 3.0);
   require_close(nll, want.nll, 16.0 * unit_roundoff(DType::kFloat32));
   require_close(gradient, want.gradient, unit_roundoff(to) + 64.0 * unit_roundoff(DType::kFloat32));
@@ -91,9 +91,9 @@ TEST_CASE("cross_entropy agrees with finite differences") {
   const Array labels = make_labels(4, 6);
   Array nll(DType::kFloat64, {4});
   Array gradient(DType::kFloat64, {4, 6});
-  cpu::cross_entropy(nll, gradient, logits, labels, 0.25);
+  processor().cross_entropy(nll, gradient, logits, labels, 0.25);
   const auto slope = finite_difference(logits, [&] {
-    cpu::cross_entropy(nll, Tensor(), logits, labels, 0.25);
+    processor().cross_entropy(nll, Tensor(), logits, labels, 0.25);
     return 0.25 * (nll.get(0) + nll.get(1) + nll.get(2) + nll.get(3));
   });
   require_close(gradient, slope, kDifferenceTolerance);
@@ -109,7 +109,7 @@ TEST_CASE("cross_entropy survives logits of any size") {
   for (Index t = 0; t < 4; ++t) labels.set(t, t % 2);
   Array nll(wide(dtype), {4});
   Array gradient(dtype, {4, 3});
-  cpu::cross_entropy(nll, gradient, logits, labels, 1.0);
+  processor().cross_entropy(nll, gradient, logits, labels, 1.0);
   const double tolerance = 2.0 * unit_roundoff(dtype);
   require_close(nll, {0.0, std::log(3.0), std::log(2.0), 0.0}, 2.0 * unit_roundoff(wide(dtype)));
   const double third = 1.0 / 3.0;
@@ -127,7 +127,7 @@ TEST_CASE("a NaN logit makes its row's loss NaN, and no other's") {
   labels.fill(3);
   Array nll(wide(dtype), {2});
   Array gradient(dtype, {2, 21});
-  cpu::cross_entropy(nll, gradient, logits, labels, 1.0);
+  processor().cross_entropy(nll, gradient, logits, labels, 1.0);
   CHECK(std::isfinite(nll.get(0)));
   CHECK(std::isnan(nll.get(1)));
   CHECK(std::isnan(gradient.get(21 + at)));
@@ -140,15 +140,18 @@ TEST_CASE("cross_entropy refuses labels outside the vocabulary and wrong tensors
   labels.fill(0);
   const Index bad = GENERATE(-1, 4, -99, 1000000);
   labels.set(1, static_cast<double>(bad));
-  CHECK_THROWS_WITH(cpu::cross_entropy(nll, Tensor(), logits, labels, 1.0),
+  CHECK_THROWS_WITH(processor().cross_entropy(nll, Tensor(), logits, labels, 1.0),
                     Catch::Contains("label of row 1 is " + std::to_string(bad)));
   labels.set(1, 3);
-  CHECK_THROWS_AS(cpu::cross_entropy(Array(DType::kBFloat16, {3}), Tensor(), logits, labels, 1.0),
-                  base::InternalError);
-  CHECK_THROWS_AS(cpu::cross_entropy(nll, Array(DType::kFloat64, {3, 4}), logits, labels, 1.0),
-                  base::InternalError);
-  CHECK_THROWS_AS(cpu::cross_entropy(nll, Array(DType::kFloat32, {3, 5}), logits, labels, 1.0),
-                  base::InternalError);
+  CHECK_THROWS_AS(
+      processor().cross_entropy(Array(DType::kBFloat16, {3}), Tensor(), logits, labels, 1.0),
+      base::InternalError);
+  CHECK_THROWS_AS(
+      processor().cross_entropy(nll, Array(DType::kFloat64, {3, 4}), logits, labels, 1.0),
+      base::InternalError);
+  CHECK_THROWS_AS(
+      processor().cross_entropy(nll, Array(DType::kFloat32, {3, 5}), logits, labels, 1.0),
+      base::InternalError);
 }
 
 }  // namespace

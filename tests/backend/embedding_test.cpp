@@ -25,7 +25,7 @@ TEST_CASE("gather_rows copies rows, and writes zeros for negative ids") {
   Array ids = make_ids(size.tokens, size.vocab);
   for (Index t = 2; t < size.tokens; t += 3) ids.set(t, t % 2 == 0 ? -1 : -100);
   Array out(dtype, {size.tokens, size.hidden}, size.padding == 0 ? 2 : 0);
-  cpu::gather_rows(out, ids, table);
+  processor().gather_rows(out, ids, table);
   std::vector<double> expected;
   for (Index t = 0; t < size.tokens; ++t) {
     for (Index h = 0; h < size.hidden; ++h) {
@@ -50,7 +50,7 @@ TEST_CASE("embedding_backward adds each row in token order") {
     const Index at = static_cast<Index>(ids.get(i / size.hidden)) * size.hidden + i % size.hidden;
     expected.set(at, expected.get(at) + dy.get(i));  // rounds each sum as the kernel must
   }
-  cpu::embedding_backward(dtable, dy, ids);
+  processor().embedding_backward(dtable, dy, ids);
   CHECK(dtable.same_bits(expected));
   CHECK(dtable.gaps_untouched());
 }
@@ -64,11 +64,11 @@ TEST_CASE("embedding_backward is the adjoint of gather_rows") {
   Array out(DType::kFloat64, {20, 4});
   Array dtable(DType::kFloat64, {9, 4});
   dtable.fill(0.0);
-  cpu::embedding_backward(dtable, dy, ids);
+  processor().embedding_backward(dtable, dy, ids);
   require_close(dtable,
                 finite_difference(table,
                                   [&] {
-                                    cpu::gather_rows(out, ids, table);
+                                    processor().gather_rows(out, ids, table);
                                     return dot(out, dy);
                                   }),
                 kDifferenceTolerance);
@@ -84,10 +84,10 @@ TEST_CASE("embedding_backward gives the same bits on one thread and on two") {
   two.fill(0.0);
   {
     const Threads threads(1);
-    cpu::embedding_backward(one, dy, ids);
+    processor().embedding_backward(one, dy, ids);
   }
   const Threads threads(2);
-  cpu::embedding_backward(two, dy, ids);
+  processor().embedding_backward(two, dy, ids);
   CHECK(one.same_bits(two));
 }
 
@@ -97,16 +97,16 @@ TEST_CASE("embedding refuses ids outside the vocabulary and wrong tensors") {
   Array ids(DType::kInt32, {4});
   ids.fill(2);
   ids.set(3, 5);
-  CHECK_THROWS_WITH(cpu::gather_rows(out, ids, table),
+  CHECK_THROWS_WITH(processor().gather_rows(out, ids, table),
                     Catch::Contains("gather_rows: ids[3] is 5;") && Catch::EndsWith("to 4"));
   ids.set(3, -1);
-  CHECK_THROWS_AS(cpu::embedding_backward(table, out, ids), base::InternalError);
+  CHECK_THROWS_AS(processor().embedding_backward(table, out, ids), base::InternalError);
   ids.set(3, 0);
-  CHECK_THROWS_AS(cpu::gather_rows(Array(DType::kBFloat16, {4, 3}), ids, table),
+  CHECK_THROWS_AS(processor().gather_rows(Array(DType::kBFloat16, {4, 3}), ids, table),
                   base::InternalError);
-  CHECK_THROWS_AS(cpu::embedding_backward(Array(DType::kBFloat16, {5, 3}), out, ids),
+  CHECK_THROWS_AS(processor().embedding_backward(Array(DType::kBFloat16, {5, 3}), out, ids),
                   base::InternalError);
-  CHECK_THROWS_AS(cpu::embedding_backward(table, Array(DType::kFloat32, {4, 2}), ids),
+  CHECK_THROWS_AS(processor().embedding_backward(table, Array(DType::kFloat32, {4, 2}), ids),
                   base::InternalError);
 }
 

@@ -9,7 +9,7 @@
 #include <functional>
 #include <vector>
 
-#include "backend/cpu/kernels.h"
+#include "longspan/backend/backend.h"
 #include "longspan/base/error.h"
 
 // Host arrays seen as tensors, and the comparisons that the kernels' tests share.
@@ -17,6 +17,12 @@ namespace longspan::backend::testing {
 
 using base::BFloat16;
 using base::DType;
+
+/// The cpu backend, for its operations.
+inline Backend& processor() {
+  static const auto backend = make_cpu_backend(std::size_t{64} << 20U);
+  return *backend;
+}
 
 /// The float dtypes a kernel must serve.
 inline DType every_float() { return GENERATE(DType::kFloat32, DType::kBFloat16, DType::kFloat64); }

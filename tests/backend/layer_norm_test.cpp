@@ -13,13 +13,13 @@ Case awkward_size() {
 }
 
 void forward(LayerNorm& norm) {
-  cpu::layer_norm_forward(norm.out, norm.mean, norm.rstd, norm.x, norm.weight, norm.bias,
-                          kLayerNormEpsilon);
+  processor().layer_norm_forward(norm.out, norm.mean, norm.rstd, norm.x, norm.weight, norm.bias,
+                                 kLayerNormEpsilon);
 }
 
 void backward(LayerNorm& norm, const Tensor& residual) {
-  cpu::layer_norm_backward(norm.dx, norm.dweight, norm.dbias, norm.dy, residual, norm.mean,
-                           norm.rstd, norm.x, norm.weight);
+  processor().layer_norm_backward(norm.dx, norm.dweight, norm.dbias, norm.dy, residual, norm.mean,
+                                  norm.rstd, norm.x, norm.weight);
 }
 
 struct Statistics {
@@ -114,14 +114,14 @@ TEST_CASE("add_layer_norm_forward is add, then layer_norm_forward, bit for bit")
   const Case size = awkward_size();
   LayerNorm norm(dtype, size.tokens, size.hidden, size.padding);
   const Shape shape{size.tokens, size.hidden};
-  cpu::add(norm.x, norm.dy, norm.residual);
+  processor().add(norm.x, norm.dy, norm.residual);
   forward(norm);
   const auto check = [&](const Array& sum, const Array& a, const Array& b) {
     Array out(dtype, shape, size.padding);
     Array mean(wide(dtype), {size.tokens});
     Array rstd(wide(dtype), {size.tokens});
-    cpu::add_layer_norm_forward(out, mean, rstd, sum, a, b, norm.weight, norm.bias,
-                                kLayerNormEpsilon);
+    processor().add_layer_norm_forward(out, mean, rstd, sum, a, b, norm.weight, norm.bias,
+                                       kLayerNormEpsilon);
     CHECK(sum.same_bits(norm.x));
     CHECK(out.same_bits(norm.out));
     CHECK(mean.same_bits(norm.mean));
@@ -148,8 +148,8 @@ TEST_CASE("layer_norm_backward agrees with double and adds the residual's gradie
   require_close(norm.dbias, exact.dbias, 256.0 * unit_roundoff(wide(dtype)));
 
   LayerNorm aliased(dtype, size.tokens, size.hidden, size.padding, far);
-  cpu::layer_norm_backward(aliased.residual, aliased.dweight, aliased.dbias, norm.dy,
-                           aliased.residual, norm.mean, norm.rstd, norm.x, norm.weight);
+  processor().layer_norm_backward(aliased.residual, aliased.dweight, aliased.dbias, norm.dy,
+                                  aliased.residual, norm.mean, norm.rstd, norm.x, norm.weight);
   CHECK(aliased.residual.same_bits(norm.dx));
   CHECK(aliased.dweight.same_bits(norm.dweight));
   CHECK(aliased.dbias.same_bits(norm.dbias));
@@ -193,25 +193,29 @@ TEST_CASE("layer_norm refuses tensors that break its contract") {
   LayerNorm norm(DType::kBFloat16, 4, 6, 0);
   const Array narrow(DType::kBFloat16, {4});
   const auto run = [&](const Tensor& mean, const Tensor& bias) {
-    cpu::layer_norm_forward(norm.out, mean, norm.rstd, norm.x, norm.weight, bias,
-                            kLayerNormEpsilon);
+    processor().layer_norm_forward(norm.out, mean, norm.rstd, norm.x, norm.weight, bias,
+                                   kLayerNormEpsilon);
   };
   CHECK_THROWS_WITH(run(norm.mean, narrow),
                     "layer_norm_forward: bias is bfloat16 [4]; expected bfloat16 [6]");
   CHECK_THROWS_WITH(run(narrow, norm.bias),
                     "layer_norm_forward: mean is bfloat16 [4]; expected float32 [4]");
-  CHECK_THROWS_WITH(cpu::add_layer_norm_forward(norm.out, norm.mean, norm.rstd, norm.x, narrow,
-                                                norm.dy, norm.weight, norm.bias, kLayerNormEpsilon),
-                    "add_layer_norm_forward: a is bfloat16 [4]; expected bfloat16 [4, 6]");
-  CHECK_THROWS_WITH(cpu::layer_norm_backward(norm.dx, norm.dweight, narrow, norm.dy, Tensor(),
-                                             norm.mean, norm.rstd, norm.x, norm.weight),
-                    "layer_norm_backward: dbias is bfloat16 [4]; expected float32 [6]");
-  CHECK_THROWS_AS(cpu::layer_norm_backward(norm.dx, norm.dweight, norm.dbias, norm.dy, Tensor(),
-                                           Tensor(), norm.rstd, norm.x, norm.weight),
-                  base::InternalError);
-  CHECK_THROWS_AS(cpu::layer_norm_backward(norm.dx, norm.dweight, norm.dbias, norm.dy, narrow,
-                                           norm.mean, norm.rstd, norm.x, norm.weight),
-                  base::InternalError);
+  CHECK_THROWS_WITH(
+      processor().add_layer_norm_forward(norm.out, norm.mean, norm.rstd, norm.x, narrow, norm.dy,
+                                         norm.weight, norm.bias, kLayerNormEpsilon),
+      "add_layer_norm_forward: a is bfloat16 [4]; expected bfloat16 [4, 6]");
+  CHECK_THROWS_WITH(
+      processor().layer_norm_backward(norm.dx, norm.dweight, narrow, norm.dy, Tensor(), norm.mean,
+                                      norm.rstd, norm.x, norm.weight),
+      "layer_norm_backward: dbias is bfloat16 [4]; expected float32 [6]");
+  CHECK_THROWS_AS(
+      processor().layer_norm_backward(norm.dx, norm.dweight, norm.dbias, norm.dy, Tensor(),
+                                      Tensor(), norm.rstd, norm.x, norm.weight),
+      base::InternalError);
+  CHECK_THROWS_AS(
+      processor().layer_norm_backward(norm.dx, norm.dweight, norm.dbias, norm.dy, narrow, norm.mean,
+                                      norm.rstd, norm.x, norm.weight),
+      base::InternalError);
 }
 
 }  // namespace

@@ -16,23 +16,23 @@ TEST_CASE("zero and fill write every element and no gap") {
   const DType dtype = every_float();
   const Case size = awkward_size();
   Array out(dtype, {size.rows, size.columns}, size.padding);
-  cpu::fill(out, 1.0 / 3.0);
+  processor().fill(out, 1.0 / 3.0);
   const double third = dtype == DType::kFloat64 ? 1.0 / 3.0
                        : dtype == DType::kFloat32
                            ? double{1.0F / 3.0F}
                            : double{static_cast<float>(BFloat16(1.0F / 3.0F))};
   require_close(out, std::vector<double>(static_cast<std::size_t>(out.elements()), third), 0.0);
-  cpu::zero(out);
+  processor().zero(out);
   require_close(out, std::vector<double>(static_cast<std::size_t>(out.elements()), 0.0), 0.0);
 }
 
 TEST_CASE("zero serves integers, fill does not") {
   Array ids(DType::kInt32, {9});
   ids.fill(3);
-  cpu::zero(ids);
+  processor().zero(ids);
   require_close(ids, std::vector<double>(9, 0.0), 0.0);
-  CHECK_THROWS_AS(cpu::fill(ids, 1.0), base::InternalError);
-  CHECK_THROWS_AS(cpu::zero(Tensor()), base::InternalError);
+  CHECK_THROWS_AS(processor().fill(ids, 1.0), base::InternalError);
+  CHECK_THROWS_AS(processor().zero(Tensor()), base::InternalError);
 }
 
 TEST_CASE("copy converts between every pair of float dtypes, rounding once") {
@@ -42,7 +42,7 @@ TEST_CASE("copy converts between every pair of float dtypes, rounding once") {
   Array in(from, {size.rows, size.columns}, size.padding);
   in.random(1);
   Array out(to, {size.rows, size.columns}, size.padding == 0 ? 0 : size.padding + 1);
-  cpu::copy(out, in);
+  processor().copy(out, in);
   Array expected(to, {size.rows, size.columns});  // `set` rounds as one conversion does
   for (Index i = 0; i < in.elements(); ++i) expected.set(i, in.get(i));
   require_close(out, expected.values(), 0.0);
@@ -54,7 +54,7 @@ TEST_CASE("copy rounds to bfloat16 as BFloat16 does, special values included") {
   Array in(DType::kFloat32, {static_cast<Index>(values.size())});
   Array out(DType::kBFloat16, {static_cast<Index>(values.size())});
   for (std::size_t i = 0; i < values.size(); ++i) in.set(static_cast<Index>(i), values[i]);
-  cpu::copy(out, in);
+  processor().copy(out, in);
   for (std::size_t i = 0; i < values.size(); ++i) {
     CHECK(out.tensor().data<BFloat16>()[i].bits == BFloat16(values[i]).bits);
   }
@@ -64,15 +64,15 @@ TEST_CASE("copy of one dtype moves integers too") {
   Array in(DType::kInt32, {5, 3}, 2);
   in.random_ids(1, 1000);
   Array out(DType::kInt32, {5, 3});
-  cpu::copy(out, in);
+  processor().copy(out, in);
   require_close(out, in.values(), 0.0);
 }
 
 TEST_CASE("copy refuses other shapes and mixed kinds") {
   Array out(DType::kFloat32, {2, 3});
-  CHECK_THROWS_AS(cpu::copy(out, Array(DType::kFloat32, {3, 2})), base::InternalError);
-  CHECK_THROWS_AS(cpu::copy(out, Array(DType::kInt32, {2, 3})), base::InternalError);
-  CHECK_THROWS_AS(cpu::copy(out, Tensor()), base::InternalError);
+  CHECK_THROWS_AS(processor().copy(out, Array(DType::kFloat32, {3, 2})), base::InternalError);
+  CHECK_THROWS_AS(processor().copy(out, Array(DType::kInt32, {2, 3})), base::InternalError);
+  CHECK_THROWS_AS(processor().copy(out, Tensor()), base::InternalError);
 }
 
 TEST_CASE("copy_all copies every pair, and refuses what is no pair") {
@@ -102,14 +102,15 @@ TEST_CASE("host bytes go in and come out as they are") {
   source.random(2);
   const std::size_t bytes = source.tensor().bytes();
   Array device(dtype, {size.rows, size.columns}, size.padding);
-  cpu::copy_from_host(device, source.tensor().raw(), bytes);
+  processor().copy_from_host(device, source.tensor().raw(), bytes);
   require_close(device, source.values(), 0.0);
   Array back(dtype, {size.rows, size.columns});
-  cpu::copy_to_host(back.tensor().raw(), device, bytes);
+  processor().copy_to_host(back.tensor().raw(), device, bytes);
   CHECK(back.same_bits(source));
-  CHECK_THROWS_AS(cpu::copy_from_host(device, source.tensor().raw(), bytes + 1),
+  CHECK_THROWS_AS(processor().copy_from_host(device, source.tensor().raw(), bytes + 1),
                   base::InternalError);
-  CHECK_THROWS_AS(cpu::copy_to_host(back.tensor().raw(), device, bytes + 1), base::InternalError);
+  CHECK_THROWS_AS(processor().copy_to_host(back.tensor().raw(), device, bytes + 1),
+                  base::InternalError);
 }
 
 TEST_CASE("add is the rounded sum, in place too") {
@@ -122,9 +123,9 @@ TEST_CASE("add is the rounded sum, in place too") {
   Array expected(dtype, {size.rows, size.columns});
   for (Index i = 0; i < a.elements(); ++i) expected.set(i, a.get(i) + b.get(i));
   Array out(dtype, {size.rows, size.columns});
-  cpu::add(out, a, b);
+  processor().add(out, a, b);
   require_close(out, expected.values(), unit_roundoff(dtype));
-  cpu::add(a, a, b);
+  processor().add(a, a, b);
   CHECK(a.same_bits(out));
   CHECK(a.gaps_untouched());
 }
@@ -137,20 +138,20 @@ TEST_CASE("accumulate adds in float32 and float64 only, bfloat16 too") {
   in.random(2);
   std::vector<double> expected = out.values();
   for (std::size_t i = 0; i < expected.size(); ++i) expected[i] += in.get(static_cast<Index>(i));
-  cpu::accumulate(out, in);
+  processor().accumulate(out, in);
   require_close(out, expected, unit_roundoff(dtype));
   Array half(DType::kBFloat16, {7, 9});
-  CHECK_THROWS_AS(cpu::accumulate(half, half), base::InternalError);
+  CHECK_THROWS_AS(processor().accumulate(half, half), base::InternalError);
   half.random(3);
   expected = out.values();
   for (std::size_t i = 0; i < expected.size(); ++i) expected[i] += half.get(static_cast<Index>(i));
   if (dtype == DType::kFloat32) {
-    cpu::accumulate(out, half);
+    processor().accumulate(out, half);
     require_close(out, expected, unit_roundoff(dtype));
   } else {
-    CHECK_THROWS_AS(cpu::accumulate(out, half), base::InternalError);
+    CHECK_THROWS_AS(processor().accumulate(out, half), base::InternalError);
   }
-  CHECK_THROWS_WITH(cpu::add(out, out, Array(dtype, {9, 7})), Catch::Contains("b is"));
+  CHECK_THROWS_WITH(processor().add(out, out, Array(dtype, {9, 7})), Catch::Contains("b is"));
 }
 
 }  // namespace

@@ -10,7 +10,7 @@ TEST_CASE("random_normal is the stream's normal at each element, rounded once") 
   const Index padding = GENERATE(0, 3);
   const std::uint64_t first = 0xFFFFFFF0U;  // elements go past 32 bits
   Array out(dtype, {130, 77}, padding);
-  cpu::random_normal(out, kStream, 0.02, first);
+  processor().random_normal(out, kStream, 0.02, first);
   Array expected(dtype, {130, 77});
   for (Index i = 0; i < expected.elements(); ++i) {
     expected.set(i, 0.02 * kStream.normal(first + static_cast<std::uint64_t>(i)));
@@ -21,16 +21,16 @@ TEST_CASE("random_normal is the stream's normal at each element, rounded once") 
 
 TEST_CASE("a range of random_normal is that part of the whole, on any number of threads") {
   Array whole(DType::kFloat32, {40000});
-  cpu::random_normal(whole, kStream, 1.0, 0);
+  processor().random_normal(whole, kStream, 1.0, 0);
   const Threads threads(1);
   Array part(DType::kFloat32, {7});
-  cpu::random_normal(part, kStream, 1.0, 33333);
+  processor().random_normal(part, kStream, 1.0, 33333);
   for (Index i = 0; i < 7; ++i) CHECK(part.get(i) == whole.get(33333 + i));
 }
 
 TEST_CASE("random_normal has the deviation it was asked for") {
   Array out(DType::kFloat32, {100000});
-  cpu::random_normal(out, kStream, 3.0, 0);
+  processor().random_normal(out, kStream, 3.0, 0);
   double sum = 0.0;
   double squares = 0.0;
   for (const double value : out.values()) {
@@ -43,7 +43,7 @@ TEST_CASE("random_normal has the deviation it was asked for") {
 }
 
 TEST_CASE("random_normal refuses integers") {
-  CHECK_THROWS_AS(cpu::random_normal(Array(DType::kInt32, {4}), kStream, 1.0, 0),
+  CHECK_THROWS_AS(processor().random_normal(Array(DType::kInt32, {4}), kStream, 1.0, 0),
                   base::InternalError);
 }
 

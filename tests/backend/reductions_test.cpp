@@ -20,8 +20,8 @@ TEST_CASE("sum and sum_of_squares agree with long double") {
     sum += in.get(i);
     squares += static_cast<long double>(in.get(i)) * in.get(i);
   }
-  CHECK(cpu::sum(in) == Approx(static_cast<double>(sum)).epsilon(1e-12).margin(1e-9));
-  CHECK(cpu::sum_of_squares(in) == Approx(static_cast<double>(squares)).epsilon(1e-12));
+  CHECK(processor().sum(in) == Approx(static_cast<double>(sum)).epsilon(1e-12).margin(1e-9));
+  CHECK(processor().sum_of_squares(in) == Approx(static_cast<double>(squares)).epsilon(1e-12));
 }
 
 TEST_CASE("sum is the same on one thread and on two") {
@@ -32,8 +32,8 @@ TEST_CASE("sum is the same on one thread and on two") {
   double squares[2];
   for (const int count : {1, 2}) {
     const Threads threads(count);
-    sums[count - 1] = cpu::sum(in);
-    squares[count - 1] = cpu::sum_of_squares(in);
+    sums[count - 1] = processor().sum(in);
+    squares[count - 1] = processor().sum_of_squares(in);
   }
   CHECK(sums[0] == sums[1]);
   CHECK(squares[0] == squares[1]);
@@ -46,19 +46,19 @@ TEST_CASE("one element that is not finite shows in the sums") {
   Array in(dtype, {100000});
   in.fill(1.0);
   in.set(at, bad);
-  CHECK_FALSE(std::isfinite(cpu::sum_of_squares(in)));
-  CHECK_FALSE(std::isfinite(cpu::sum(in)));
+  CHECK_FALSE(std::isfinite(processor().sum_of_squares(in)));
+  CHECK_FALSE(std::isfinite(processor().sum(in)));
 }
 
 TEST_CASE("squares of the largest float do not overflow") {
   Array in(DType::kFloat32, {4});
   in.fill(3e38);
-  CHECK(std::isfinite(cpu::sum_of_squares(in)));
+  CHECK(std::isfinite(processor().sum_of_squares(in)));
 }
 
 TEST_CASE("sum refuses integers and nothing at all") {
-  CHECK_THROWS_AS(cpu::sum(Array(DType::kInt32, {4})), base::InternalError);
-  CHECK_THROWS_AS(cpu::sum_of_squares(Tensor()), base::InternalError);
+  CHECK_THROWS_AS(processor().sum(Array(DType::kInt32, {4})), base::InternalError);
+  CHECK_THROWS_AS(processor().sum_of_squares(Tensor()), base::InternalError);
 }
 
 }  // namespace

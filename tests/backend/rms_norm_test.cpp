@@ -31,8 +31,8 @@ struct Norm {
     residual.random(4);
     dweight.random(5);
   }
-  void forward() { cpu::rms_norm_forward(out, rstd, x, weight, kEpsilon); }
-  void backward() { cpu::rms_norm_backward(dx, dweight, dy, residual, rstd, x, weight); }
+  void forward() { processor().rms_norm_forward(out, rstd, x, weight, kEpsilon); }
+  void backward() { processor().rms_norm_backward(dx, dweight, dy, residual, rstd, x, weight); }
 
   Array x, weight, out, rstd, dy, residual, dx, dweight;
 };
@@ -82,7 +82,7 @@ TEST_CASE("rms_norm_forward agrees with double, and again gives the same bits") 
   require_close(norm.rstd, rstd, 8.0 * unit_roundoff(wide(dtype)));
   require_close(norm.out, out, unit_roundoff(dtype) + 16.0 * unit_roundoff(wide(dtype)));
   Array again(dtype, {size.tokens, size.hidden});
-  cpu::rms_norm_again(again, norm.rstd, norm.x, norm.weight);
+  processor().rms_norm_again(again, norm.rstd, norm.x, norm.weight);
   CHECK(again.same_bits(norm.out));
 }
 
@@ -92,12 +92,12 @@ TEST_CASE("add_rms_norm_forward is add, then rms_norm_forward, bit for bit") {
   Norm norm(dtype, size.tokens, size.hidden, size.padding);
   const Shape shape{size.tokens, size.hidden};
   Array sum(dtype, shape, size.padding == 0 ? 0 : 2);
-  cpu::add(norm.x, norm.dy, norm.residual);
+  processor().add(norm.x, norm.dy, norm.residual);
   norm.forward();
   const auto check = [&](const Array& added, const Array& a, const Array& b) {
     Array out(dtype, shape, size.padding);
     Array rstd(wide(dtype), {size.tokens});
-    cpu::add_rms_norm_forward(out, rstd, added, a, b, norm.weight, kEpsilon);
+    processor().add_rms_norm_forward(out, rstd, added, a, b, norm.weight, kEpsilon);
     CHECK(added.same_bits(norm.x));
     CHECK(out.same_bits(norm.out));
     CHECK(rstd.same_bits(norm.rstd));
@@ -125,7 +125,8 @@ TEST_CASE("rms_norm_backward agrees with double and adds the residual's gradient
   Array aliased = norm.residual;
   Array other_dweight(wide(dtype), {size.hidden});
   other_dweight.random(5);
-  cpu::rms_norm_backward(aliased, other_dweight, norm.dy, aliased, norm.rstd, norm.x, norm.weight);
+  processor().rms_norm_backward(aliased, other_dweight, norm.dy, aliased, norm.rstd, norm.x,
+                                norm.weight);
   CHECK(aliased.same_bits(norm.dx));
   CHECK(other_dweight.same_bits(norm.dweight));
 }
@@ -134,7 +135,8 @@ TEST_CASE("rms_norm_backward without a residual agrees with finite differences")
   Norm norm(DType::kFloat64, 3, 5, 2);
   norm.forward();
   norm.dweight.fill(0.0);
-  cpu::rms_norm_backward(norm.dx, norm.dweight, norm.dy, Tensor(), norm.rstd, norm.x, norm.weight);
+  processor().rms_norm_backward(norm.dx, norm.dweight, norm.dy, Tensor(), norm.rstd, norm.x,
+                                norm.weight);
   const auto loss = [&] {
     norm.forward();
     return dot(norm.out, norm.dy);
@@ -165,25 +167,27 @@ TEST_CASE("rms_norm refuses tensors that break its contract") {
   const Array short_weight(DType::kBFloat16, {5});
   const Array wide_weight(DType::kFloat32, {6});
   const Array narrow(DType::kBFloat16, {6});
-  CHECK_THROWS_WITH(cpu::rms_norm_forward(norm.out, norm.rstd, norm.x, short_weight, kEpsilon),
-                    "rms_norm_forward: weight is bfloat16 [5]; expected bfloat16 [6]");
-  CHECK_THROWS_AS(cpu::rms_norm_forward(norm.out, norm.rstd, norm.x, wide_weight, kEpsilon),
+  CHECK_THROWS_WITH(
+      processor().rms_norm_forward(norm.out, norm.rstd, norm.x, short_weight, kEpsilon),
+      "rms_norm_forward: weight is bfloat16 [5]; expected bfloat16 [6]");
+  CHECK_THROWS_AS(processor().rms_norm_forward(norm.out, norm.rstd, norm.x, wide_weight, kEpsilon),
                   base::InternalError);
-  CHECK_THROWS_WITH(cpu::add_rms_norm_forward(norm.out, norm.rstd, norm.x, norm.dy, narrow,
-                                              norm.weight, kEpsilon),
+  CHECK_THROWS_WITH(processor().add_rms_norm_forward(norm.out, norm.rstd, norm.x, norm.dy, narrow,
+                                                     norm.weight, kEpsilon),
                     "add_rms_norm_forward: b is bfloat16 [6]; expected bfloat16 [4, 6]");
-  CHECK_THROWS_AS(cpu::add_rms_norm_forward(norm.out, norm.rstd, Tensor(), norm.dy, norm.dy,
-                                            norm.weight, kEpsilon),
+  CHECK_THROWS_AS(processor().add_rms_norm_forward(norm.out, norm.rstd, Tensor(), norm.dy, norm.dy,
+                                                   norm.weight, kEpsilon),
                   base::InternalError);
-  CHECK_THROWS_AS(cpu::add_rms_norm_forward(norm.out, norm.rstd, norm.x, norm.dy, norm.dy,
-                                            short_weight, kEpsilon),
+  CHECK_THROWS_AS(processor().add_rms_norm_forward(norm.out, norm.rstd, norm.x, norm.dy, norm.dy,
+                                                   short_weight, kEpsilon),
                   base::InternalError);
-  CHECK_THROWS_AS(cpu::rms_norm_again(norm.out, narrow, norm.x, norm.weight), base::InternalError);
-  CHECK_THROWS_AS(
-      cpu::rms_norm_backward(norm.dx, narrow, norm.dy, Tensor(), norm.rstd, norm.x, norm.weight),
-      base::InternalError);
-  CHECK_THROWS_AS(cpu::rms_norm_backward(norm.dx, norm.dweight, norm.dy, wide_weight, norm.rstd,
-                                         norm.x, norm.weight),
+  CHECK_THROWS_AS(processor().rms_norm_again(norm.out, narrow, norm.x, norm.weight),
+                  base::InternalError);
+  CHECK_THROWS_AS(processor().rms_norm_backward(norm.dx, narrow, norm.dy, Tensor(), norm.rstd,
+                                                norm.x, norm.weight),
+                  base::InternalError);
+  CHECK_THROWS_AS(processor().rms_norm_backward(norm.dx, norm.dweight, norm.dy, wide_weight,
+                                                norm.rstd, norm.x, norm.weight),
                   base::InternalError);
 }
 

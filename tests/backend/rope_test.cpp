@@ -14,7 +14,7 @@ Case awkward_size() {
 
 Array make_table(DType dtype, Index tokens, Index head_dim) {
   Array table(dtype, {tokens, head_dim});
-  cpu::rope_table(table, make_positions(tokens), frequencies(head_dim));
+  processor().rope_table(table, make_positions(tokens), frequencies(head_dim));
   return table;
 }
 
@@ -49,9 +49,9 @@ TEST_CASE("rope turns each pair by its angle") {
         x.get(i) * table.get(angle) + partner * table.get(angle + half);
   }
   Array out(dtype, {size.tokens, size.heads, size.head_dim}, size.padding == 0 ? 3 : 0);
-  cpu::rope(out, x, table, false);
+  processor().rope(out, x, table, false);
   CHECK(out.gaps_untouched());
-  cpu::rope(x, x, table, false);
+  processor().rope(x, x, table, false);
   CHECK(out.same_bits(x));
   require_close(x, expected, unit_roundoff(dtype) + 4.0 * unit_roundoff(wide(dtype)));
 }
@@ -64,11 +64,11 @@ TEST_CASE("the inverse rotation undoes and is the adjoint of the rotation") {
   x.random(1);
   g.random(2);
   Array turned = x;
-  cpu::rope(turned, turned, table, false);
+  processor().rope(turned, turned, table, false);
   Array turned_back = g;
-  cpu::rope(turned_back, turned_back, table, true);
+  processor().rope(turned_back, turned_back, table, true);
   CHECK(dot(turned, g) == Approx(dot(x, turned_back)).epsilon(1e-12).margin(1e-12));
-  cpu::rope(turned, turned, table, true);
+  processor().rope(turned, turned, table, true);
   require_close(turned, x.values(), 1e-14);
 }
 
@@ -77,7 +77,7 @@ TEST_CASE("rope on a column view touches nothing else") {
   whole.random(1);
   const Array before = whole;
   const Tensor keys = whole.tensor().columns(8, 16).reshape({5, 2, 4});
-  cpu::rope(keys, keys, make_table(DType::kFloat32, 5, 4), false);
+  processor().rope(keys, keys, make_table(DType::kFloat32, 5, 4), false);
   bool changed = false;
   for (Index i = 0; i < whole.elements(); ++i) {
     const bool inside = i % 24 >= 8 && i % 24 < 16;
@@ -89,19 +89,23 @@ TEST_CASE("rope on a column view touches nothing else") {
 
 TEST_CASE("rope refuses tensors that break its contract") {
   const Array x(DType::kBFloat16, {3, 2, 4});
-  CHECK_THROWS_AS(cpu::rope(x, x, Array(DType::kBFloat16, {3, 4}), false), base::InternalError);
-  CHECK_THROWS_AS(cpu::rope(x, x, Array(DType::kFloat32, {2, 4}), false), base::InternalError);
-  const Array odd(DType::kFloat32, {3, 2, 3});
-  CHECK_THROWS_AS(cpu::rope(odd, odd, Array(DType::kFloat32, {3, 3}), false), base::InternalError);
-  const Array flat(DType::kFloat32, {3, 8});
-  CHECK_THROWS_AS(cpu::rope(flat, flat, flat, false), base::InternalError);
-  CHECK_THROWS_WITH(
-      cpu::rope(Array(DType::kBFloat16, {3, 4, 2}), x, Array(DType::kFloat32, {3, 4}), false),
-      "rope: out is bfloat16 [3, 4, 2]; expected bfloat16 [3, 2, 4]");
-  const Array positions = make_positions(3);
-  CHECK_THROWS_AS(cpu::rope_table(Array(DType::kBFloat16, {3, 4}), positions, frequencies(4)),
+  CHECK_THROWS_AS(processor().rope(x, x, Array(DType::kBFloat16, {3, 4}), false),
                   base::InternalError);
-  CHECK_THROWS_AS(cpu::rope_table(Array(DType::kFloat32, {3, 4}), positions, frequencies(6)),
+  CHECK_THROWS_AS(processor().rope(x, x, Array(DType::kFloat32, {2, 4}), false),
+                  base::InternalError);
+  const Array odd(DType::kFloat32, {3, 2, 3});
+  CHECK_THROWS_AS(processor().rope(odd, odd, Array(DType::kFloat32, {3, 3}), false),
+                  base::InternalError);
+  const Array flat(DType::kFloat32, {3, 8});
+  CHECK_THROWS_AS(processor().rope(flat, flat, flat, false), base::InternalError);
+  CHECK_THROWS_WITH(processor().rope(Array(DType::kBFloat16, {3, 4, 2}), x,
+                                     Array(DType::kFloat32, {3, 4}), false),
+                    "rope: out is bfloat16 [3, 4, 2]; expected bfloat16 [3, 2, 4]");
+  const Array positions = make_positions(3);
+  CHECK_THROWS_AS(
+      processor().rope_table(Array(DType::kBFloat16, {3, 4}), positions, frequencies(4)),
+      base::InternalError);
+  CHECK_THROWS_AS(processor().rope_table(Array(DType::kFloat32, {3, 4}), positions, frequencies(6)),
                   base::InternalError);
 }
 

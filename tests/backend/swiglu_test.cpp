@@ -46,7 +46,7 @@ TEST_CASE("swiglu_forward agrees with double") {
   const Case size = awkward_size();
   const Array gate_up = make_gate_up(dtype, size);
   Array out(dtype, {size.tokens, size.inner}, size.padding);
-  cpu::swiglu_forward(out, gate_up);
+  processor().swiglu_forward(out, gate_up);
   std::vector<double> expected;
   for (Index t = 0; t < size.tokens; ++t) {
     for (Index i = 0; i < size.inner; ++i) {
@@ -65,13 +65,13 @@ TEST_CASE("swiglu stays finite for gates of any size") {
   for (Index i = 0; i < 4; ++i) gate_up.set(i, gates[static_cast<std::size_t>(i)]);
   for (Index i = 4; i < 8; ++i) gate_up.set(i, 1.0);
   Array out(dtype, {1, 4});
-  cpu::swiglu_forward(out, gate_up);
+  processor().swiglu_forward(out, gate_up);
   const double huge = gate_up.get(3);
   require_close(out, {0.0, 0.0, gate_up.get(2), huge}, unit_roundoff(dtype));
   Array gradient(dtype, {1, 8});
   Array dout(dtype, {1, 4});
   dout.fill(1.0);
-  cpu::swiglu_backward(gradient, Tensor(), dout, gate_up);
+  processor().swiglu_backward(gradient, Tensor(), dout, gate_up);
   require_close(gradient, {0.0, 0.0, 1.0, 1.0, 0.0, 0.0, gate_up.get(2), huge},
                 unit_roundoff(dtype));
 }
@@ -92,15 +92,15 @@ TEST_CASE("swiglu_backward agrees with double, in place too, and repeats the pro
     expected[static_cast<std::size_t>(at + size.inner)] = dout.get(i) * gate * s;
   }
   Array forward(dtype, {size.tokens, size.inner});
-  cpu::swiglu_forward(forward, gate_up);
+  processor().swiglu_forward(forward, gate_up);
 
   Array gradient(dtype, {size.tokens, 2 * size.inner}, size.padding);
-  cpu::swiglu_backward(gradient, Tensor(), dout, gate_up);
+  processor().swiglu_backward(gradient, Tensor(), dout, gate_up);
   // 1 - sigmoid loses what the sigmoid had rounded: an absolute error, times |gate| of up to 15.
   require_close(gradient, expected, unit_roundoff(dtype) + 128.0 * unit_roundoff(wide(dtype)));
 
   Array out(dtype, {size.tokens, size.inner}, size.padding);
-  cpu::swiglu_backward(gate_up, out, dout, gate_up);
+  processor().swiglu_backward(gate_up, out, dout, gate_up);
   CHECK(out.same_bits(forward));
   CHECK(gate_up.same_bits(gradient));
   CHECK(gate_up.gaps_untouched());
@@ -112,10 +112,10 @@ TEST_CASE("swiglu_backward agrees with finite differences") {
   Array dout(DType::kFloat64, {4, 3});
   dout.random(2);
   Array gradient(DType::kFloat64, {4, 6});
-  cpu::swiglu_backward(gradient, Tensor(), dout, gate_up);
+  processor().swiglu_backward(gradient, Tensor(), dout, gate_up);
   Array out(DType::kFloat64, {4, 3});
   const auto slope = finite_difference(gate_up, [&] {
-    cpu::swiglu_forward(out, gate_up);
+    processor().swiglu_forward(out, gate_up);
     return dot(out, dout);
   });
   require_close(gradient, slope, kDifferenceTolerance);
@@ -123,16 +123,17 @@ TEST_CASE("swiglu_backward agrees with finite differences") {
 
 TEST_CASE("swiglu refuses tensors that break its contract") {
   const Array gate_up(DType::kFloat32, {3, 8});
-  CHECK_THROWS_AS(cpu::swiglu_forward(Array(DType::kFloat32, {3, 8}), gate_up),
+  CHECK_THROWS_AS(processor().swiglu_forward(Array(DType::kFloat32, {3, 8}), gate_up),
                   base::InternalError);
-  CHECK_THROWS_AS(cpu::swiglu_forward(Array(DType::kBFloat16, {3, 4}), gate_up),
+  CHECK_THROWS_AS(processor().swiglu_forward(Array(DType::kBFloat16, {3, 4}), gate_up),
                   base::InternalError);
   CHECK_THROWS_AS(
-      cpu::swiglu_forward(Array(DType::kFloat32, {3, 3}), Array(DType::kFloat32, {3, 7})),
+      processor().swiglu_forward(Array(DType::kFloat32, {3, 3}), Array(DType::kFloat32, {3, 7})),
       base::InternalError);
   const Array dout(DType::kFloat32, {3, 4});
-  CHECK_THROWS_AS(cpu::swiglu_backward(dout, Tensor(), dout, gate_up), base::InternalError);
-  CHECK_THROWS_AS(cpu::swiglu_backward(gate_up, gate_up, dout, gate_up), base::InternalError);
+  CHECK_THROWS_AS(processor().swiglu_backward(dout, Tensor(), dout, gate_up), base::InternalError);
+  CHECK_THROWS_AS(processor().swiglu_backward(gate_up, gate_up, dout, gate_up),
+                  base::InternalError);
 }
 
 }  // namespace

@@ -4,25 +4,21 @@
 #include <cstdint>
 #include <cstring>
 
+#include "backend/operation.h"
+#include "longspan/backend/dry.h"
 #include "longspan/base/error.h"
 #include "tests/comm/fake_streams.h"
 
 namespace longspan::testing {
 namespace {
 
-using backend::AdamWOptions;
-using backend::AttentionOptions;
-using backend::CuSeqlens;
 using backend::Index;
-using backend::MatmulOptions;
 using backend::MemoryTag;
 using backend::Shape;
 using backend::Tensor;
 
 /// Makes an address that the processor refuses.
 constexpr std::uintptr_t kDisguise = std::uintptr_t{1} << 62U;
-
-[[noreturn]] void refuse() { throw base::InternalError("the fake device cannot do this"); }
 
 /// A view of the memory itself that does not keep it: like a device's, an operation finds what is
 /// there when it runs.
@@ -75,10 +71,19 @@ class KeepAlive : public backend::Buffer {
   Tensor tensor_;
 };
 
-class FakeDevice : public backend::Backend {
+backend::DeviceProfile profile_of_gpu() {
+  backend::DeviceProfile profile;
+  profile.kind = "cuda";
+  profile.memory = std::uint64_t{1} << 30U;
+  profile.memory_bandwidth = 1;
+  return profile;
+}
+
+/// What moves data works, in order and later, as on a GPU; other operations compute nothing.
+class FakeDevice : public backend::DryBackend {
  public:
   explicit FakeDevice(std::size_t memory_limit)
-      : memory_(backend::make_cpu_backend(memory_limit)) {}
+      : DryBackend(profile_of_gpu(), 1), memory_(backend::make_cpu_backend(memory_limit)) {}
   ~FakeDevice() override { streams_.synchronize(); }
 
   std::string name() const override { return "fake"; }
@@ -99,15 +104,19 @@ class FakeDevice : public backend::Backend {
   std::size_t memory_limit() const override { return memory_->memory_limit(); }
 
   void zero(const Tensor& out) override {
+    const backend::Operation operation(*this, "zero", out);
     push([this, out = unmasked(out)] { memory_->zero(out); });
   }
   void fill(const Tensor& out, double value) override {
+    const backend::Operation operation(*this, "fill", out);
     push([this, out = unmasked(out), value] { memory_->fill(out, value); });
   }
   void copy(const Tensor& out, const Tensor& in) override {
+    const backend::Operation operation(*this, "copy", out);
     push([this, out = unmasked(out), in = unmasked(in)] { memory_->copy(out, in); });
   }
   void accumulate(const Tensor& out, const Tensor& in) override {
+    const backend::Operation operation(*this, "accumulate", out);
     push([this, out = unmasked(out), in = unmasked(in)] { memory_->accumulate(out, in); });
   }
   void copy_from_host(const Tensor& out, const void* host, std::size_t bytes) override {
@@ -117,72 +126,6 @@ class FakeDevice : public backend::Backend {
   void copy_to_host(void* host, const Tensor& in, std::size_t bytes) override {
     push([this, host, in = unmasked(in), bytes] { memory_->copy_to_host(host, in, bytes); });
     streams_.computing().synchronize();
-  }
-
-  void matmul(const Tensor&, const Tensor&, const Tensor&, const MatmulOptions&) override {
-    refuse();
-  }
-  void add(const Tensor&, const Tensor&, const Tensor&) override { refuse(); }
-  void rms_norm_forward(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                        float) override {
-    refuse();
-  }
-  void add_rms_norm_forward(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                            const Tensor&, const Tensor&, float) override {
-    refuse();
-  }
-  void rms_norm_again(const Tensor&, const Tensor&, const Tensor&, const Tensor&) override {
-    refuse();
-  }
-  void rms_norm_backward(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                         const Tensor&, const Tensor&) override {
-    refuse();
-  }
-  void layer_norm_forward(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                          const Tensor&, float) override {
-    refuse();
-  }
-  void add_layer_norm_forward(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                              const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                              float) override {
-    refuse();
-  }
-  void layer_norm_backward(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                           const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                           const Tensor&) override {
-    refuse();
-  }
-  void rope_table(const Tensor&, const Tensor&, const std::vector<double>&) override { refuse(); }
-  void rope(const Tensor&, const Tensor&, const Tensor&, bool) override { refuse(); }
-  void swiglu_forward(const Tensor&, const Tensor&) override { refuse(); }
-  void swiglu_backward(const Tensor&, const Tensor&, const Tensor&, const Tensor&) override {
-    refuse();
-  }
-  void attention_forward(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                         const CuSeqlens&, const CuSeqlens&, const AttentionOptions&) override {
-    refuse();
-  }
-  void attention_backward(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                          const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                          const CuSeqlens&, const CuSeqlens&, const AttentionOptions&) override {
-    refuse();
-  }
-  void attention_merge(const Tensor&, const Tensor&, const Tensor&, const Tensor&) override {
-    refuse();
-  }
-  void gather_rows(const Tensor&, const Tensor&, const Tensor&) override { refuse(); }
-  void embedding_backward(const Tensor&, const Tensor&, const Tensor&) override { refuse(); }
-  void cross_entropy(const Tensor&, const Tensor&, const Tensor&, const Tensor&, double) override {
-    refuse();
-  }
-  double sum(const Tensor&) override { refuse(); }
-  double sum_of_squares(const Tensor&) override { refuse(); }
-  void random_normal(const Tensor&, const base::RandomStream&, double, std::uint64_t) override {
-    refuse();
-  }
-  void adamw(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-             const AdamWOptions&) override {
-    refuse();
   }
 
  private:

@@ -3,7 +3,7 @@
 #include "longspan/backend/cuda.h"
 #include "longspan/model/llama.h"
 #include "tests/model/fixture.h"
-#include "train/trace/traced_backend.h"
+#include "train/trace/backend_observer.h"
 
 // The clock of the device: events with times, on its three queues.
 namespace longspan::test {
@@ -48,7 +48,10 @@ TEST_CASE("gpu: a trace changes no bit, and its rows are in order") {
   const auto device = backend::make_cuda_backend(0, kMemory);
   const Outcome plain = train_on(*device, *host, nullptr);
   Recorder recorder;
-  const auto traced = train::make_traced_device(backend::make_cuda_backend(0, kMemory), recorder);
+  train::BackendObserver observer = train::BackendObserver::of_device(recorder);
+  const auto traced = backend::make_cuda_backend(0, kMemory);
+  recorder.follow(*traced);
+  traced->observe(&observer);
   const Outcome found = train_on(*traced, *host, &recorder);
   CHECK(found.nll_sum == plain.nll_sum);
   CHECK(found.gradients == plain.gradients);

@@ -87,6 +87,24 @@ class Transfer {
   virtual void wait() = 0;
 };
 
+/// Who is told what a backend does, in the order in which it is given that: for traces.
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  Observer() = default;
+  Observer(const Observer&) = delete;
+  Observer& operator=(const Observer&) = delete;
+  /// An operation of that queue begins. `name` is a literal; `shown` is the tensor that tells its
+  /// size (maybe undefined), `moved` the bytes it moves to or from the host. What this returns is
+  /// handed to `end`, unless the operation throws.
+  virtual std::size_t begin(DeviceQueue queue, const char* name, const Tensor& shown,
+                            std::size_t moved) = 0;
+  virtual void end(std::size_t operation) = 0;
+  /// See Scope.
+  virtual void enter(const char* name, Index number) = 0;
+  virtual void leave() = 0;
+};
+
 /// A device and its operations.
 ///
 /// Conventions, stated once:
@@ -123,14 +141,19 @@ class Backend {
   /// Returns when the device has done all it was given.
   virtual void synchronize() {}
 
+  /// From now on operations and places are told to `observer`, which outlives them; null: to
+  /// nobody. A backend that computes nothing tells places alone.
+  void observe(Observer* observer) { observer_ = observer; }
+  Observer* observer() const { return observer_; }
+
   // --- memory -------------------------------------------------------------------------------
   /// Uninitialised dense tensor. Throws OutOfMemoryError, with the ledger, when it does not fit.
   virtual Tensor allocate(const Shape& shape, base::DType dtype, MemoryTag tag) = 0;
   virtual const Ledger& ledger() const = 0;
   /// Peaks of the ledger start again from what is live: called where a step begins.
   virtual void reset_peaks() = 0;
-  /// Enters and leaves a named part of a step, which ledger and traces tell: see Scope. `name` is
-  /// a literal; a negative number is none.
+  /// Enters and leaves a named part of a step, which the ledger tells: see Scope. `name` is a
+  /// literal; a negative number is none.
   virtual void enter(const char* name, Index number) = 0;
   virtual void leave() = 0;
   /// Bytes that `allocate` may hand out in all.
@@ -277,6 +300,9 @@ class Backend {
   virtual void adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
                      const Tensor& moment2, const Tensor& gradient,
                      const AdamWOptions& options) = 0;
+
+ private:
+  Observer* observer_ = nullptr;
 };
 
 /// A named part of a step, for as long as this lives.
@@ -284,8 +310,12 @@ class Scope {
  public:
   Scope(Backend& backend, const char* name, Index number = -1) : backend_(&backend) {
     backend.enter(name, number);
+    if (backend.observer() != nullptr) backend.observer()->enter(name, number);
   }
-  ~Scope() { backend_->leave(); }
+  ~Scope() {
+    if (backend_->observer() != nullptr) backend_->observer()->leave();
+    backend_->leave();
+  }
   Scope(const Scope&) = delete;
   Scope& operator=(const Scope&) = delete;
 

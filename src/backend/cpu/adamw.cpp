@@ -1,9 +1,10 @@
 #include "backend/elementwise/adamw.h"
 #include "backend/checks.h"
 #include "backend/contracts.h"
-#include "backend/cpu/kernels.h"
+#include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/vector_math.h"
+#include "backend/operation.h"
 
 namespace longspan::backend::cpu {
 namespace {
@@ -35,8 +36,9 @@ void run(const Tensor& weight, const Tensor& master, const Tensor& moment1, cons
 
 }  // namespace
 
-void adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1, const Tensor& moment2,
-           const Tensor& gradient, const AdamWOptions& options) {
+void CpuBackend::adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
+                       const Tensor& moment2, const Tensor& gradient, const AdamWOptions& options) {
+  const Operation operation(*this, "adamw", master);
   check_adamw(weight, master, moment1, moment2, gradient, options);
   dispatch_float("adamw", "master", master, [&]<typename Real>() {
     if constexpr (std::is_same_v<Compute<Real>, Real>) {

@@ -93,8 +93,8 @@ class Attention::Threads {
 Attention::Attention() : threads_(std::make_unique<Threads>()) {}
 Attention::~Attention() = default;
 
-void Attention::forward(Backend& /*backend*/, const Tensor& out, const Tensor& lse, const Tensor& q,
-                        const Tensor& k, const Tensor& v, const CuSeqlens& cu_seqlens_q,
+void Attention::forward(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
+                        const Tensor& v, const CuSeqlens& cu_seqlens_q,
                         const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) {
   check_attention(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k, options);
   const AttentionForward call{out, lse, q, k, v, options};

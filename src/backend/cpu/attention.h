@@ -16,9 +16,9 @@ class Attention {
   Attention();
   ~Attention();
 
-  void forward(Backend& backend, const Tensor& out, const Tensor& lse, const Tensor& q,
-               const Tensor& k, const Tensor& v, const CuSeqlens& cu_seqlens_q,
-               const CuSeqlens& cu_seqlens_k, const AttentionOptions& options);
+  void forward(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
+               const Tensor& v, const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k,
+               const AttentionOptions& options);
   void backward(Backend& backend, const Tensor& dq, const Tensor& dk, const Tensor& dv,
                 const Tensor& dout, const Tensor& out, const Tensor& lse, const Tensor& q,
                 const Tensor& k, const Tensor& v, const CuSeqlens& cu_seqlens_q,

@@ -2,15 +2,17 @@
 
 #include "backend/checks.h"
 #include "backend/contracts.h"
-#include "backend/cpu/kernels.h"
+#include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/vector_math.h"
 #include "backend/elementwise/attention_merge.h"
+#include "backend/operation.h"
 
 namespace longspan::backend::cpu {
 
-void attention_merge(const Tensor& out, const Tensor& lse, const Tensor& block_out,
-                     const Tensor& block_lse) {
+void CpuBackend::attention_merge(const Tensor& out, const Tensor& lse, const Tensor& block_out,
+                                 const Tensor& block_lse) {
+  const Operation operation(*this, "attention_merge", out);
   check_attention_merge(out, lse, block_out, block_lse);
   dispatch_float("attention_merge", "block_out", block_out, [&]<typename T>() {
     using Acc = Compute<T>;

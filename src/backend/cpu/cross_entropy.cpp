@@ -2,9 +2,10 @@
 
 #include "backend/checks.h"
 #include "backend/contracts.h"
-#include "backend/cpu/kernels.h"
+#include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/vector_math.h"
+#include "backend/operation.h"
 
 namespace longspan::backend::cpu {
 namespace {
@@ -84,8 +85,9 @@ void check_labels(const Tensor& labels, Index rows, Index vocab) {
 
 }  // namespace
 
-void cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
-                   const Tensor& labels, double scale) {
+void CpuBackend::cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
+                               const Tensor& labels, double scale) {
+  const Operation operation(*this, "cross_entropy", logits);
   constexpr const char* kName = "cross_entropy";
   check_cross_entropy(nll, dlogits, logits, labels);
   check_labels(labels, logits.size(0), logits.size(1));

@@ -4,9 +4,10 @@
 
 #include "backend/checks.h"
 #include "backend/contracts.h"
-#include "backend/cpu/kernels.h"
+#include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/vector_math.h"
+#include "backend/operation.h"
 
 namespace longspan::backend::cpu {
 namespace {
@@ -85,7 +86,8 @@ void backward(const Tensor& dtable, const Tensor& dy, const std::int32_t* ids) {
 
 }  // namespace
 
-void gather_rows(const Tensor& out, const Tensor& ids, const Tensor& table) {
+void CpuBackend::gather_rows(const Tensor& out, const Tensor& ids, const Tensor& table) {
+  const Operation operation(*this, "gather_rows", out);
   constexpr const char* kName = "gather_rows";
   check_gather_rows(out, ids, table);
   check_ids(kName, ids, std::numeric_limits<std::int32_t>::min(), table.size(0));
@@ -103,7 +105,8 @@ void gather_rows(const Tensor& out, const Tensor& ids, const Tensor& table) {
   });
 }
 
-void embedding_backward(const Tensor& dtable, const Tensor& dy, const Tensor& ids) {
+void CpuBackend::embedding_backward(const Tensor& dtable, const Tensor& dy, const Tensor& ids) {
+  const Operation operation(*this, "embedding_backward", dtable);
   constexpr const char* kName = "embedding_backward";
   check_embedding_backward(dtable, dy, ids);
   check_ids(kName, ids, 0, dtable.size(0));

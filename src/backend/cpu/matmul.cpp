@@ -1,11 +1,11 @@
 #include "backend/cpu/matmul.h"
 
 #include <algorithm>
+#include <cstring>
 #include <list>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <unordered_map>
 
-#include "backend/cpu/kernels.h"
 #include "backend/cpu/matmul_primitive.h"
 #include "backend/cpu/transpose.h"
 
@@ -41,6 +41,16 @@ dnnl::memory::desc describe(Index rows, Index columns, Index stride, bool transp
   return {{rows, columns},
           to_dnnl(dtype),
           transposed ? dnnl::memory::dims{1, stride} : dnnl::memory::dims{stride, 1}};
+}
+
+/// A product of no terms.
+void zero_rows(const Tensor& out) {
+  const std::size_t element = base::size_of(out.dtype());
+  for (Index row = 0; row < out.size(0); ++row) {
+    auto* begin = static_cast<std::byte*>(out.raw()) +
+                  static_cast<std::size_t>(row * out.row_stride()) * element;
+    std::memset(begin, 0, static_cast<std::size_t>(out.size(1)) * element);
+  }
 }
 
 }  // namespace
@@ -144,7 +154,7 @@ void Matmul::run(const Tensor& out, const Tensor& a, const Tensor& b,
   const MatmulKey problem = matmul_key(out, a, b, options);
   if (problem.m == 0 || problem.n == 0) return;
   if (problem.k == 0) {
-    if (!options.accumulate) zero(out);
+    if (!options.accumulate) zero_rows(out);
     return;
   }
   if (problem.in == DType::kFloat64) {

@@ -2,9 +2,10 @@
 
 #include "backend/checks.h"
 #include "backend/contracts.h"
-#include "backend/cpu/kernels.h"
+#include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/vector_math.h"
+#include "backend/operation.h"
 
 namespace longspan::backend::cpu {
 namespace {
@@ -35,6 +36,19 @@ void convert(const Tensor& out, const Tensor& in) {
   });
 }
 
+void sum_of_two(const Tensor& out, const Tensor& a, const Tensor& b) {
+  dispatch_float("add", "out", out, [&]<typename T>() {
+    const bool dense = out.is_dense() && a.is_dense() && b.is_dense();
+    for_each_span(out, dense, [&](const Span& span) {
+      T* to = span.of(out.data<T>(), out);
+      const T* left = span.of(a.data<T>(), a);
+      const T* right = span.of(b.data<T>(), b);
+#pragma omp simd
+      for (Index i = 0; i < span.length; ++i) to[i] = round_to<T>(load(left[i]) + load(right[i]));
+    });
+  });
+}
+
 /// A dense view of host memory, in the shape of `like`.
 Tensor host_view(const char* operation, const Tensor& like, const void* host, std::size_t bytes) {
   check_defined(operation, "the tensor", like);
@@ -48,14 +62,16 @@ Tensor host_view(const char* operation, const Tensor& like, const void* host, st
 
 }  // namespace
 
-void zero(const Tensor& out) {
+void CpuBackend::zero(const Tensor& out) {
+  const Operation operation(*this, "zero", out);
   check_defined("zero", "out", out);
   for_each_span(out, out.is_dense(), [&](const Span& span) {
     std::memset(byte_address(out, span), 0, byte_count(out, span));
   });
 }
 
-void fill(const Tensor& out, double value) {
+void CpuBackend::fill(const Tensor& out, double value) {
+  const Operation operation(*this, "fill", out);
   dispatch_float("fill", "out", out, [&]<typename T>() {
     const T rounded = round_to<T>(value);
     for_each_span(out, out.is_dense(), [&](const Span& span) {
@@ -64,7 +80,8 @@ void fill(const Tensor& out, double value) {
   });
 }
 
-void copy(const Tensor& out, const Tensor& in) {
+void CpuBackend::copy(const Tensor& out, const Tensor& in) {
+  const Operation operation(*this, "copy", out);
   check_copy(out, in);
   if (out.dtype() == in.dtype()) return copy_bytes(out, in);
   dispatch_float("copy", "out", out, [&]<typename Out>() {
@@ -72,31 +89,26 @@ void copy(const Tensor& out, const Tensor& in) {
   });
 }
 
-void copy_from_host(const Tensor& out, const void* host, std::size_t bytes) {
+void CpuBackend::copy_from_host(const Tensor& out, const void* host, std::size_t bytes) {
+  const Operation operation(*this, DeviceQueue::kCompute, "copy_from_host", out, bytes);
   copy_bytes(out, host_view("copy_from_host", out, host, bytes));
 }
 
-void copy_to_host(void* host, const Tensor& in, std::size_t bytes) {
+void CpuBackend::copy_to_host(void* host, const Tensor& in, std::size_t bytes) {
+  const Operation operation(*this, DeviceQueue::kCompute, "copy_to_host", in, bytes);
   copy_bytes(host_view("copy_to_host", in, host, bytes), in);
 }
 
-void add(const Tensor& out, const Tensor& a, const Tensor& b) {
+void CpuBackend::add(const Tensor& out, const Tensor& a, const Tensor& b) {
+  const Operation operation(*this, "add", out);
   check_add(out, a, b);
-  dispatch_float("add", "out", out, [&]<typename T>() {
-    const bool dense = out.is_dense() && a.is_dense() && b.is_dense();
-    for_each_span(out, dense, [&](const Span& span) {
-      T* to = span.of(out.data<T>(), out);
-      const T* left = span.of(a.data<T>(), a);
-      const T* right = span.of(b.data<T>(), b);
-#pragma omp simd
-      for (Index i = 0; i < span.length; ++i) to[i] = round_to<T>(load(left[i]) + load(right[i]));
-    });
-  });
+  sum_of_two(out, a, b);
 }
 
-void accumulate(const Tensor& out, const Tensor& in) {
+void CpuBackend::accumulate(const Tensor& out, const Tensor& in) {
+  const Operation operation(*this, "accumulate", out);
   check_accumulate(out, in);
-  if (out.dtype() == in.dtype()) return add(out, out, in);
+  if (out.dtype() == in.dtype()) return sum_of_two(out, out, in);
   for_each_span(out, out.is_dense() && in.is_dense(), [&](const Span& span) {
     float* to = span.of(out.data<float>(), out);
     const base::BFloat16* from = span.of(in.data<base::BFloat16>(), in);

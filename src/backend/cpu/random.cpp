@@ -1,12 +1,14 @@
 #include "backend/checks.h"
-#include "backend/cpu/kernels.h"
+#include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/vector_math.h"
+#include "backend/operation.h"
 
 namespace longspan::backend::cpu {
 
-void random_normal(const Tensor& out, const base::RandomStream& stream, double deviation,
-                   std::uint64_t first_element) {
+void CpuBackend::random_normal(const Tensor& out, const base::RandomStream& stream,
+                               double deviation, std::uint64_t first_element) {
+  const Operation operation(*this, "random_normal", out);
   dispatch_float("random_normal", "out", out, [&]<typename T>() {
     for_each_span(out, out.is_dense(), [&](const Span& span) {
       T* to = span.of(out.data<T>(), out);

@@ -1,9 +1,10 @@
 #include <numeric>
 
 #include "backend/checks.h"
-#include "backend/cpu/kernels.h"
+#include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/vector_math.h"
+#include "backend/operation.h"
 
 namespace longspan::backend::cpu {
 namespace {
@@ -40,7 +41,8 @@ double ordered_sum(const Tensor& in, const Term& term) {
 
 }  // namespace
 
-double sum(const Tensor& in) {
+double CpuBackend::sum(const Tensor& in) {
+  const Operation operation(*this, "sum", in);
   double total = 0.0;
   dispatch_float("sum", "in", in, [&]<typename T>() {
     total = ordered_sum<T>(in, [](double value) { return value; });
@@ -48,7 +50,8 @@ double sum(const Tensor& in) {
   return total;
 }
 
-double sum_of_squares(const Tensor& in) {
+double CpuBackend::sum_of_squares(const Tensor& in) {
+  const Operation operation(*this, "sum_of_squares", in);
   double total = 0.0;
   dispatch_float("sum_of_squares", "in", in, [&]<typename T>() {
     total = ordered_sum<T>(in, [](double value) { return value * value; });

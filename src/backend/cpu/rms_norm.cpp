@@ -1,25 +1,31 @@
 #include "backend/contracts.h"
-#include "backend/cpu/kernels.h"
+#include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/norm.h"
+#include "backend/operation.h"
 
 namespace longspan::backend::cpu {
 
-void rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight,
-                      float epsilon) {
+void CpuBackend::rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x,
+                                  const Tensor& weight, float epsilon) {
+  const Operation operation(*this, "rms_norm_forward", out);
   check_rms_norm("rms_norm_forward", out, rstd, x, weight);
   normalise<false>("rms_norm_forward", {.out = out, .rstd = rstd, .x = x, .weight = weight},
                    epsilon);
 }
 
-void add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum, const Tensor& a,
-                          const Tensor& b, const Tensor& weight, float epsilon) {
+void CpuBackend::add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum,
+                                      const Tensor& a, const Tensor& b, const Tensor& weight,
+                                      float epsilon) {
+  const Operation operation(*this, "add_rms_norm_forward", out);
   check_add_rms_norm(out, rstd, sum, a, b, weight);
   add_and_normalise<false>("add_rms_norm_forward",
                            {.out = out, .rstd = rstd, .x = sum, .a = a, .b = b, .weight = weight},
                            epsilon);
 }
 
-void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight) {
+void CpuBackend::rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
+                                const Tensor& weight) {
+  const Operation operation(*this, "rms_norm_again", out);
   check_rms_norm("rms_norm_again", out, rstd, x, weight);
   dispatch_float("rms_norm_again", "x", x, [&]<typename T>() {
     using Real = Compute<T>;
@@ -30,9 +36,10 @@ void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x, cons
   });
 }
 
-void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
-                       const Tensor& residual, const Tensor& rstd, const Tensor& x,
-                       const Tensor& weight) {
+void CpuBackend::rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
+                                   const Tensor& residual, const Tensor& rstd, const Tensor& x,
+                                   const Tensor& weight) {
+  const Operation operation(*this, "rms_norm_backward", dx);
   check_rms_norm_backward(dx, dweight, dy, residual, rstd, x, weight);
   backward<false>("rms_norm_backward", {.dx = dx,
                                         .dweight = dweight,

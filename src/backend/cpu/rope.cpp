@@ -1,9 +1,10 @@
 #include "backend/elementwise/rope.h"
 #include "backend/checks.h"
 #include "backend/contracts.h"
-#include "backend/cpu/kernels.h"
+#include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/vector_math.h"
+#include "backend/operation.h"
 
 namespace longspan::backend::cpu {
 namespace {
@@ -36,8 +37,9 @@ void rotate_head(T* out, const T* head, const Compute<T>* cosine, const Compute<
 
 }  // namespace
 
-void rope_table(const Tensor& table, const Tensor& positions,
-                const std::vector<double>& inverse_frequencies) {
+void CpuBackend::rope_table(const Tensor& table, const Tensor& positions,
+                            const std::vector<double>& inverse_frequencies) {
+  const Operation operation(*this, "rope_table", table);
   check_rope_table(table, positions, inverse_frequencies.size());
   dispatch_float("rope_table", "table", table, [&]<typename T>() {
     if constexpr (std::is_same_v<T, Compute<T>>) {
@@ -50,7 +52,8 @@ void rope_table(const Tensor& table, const Tensor& positions,
   });
 }
 
-void rope(const Tensor& out, const Tensor& x, const Tensor& table, bool inverse) {
+void CpuBackend::rope(const Tensor& out, const Tensor& x, const Tensor& table, bool inverse) {
+  const Operation operation(*this, "rope", out);
   check_rope(out, x, table);
   const Index heads = x.size(1);
   const Index head_dim = x.size(2);

@@ -1,9 +1,10 @@
 #include "backend/elementwise/swiglu.h"
 #include "backend/checks.h"
 #include "backend/contracts.h"
-#include "backend/cpu/kernels.h"
+#include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/parallel.h"
 #include "backend/cpu/vector_math.h"
+#include "backend/operation.h"
 
 namespace longspan::backend::cpu {
 namespace {
@@ -58,7 +59,8 @@ void backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
 
 }  // namespace
 
-void swiglu_forward(const Tensor& out, const Tensor& gate_up) {
+void CpuBackend::swiglu_forward(const Tensor& out, const Tensor& gate_up) {
+  const Operation operation(*this, "swiglu_forward", out);
   check_swiglu_forward(out, gate_up);
   dispatch_float("swiglu_forward", "gate_up", gate_up, [&]<typename T>() {
     const Index inner = out.size(1);
@@ -69,8 +71,9 @@ void swiglu_forward(const Tensor& out, const Tensor& gate_up) {
   });
 }
 
-void swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
-                     const Tensor& gate_up) {
+void CpuBackend::swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
+                                 const Tensor& gate_up) {
+  const Operation operation(*this, "swiglu_backward", dgate_up);
   check_swiglu_backward(dgate_up, out, dout, gate_up);
   dispatch_float("swiglu_backward", "gate_up", gate_up,
                  [&]<typename T>() { backward<T>(dgate_up, out, dout, gate_up); });

@@ -5,7 +5,7 @@
 
 #include "backend/checks.h"
 #include "backend/contracts.h"
-#include "backend/cuda/kernels.h"
+#include "backend/cuda/plain_attention.h"
 
 namespace longspan::backend::cuda {
 namespace {

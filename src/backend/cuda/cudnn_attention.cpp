@@ -5,7 +5,6 @@
 
 #include "backend/checks.h"
 #include "backend/cuda/attention_layout.h"
-#include "backend/cuda/kernels.h"
 
 namespace longspan::backend::cuda {
 namespace {
@@ -170,9 +169,9 @@ void CudnnAttention::backward(const Queue& queue, const Tensor& dq, const Tensor
     const Tensor dense_dk = dense(queue, dk);
     const Tensor dense_dv = dense(queue, dv);
     differentiate(queue, dense_dq, dense_dk, dense_dv, dout, out, lse, q, k, v, call);
-    if (!dq.is_dense()) copy(queue, dq, dense_dq);
-    if (!dk.is_dense()) copy(queue, dk, dense_dk);
-    if (!dv.is_dense()) copy(queue, dv, dense_dv);
+    if (!dq.is_dense()) queue.backend->copy(dq, dense_dq);
+    if (!dk.is_dense()) queue.backend->copy(dk, dense_dk);
+    if (!dv.is_dense()) queue.backend->copy(dv, dense_dv);
   }
   clear_left_out(queue, dq, call.batch, TokenSide::kQueries);
   clear_left_out(queue, dk, call.batch, TokenSide::kKeys);

@@ -8,7 +8,6 @@
 #include <unordered_map>
 
 #include "backend/cuda/error.h"
-#include "backend/cuda/kernels.h"
 #include "backend/matmul_key.h"
 #include "longspan/base/error.h"
 
@@ -133,7 +132,7 @@ class Matmul::Impl {
     const MatmulKey problem = matmul_key(out, a, b, options);
     if (problem.m == 0 || problem.n == 0) return;
     if (problem.k == 0) {
-      if (!options.accumulate) zero(queue_, out);
+      if (!options.accumulate) queue_.backend->zero(out);
       return;
     }
     const Entry& entry = find({problem, alignment_of(a), alignment_of(b), alignment_of(out)});

@@ -9,7 +9,6 @@
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
 #include "train/trace/chrome_trace.h"
-#include "train/trace/traced_backend.h"
 #include "train/trace/traced_communicator.h"
 
 namespace longspan::train {
@@ -36,13 +35,12 @@ void StepTrace::check_file() const {
   std::filesystem::remove(probe, error);
 }
 
-std::unique_ptr<backend::Backend> StepTrace::device(std::unique_ptr<backend::Backend> device) {
-  return make_traced_device(std::move(device), recorder_);
+void StepTrace::observe_device(backend::Backend& device) {
+  recorder_.follow(device);
+  device.observe(&device_);
 }
 
-std::unique_ptr<backend::Backend> StepTrace::host(std::unique_ptr<backend::Backend> host) {
-  return make_traced_host(std::move(host), recorder_);
-}
+void StepTrace::observe_host(backend::Backend& host) { host.observe(&host_); }
 
 std::unique_ptr<comm::Communicator> StepTrace::ranks(comm::Communicator& ranks) {
   return make_traced_communicator(ranks, recorder_);

@@ -7,12 +7,13 @@
 
 #include "longspan/backend/backend.h"
 #include "longspan/comm/communicator.h"
+#include "train/trace/backend_observer.h"
 #include "train/trace/recorder.h"
 
 namespace longspan::train {
 
-/// The trace of a few steps of a run, in one file of all ranks. What is to be seen in it is made by
-/// this: it goes before this does.
+/// The trace of a few steps of a run, in one file of all ranks. What is to be seen in it is told to
+/// this, which outlives it.
 class StepTrace {
  public:
   /// A trace of `steps` steps.
@@ -22,9 +23,10 @@ class StepTrace {
   /// 0.
   void check_file() const;
 
-  /// See make_traced_device, make_traced_host and make_traced_communicator.
-  std::unique_ptr<backend::Backend> device(std::unique_ptr<backend::Backend> device);
-  std::unique_ptr<backend::Backend> host(std::unique_ptr<backend::Backend> host);
+  /// The rank's device, by whose clock times are, and a backend of the processor beside it.
+  void observe_device(backend::Backend& device);
+  void observe_host(backend::Backend& host);
+  /// See make_traced_communicator.
   std::unique_ptr<comm::Communicator> ranks(comm::Communicator& ranks);
 
   /// The run does the steps after `done` up to `last`. Its first one warms up and is not traced,
@@ -51,6 +53,8 @@ class StepTrace {
   std::int64_t last_ = -1;
   std::int64_t traced_ = 0;  // steps
   Recorder recorder_;
+  BackendObserver device_ = BackendObserver::of_device(recorder_);
+  BackendObserver host_ = BackendObserver::of_host(recorder_);
 };
 
 }  // namespace longspan::train

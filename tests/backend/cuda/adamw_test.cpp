@@ -35,9 +35,9 @@ void compare(DType dtype, Index size, Index offset, Index gradient_offset, bool 
   const Shifted g(gradient, gradient_offset);
   const Shifted w(weight, offset);
   const Tensor none;
-  cuda::adamw(Device(order), with_weight ? w.tensor() : none, to, m, v, g, make_options());
-  cpu::adamw(with_weight ? weight.tensor() : none, master, moment1, moment2, gradient,
-             make_options());
+  Device(order).adamw(with_weight ? w.tensor() : none, to, m, v, g, make_options());
+  processor().adamw(with_weight ? weight.tensor() : none, master, moment1, moment2, gradient,
+                    make_options());
   // A product and a sum may be rounded together on one device and apart on the other: a handful of
   // roundings of numbers near 1.
   const double tolerance = 8.0 * unit_roundoff(wide(dtype));
@@ -71,11 +71,10 @@ TEST_CASE("cuda: adamw refuses what the cpu's refuses") {
   const Array four(DType::kFloat32, {4});
   const Array five(DType::kFloat32, {5});
   AdamWOptions options;
-  CHECK_THROWS_WITH(cuda::adamw(Device(), Tensor(), four, four, four, five, options),
+  CHECK_THROWS_WITH(Device().adamw(Tensor(), four, four, four, five, options),
                     "adamw: gradient is float32 [5]; expected float32 [4]");
   options.update = 0;
-  CHECK_THROWS_AS(cuda::adamw(Device(), Tensor(), four, four, four, four, options),
-                  base::InternalError);
+  CHECK_THROWS_AS(Device().adamw(Tensor(), four, four, four, four, options), base::InternalError);
 }
 
 }  // namespace

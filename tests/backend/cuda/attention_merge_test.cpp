@@ -47,11 +47,11 @@ TEST_CASE("cuda: attention_merge does what the cpu's does") {
       block.set((token * size.heads + head) * size.head_dim, NAN);
     }
   }
-  cpu::attention_merge(expected, expected_lse, block, block_lse);
+  processor().attention_merge(expected, expected_lse, block, block_lse);
   for (const shim::Order order : kOrders) {
     Array out = out_before;
     Array lse = lse_before;
-    cuda::attention_merge(Device(order), out, lse, block, block_lse);
+    Device(order).attention_merge(out, lse, block, block_lse);
     // Two exponentials, a quotient and three products.
     require_alike(out, expected, 16.0 * unit_roundoff(wide(dtype)));
     require_alike(lse, expected_lse, 16.0 * unit_roundoff(wide(dtype)));
@@ -61,7 +61,7 @@ TEST_CASE("cuda: attention_merge does what the cpu's does") {
 TEST_CASE("cuda: attention_merge refuses what the cpu's refuses") {
   const Array out(DType::kFloat32, {4, 3, 8});
   const Array lse(DType::kFloat32, {3, 4});
-  CHECK_THROWS_AS(cuda::attention_merge(Device(), out, Array(DType::kFloat32, {4, 3}), out, lse),
+  CHECK_THROWS_AS(Device().attention_merge(out, Array(DType::kFloat32, {4, 3}), out, lse),
                   base::InternalError);
 }
 

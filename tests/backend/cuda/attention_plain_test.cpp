@@ -1,5 +1,6 @@
 #include <numeric>
 
+#include "backend/cuda/plain_attention.h"
 #include "backend/cuda_scratch.h"
 #include "tests/backend/cuda/cuda_fixture.h"
 
@@ -51,11 +52,12 @@ class Case {
   }
 
   void forward(const Device& device) {
-    cuda::attention_plain_forward(device, out, lse, q(qkv), k(qkv), v(qkv), cu_q, cu_k, options);
+    cuda::attention_plain_forward(device.queue(), out, lse, q(qkv), k(qkv), v(qkv), cu_q, cu_k,
+                                  options);
   }
   void backward(const Device& device) {
-    cuda::attention_plain_backward(device, q(dqkv), k(dqkv), v(dqkv), dout, out, lse, q(qkv),
-                                   k(qkv), v(qkv), cu_q, cu_k, options);
+    cuda::attention_plain_backward(device.queue(), q(dqkv), k(dqkv), v(dqkv), dout, out, lse,
+                                   q(qkv), k(qkv), v(qkv), cu_q, cu_k, options);
   }
   void forward(Backend& backend) {
     backend.attention_forward(out, lse, q(qkv), k(qkv), v(qkv), cu_q, cu_k, options);
@@ -130,7 +132,7 @@ double tolerance_of(DType dtype) {
 TEST_CASE("cuda: plain attention does what the cpu's does, in every order the same") {
   const DType dtype = every_float();
   const auto backend = make_cpu_backend(std::size_t{64} << 20U);
-  const Device device;
+  Device device;
   for (const Problem& problem : problems()) {
     INFO(problem.what << ", " << base::name_of(dtype));
     Case expected(problem, dtype);
@@ -155,7 +157,7 @@ TEST_CASE("cuda: plain attention does what the cpu's does, in every order the sa
 }
 
 TEST_CASE("cuda: plain attention's gradients agree with finite differences") {
-  const Device device;
+  Device device;
   const Index window = GENERATE(0, 4);
   const Problem problem{4, 2, 5, {3, 11}, {6, 11}, true, "", window};
   Case c(problem, DType::kFloat64);
@@ -181,7 +183,7 @@ TEST_CASE("cuda: plain attention's gradients agree with finite differences") {
 }
 
 TEST_CASE("cuda: a query whose scores are all -infinity has no gradient") {
-  const Device device;
+  Device device;
   Case c({1, 1, 8, {2}, {2}, true, ""}, DType::kFloat32);
   c.forward(device);
   c.lse.set(1, -INFINITY);
@@ -194,24 +196,24 @@ TEST_CASE("cuda: plain attention takes the scratch that plans count, of the toke
   const Problem many{2, 1, 16, std::vector<int>(60, 1), std::vector<int>(60, 1), true, ""};
   for (const Problem& problem : {one, many}) {
     Case c(problem, DType::kFloat32);
-    const Device forward;
+    Device forward;
     c.forward(forward);
-    CHECK(forward.scratch().sizes ==
+    CHECK(forward.scratch_sizes() ==
           std::vector{PlainAttentionScratch::forward(c.q(c.qkv), c.k(c.qkv)).bytes});
-    const Device backward;
+    Device backward;
     c.backward(backward);
-    CHECK(backward.scratch().sizes ==
+    CHECK(backward.scratch_sizes() ==
           std::vector{PlainAttentionScratch::backward(c.q(c.qkv), c.k(c.qkv)).bytes});
-    CHECK(forward.scratch().sizes[0] == 1024);
-    CHECK(backward.scratch().sizes[0] == 1024 + 512);
+    CHECK(forward.scratch_sizes()[0] == 1024);
+    CHECK(backward.scratch_sizes()[0] == 1024 + 512);
   }
 }
 
 TEST_CASE("cuda: plain attention refuses what does not fit together") {
-  const Device device;
+  Device device;
   Case c({4, 2, 16, {10}, {10}, true, ""}, DType::kFloat32);
-  CHECK_THROWS_AS(cuda::attention_plain_forward(device, c.out, c.lse, c.q(c.qkv), c.k(c.qkv),
-                                                c.v(c.qkv), {0, 9}, {0, 10}, c.options),
+  CHECK_THROWS_AS(cuda::attention_plain_forward(device.queue(), c.out, c.lse, c.q(c.qkv),
+                                                c.k(c.qkv), c.v(c.qkv), {0, 9}, {0, 10}, c.options),
                   base::InternalError);
   Case wide_head({1, 1, 513, {1}, {1}, true, ""}, DType::kFloat32);
   CHECK_THROWS_WITH(wide_head.forward(device), Catch::Contains("a head_dim of 1 to 512"));

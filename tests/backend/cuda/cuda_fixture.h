@@ -45,24 +45,50 @@ class ScratchBackend : public DryBackend {
   };
 };
 
-/// A queue whose kernels run their threads and blocks in this order.
-class Device {
+/// The kernels, whose threads and blocks run in this order.
+class Device : public CudaKernels {
  public:
-  explicit Device(shim::Order order = shim::Order::kAscending)
-      : queue_{.stream = nullptr, .backend = &scratch_} {
+  explicit Device(shim::Order order = shim::Order::kAscending) : CudaKernels(nullptr) {
     shim::set_order(order, kSeed);
   }
-  ~Device() { shim::set_order(shim::Order::kAscending); }
-  Device(const Device&) = delete;
-  Device& operator=(const Device&) = delete;
+  ~Device() override { shim::set_order(shim::Order::kAscending); }
 
-  operator const Queue&() const { return queue_; }
-  const ScratchBackend& scratch() const { return scratch_; }
+  /// Of the blocks that kernels took as scratch.
+  const std::vector<std::size_t>& scratch_sizes() const { return scratch_.sizes; }
+
+  std::string name() const override { return "kernels"; }
+  std::string description() const override { return name(); }
+  bool supports(DType /*dtype*/, std::string* /*why_not*/) const override { return true; }
+  Tensor allocate(const Shape& shape, DType dtype, MemoryTag tag) override {
+    return scratch_.allocate(shape, dtype, tag);
+  }
+  const Ledger& ledger() const override { return scratch_.ledger(); }
+  void reset_peaks() override { scratch_.reset_peaks(); }
+  void enter(const char* name, Index number) override { scratch_.enter(name, number); }
+  void leave() override { scratch_.leave(); }
+  std::size_t memory_limit() const override { return scratch_.memory_limit(); }
+
+  // What libraries do is no kernel.
+  void copy_from_host(const Tensor&, const void*, std::size_t) override { refuse(); }
+  void copy_to_host(void*, const Tensor&, std::size_t) override { refuse(); }
+  void matmul(const Tensor&, const Tensor&, const Tensor&, const MatmulOptions&) override {
+    refuse();
+  }
+  void attention_forward(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                         const CuSeqlens&, const CuSeqlens&, const AttentionOptions&) override {
+    refuse();
+  }
+  void attention_backward(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                          const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                          const CuSeqlens&, const CuSeqlens&, const AttentionOptions&) override {
+    refuse();
+  }
 
  private:
+  [[noreturn]] static void refuse() { throw base::InternalError("this is no kernel"); }
+
   static constexpr std::uint64_t kSeed = 20;
   ScratchBackend scratch_;
-  Queue queue_;
 };
 
 inline const shim::Order kOrders[] = {shim::Order::kAscending, shim::Order::kDescending,
@@ -110,7 +136,7 @@ class Unaligned {
   /// The same elements at an aligned address.
   Array aligned() const {
     Array result(whole_.tensor().dtype(), shape_);
-    cpu::copy(result, tensor_);
+    processor().copy(result, tensor_);
     return result;
   }
 

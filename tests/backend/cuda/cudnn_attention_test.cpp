@@ -126,14 +126,14 @@ TEST_CASE("attention through cuDNN's layouts is the cpu backend's") {
     CudnnAttention attention(Architecture{.sm = sm, .device = 0});
     const AttentionCall call = call_of(p, got, options.scale);
     REQUIRE(attention.supports(call.shape, AttentionDirection::kForward, nullptr));
-    const Device forward;
-    attention.forward(forward, got.out, got.lse, got.q, got.k, got.v, call);
-    CHECK(sum(forward.scratch().sizes) ==
+    Device forward;
+    attention.forward(forward.queue(), got.out, got.lse, got.q, got.k, got.v, call);
+    CHECK(sum(forward.scratch_sizes()) ==
           attention.workspace_bytes(call.shape, AttentionDirection::kForward));
-    const Device backward;
-    attention.backward(backward, got.dq, got.dk, got.dv, got.dout, got.out, got.lse, got.q, got.k,
-                       got.v, call);
-    CHECK(sum(backward.scratch().sizes) ==
+    Device backward;
+    attention.backward(backward.queue(), got.dq, got.dk, got.dv, got.dout, got.out, got.lse, got.q,
+                       got.k, got.v, call);
+    CHECK(sum(backward.scratch_sizes()) ==
           attention.workspace_bytes(call.shape, AttentionDirection::kBackward));
     require_alike(got, want);
   }
@@ -160,10 +160,10 @@ TEST_CASE("attention goes to the plain kernels where there is no faster one") {
   const std::size_t most_scratch = GENERATE(FastAttentionScratch::kMost, std::size_t{1});
   Attention attention(std::move(fast), /*deterministic=*/true, most_scratch);
   Tensors got(p, one.dtype);
-  const Device device;
-  attention.forward(device, got.out, got.lse, got.q, got.k, got.v, p.cu_q, p.cu_k, options);
-  attention.backward(device, got.dq, got.dk, got.dv, got.dout, got.out, got.lse, got.q, got.k,
-                     got.v, p.cu_q, p.cu_k, options);
+  Device device;
+  attention.forward(device.queue(), got.out, got.lse, got.q, got.k, got.v, p.cu_q, p.cu_k, options);
+  attention.backward(device.queue(), got.dq, got.dk, got.dv, got.dout, got.out, got.lse, got.q,
+                     got.k, got.v, p.cu_q, p.cu_k, options);
   require_alike(got, want);
   CHECK_THAT(attention.declined(), Catch::Contains(one.declined));
   CHECK(attention.declined().empty() == std::string(one.declined).empty());
@@ -185,14 +185,13 @@ TEST_CASE("the backward's parts divide the key-value heads and keep to the scrat
 }
 
 TEST_CASE("tables of documents end in documents without tokens") {
-  const Device device(every_order());
+  Device device(every_order());
   const AttentionBatch batch(offsets({3, 0, 4, 5}), offsets({2, 9, 0, 6}));
   REQUIRE(batch.attended.size() == 2);
   REQUIRE(batch.left_out.size() == 2);
   Array lengths(DType::kInt32, {2, 4});
-  const Tensor places =
-      Queue(device).backend->allocate({2, 5}, DType::kInt64, MemoryTag::kWorkspace);
-  write_document_tables(device, lengths, places, batch,
+  const Tensor places = device.allocate({2, 5}, DType::kInt64, MemoryTag::kWorkspace);
+  write_document_tables(device.queue(), lengths, places, batch,
                         {{TokenSide::kQueries, 10}, {TokenSide::kKeys, 100}});
   CHECK(lengths.values() == std::vector<double>{3, 5, 0, 0, 2, 6, 0, 0});
   const auto* found = places.data<std::int64_t>();

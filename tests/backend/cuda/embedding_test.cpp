@@ -27,10 +27,10 @@ TEST_CASE("cuda: gather_rows copies as the cpu's does") {
   Array ids = make_ids(size.tokens, size.vocab);
   for (Index t = 2; t < size.tokens; t += 3) ids.set(t, t % 2 == 0 ? -1 : -100);
   Array expected(dtype, {size.tokens, size.hidden});
-  cpu::gather_rows(expected, ids, table);
+  processor().gather_rows(expected, ids, table);
   for (const shim::Order order : kOrders) {
     Array out(dtype, {size.tokens, size.hidden}, size.padding == 0 ? 2 : 0);
-    cuda::gather_rows(Device(order), out, ids, table);
+    Device(order).gather_rows(out, ids, table);
     CHECK(out.same_bits(expected));
     CHECK(out.gaps_untouched());
   }
@@ -43,7 +43,7 @@ TEST_CASE("cuda: embedding_backward adds as the cpu's does, in every order the s
       GENERATE(Case{0, 5, 3, 0}, Case{1, 1, 1, 0}, Case{7, 64, 64, 3}, Case{500, 7, 33, 1},
                Case{200, 3000, 304, 0}, Case{90, 50257, 16, 8}, Case{1100, 1, 8, 0},
                Case{4100, 70000, 3, 0}, Case{4500, 5, 8, 0}, Case{2048, 300, 136, 0});
-  const Device device;
+  Device device;
   const Array ids = make_ids(size.tokens, size.vocab);
   Array dy(dtype, {size.tokens, size.hidden}, size.padding);
   dy.random(2);
@@ -51,8 +51,8 @@ TEST_CASE("cuda: embedding_backward adds as the cpu's does, in every order the s
   for (Index i = 0; i < expected.elements(); ++i) expected.set(i, static_cast<double>(i % 3));
   const Array before = expected;
   Array first = before;
-  cuda::embedding_backward(device, first, dy, ids);
-  cpu::embedding_backward(expected, dy, ids);
+  device.embedding_backward(first, dy, ids);
+  processor().embedding_backward(expected, dy, ids);
   // An id of at most 512 tokens is summed in their order. Of others the order differs, and each of
   // the sums of at most 4500 numbers near 1 that grow to 100 is rounded.
   if (size.tokens <= kSumTokens) {
@@ -63,48 +63,48 @@ TEST_CASE("cuda: embedding_backward adds as the cpu's does, in every order the s
   CHECK(first.gaps_untouched());
   for (const shim::Order order : kOrders) {
     Array again = before;
-    cuda::embedding_backward(Device(order), again, dy, ids);
+    Device(order).embedding_backward(again, dy, ids);
     CHECK(again.same_bits(first));
   }
 }
 
 TEST_CASE("cuda: embedding_backward sums the same where its rows are not aligned") {
   const DType dtype = every_float();
-  const Device device;
+  Device device;
   const Array ids = make_ids(1500, 40);
   Array dy(dtype, {1500, 16});
   dy.random(2);
   Array dense(wide(dtype), {40, 16});
   dense.fill(1.0);
-  cuda::embedding_backward(device, dense, dy, ids);
+  device.embedding_backward(dense, dy, ids);
   Array odd(dtype, {1500, 16}, 1);
   for (Index i = 0; i < dy.elements(); ++i) odd.set(i, dy.get(i));
   Array padded(wide(dtype), {40, 16}, 3);
   padded.fill(1.0);
-  cuda::embedding_backward(device, padded, odd, ids);
+  device.embedding_backward(padded, odd, ids);
   CHECK(padded.same_bits(dense));
 }
 
 TEST_CASE("cuda: embedding_backward takes the scratch that plans count") {
-  const Device device;
+  Device device;
   Array dy(DType::kBFloat16, {700, 24});
   dy.random(2);
   Array dtable(DType::kFloat32, {9, 24});
   dtable.fill(0.0);
-  cuda::embedding_backward(device, dtable, dy, make_ids(700, 9));
-  CHECK(device.scratch().sizes ==
+  device.embedding_backward(dtable, dy, make_ids(700, 9));
+  CHECK(device.scratch_sizes() ==
         std::vector{EmbeddingBackwardScratch(700, 24, DType::kBFloat16).bytes});
 }
 
 TEST_CASE("cuda: an id beyond the table gives NaN, and is left out of the gradient") {
   const DType dtype = every_float();
-  const Device device;
+  Device device;
   Array ids(DType::kInt32, {4});
   for (Index t = 0; t < 4; ++t) ids.set(t, static_cast<double>(t + 1));
   Array table(dtype, {4, 8});
   table.random(1);
   Array out(dtype, {4, 8});
-  cuda::gather_rows(device, out, ids, table);
+  device.gather_rows(out, ids, table);
   for (Index h = 0; h < 8; ++h) {
     CHECK(out.get(h) == table.get(8 + h));
     CHECK(std::isnan(out.get(3 * 8 + h)));
@@ -114,7 +114,7 @@ TEST_CASE("cuda: an id beyond the table gives NaN, and is left out of the gradie
   ids.set(0, -1);
   Array dy(dtype, {4, 8});
   dy.fill(1.0);
-  cuda::embedding_backward(device, dtable, dy, ids);
+  device.embedding_backward(dtable, dy, ids);
   for (Index i = 0; i < 32; ++i) CHECK(dtable.get(i) == (i < 16 ? 0.0 : 1.0));
 }
 
@@ -122,9 +122,9 @@ TEST_CASE("cuda: embedding refuses wrong tensors") {
   const Array table(DType::kFloat32, {5, 3});
   const Array out(DType::kFloat32, {4, 3});
   const Array ids(DType::kInt32, {4});
-  CHECK_THROWS_AS(cuda::gather_rows(Device(), Array(DType::kBFloat16, {4, 3}), ids, table),
+  CHECK_THROWS_AS(Device().gather_rows(Array(DType::kBFloat16, {4, 3}), ids, table),
                   base::InternalError);
-  CHECK_THROWS_AS(cuda::embedding_backward(Device(), table, Array(DType::kFloat32, {4, 2}), ids),
+  CHECK_THROWS_AS(Device().embedding_backward(table, Array(DType::kFloat32, {4, 2}), ids),
                   base::InternalError);
 }
 

@@ -10,23 +10,23 @@ LayerNorm make(DType dtype, const NormCase& size, bool far = false) {
   return {dtype, size.tokens, size.hidden, size.padding, far};
 }
 
-void run_forward(const Device& device, LayerNorm& norm) {
-  layer_norm_forward(device, norm.out, norm.mean, norm.rstd, norm.x, norm.weight, norm.bias,
-                     kLayerNormEpsilon);
+void run_forward(Device& device, LayerNorm& norm) {
+  device.layer_norm_forward(norm.out, norm.mean, norm.rstd, norm.x, norm.weight, norm.bias,
+                            kLayerNormEpsilon);
 }
 
 void cpu_forward(LayerNorm& norm) {
-  cpu::layer_norm_forward(norm.out, norm.mean, norm.rstd, norm.x, norm.weight, norm.bias,
-                          kLayerNormEpsilon);
+  processor().layer_norm_forward(norm.out, norm.mean, norm.rstd, norm.x, norm.weight, norm.bias,
+                                 kLayerNormEpsilon);
 }
 
-void run_backward(const Device& device, LayerNorm& norm, const Tensor& residual) {
-  layer_norm_backward(device, norm.dx, norm.dweight, norm.dbias, norm.dy, residual, norm.mean,
-                      norm.rstd, norm.x, norm.weight);
+void run_backward(Device& device, LayerNorm& norm, const Tensor& residual) {
+  device.layer_norm_backward(norm.dx, norm.dweight, norm.dbias, norm.dy, residual, norm.mean,
+                             norm.rstd, norm.x, norm.weight);
 }
 
 TEST_CASE("cuda layer_norm_forward is the cpu's, also far from 0") {
-  const Device device(every_order());
+  Device device(every_order());
   const DType dtype = every_float();
   const NormCase size = awkward_norm();
   const bool far = GENERATE(false, true);
@@ -42,19 +42,19 @@ TEST_CASE("cuda layer_norm_forward is the cpu's, also far from 0") {
 }
 
 TEST_CASE("cuda add_layer_norm_forward is add, then layer_norm_forward, bit for bit") {
-  const Device device(every_order());
+  Device device(every_order());
   const DType dtype = every_float();
   const NormCase size = awkward_norm();
   LayerNorm norm = make(dtype, size);
   const Shape shape{size.tokens, size.hidden};
-  add(device, norm.x, norm.dy, norm.residual);
+  device.add(norm.x, norm.dy, norm.residual);
   run_forward(device, norm);
   const auto check = [&](const Array& sum, const Array& a, const Array& b) {
     Array out(dtype, shape, size.padding);
     Array mean(wide(dtype), {size.tokens});
     Array rstd(wide(dtype), {size.tokens});
-    add_layer_norm_forward(device, out, mean, rstd, sum, a, b, norm.weight, norm.bias,
-                           kLayerNormEpsilon);
+    device.add_layer_norm_forward(out, mean, rstd, sum, a, b, norm.weight, norm.bias,
+                                  kLayerNormEpsilon);
     CHECK(sum.same_bits(norm.x));
     CHECK(out.same_bits(norm.out));
     CHECK(mean.same_bits(norm.mean));
@@ -67,7 +67,7 @@ TEST_CASE("cuda add_layer_norm_forward is add, then layer_norm_forward, bit for 
 }
 
 TEST_CASE("cuda layer_norm_backward is the cpu's, with and without a residual") {
-  const Device device(every_order());
+  Device device(every_order());
   const DType dtype = every_float();
   const NormCase size = awkward_norm();
   const bool far = GENERATE(false, true);
@@ -78,8 +78,8 @@ TEST_CASE("cuda layer_norm_backward is the cpu's, with and without a residual") 
   const auto residual_of = [&](const LayerNorm& of) {
     return with_residual ? of.residual.tensor() : Tensor();
   };
-  cpu::layer_norm_backward(expected.dx, expected.dweight, expected.dbias, norm.dy,
-                           residual_of(norm), norm.mean, norm.rstd, norm.x, norm.weight);
+  processor().layer_norm_backward(expected.dx, expected.dweight, expected.dbias, norm.dy,
+                                  residual_of(norm), norm.mean, norm.rstd, norm.x, norm.weight);
   run_backward(device, norm, residual_of(norm));
   // Differences and sums that cancel; both start from the same mean and rstd, which of a single
   // column is 1 / sqrt(epsilon).
@@ -92,14 +92,14 @@ TEST_CASE("cuda layer_norm_backward is the cpu's, with and without a residual") 
 }
 
 TEST_CASE("cuda layer_norm_backward may write dx over the residual") {
-  const Device device(every_order());
+  Device device(every_order());
   const DType dtype = every_float();
   LayerNorm norm = make(dtype, {13, 1000, 8});
   LayerNorm aliased = make(dtype, {13, 1000, 8});
   cpu_forward(norm);
   run_backward(device, norm, norm.residual);
-  layer_norm_backward(device, aliased.residual, aliased.dweight, aliased.dbias, norm.dy,
-                      aliased.residual, norm.mean, norm.rstd, norm.x, norm.weight);
+  device.layer_norm_backward(aliased.residual, aliased.dweight, aliased.dbias, norm.dy,
+                             aliased.residual, norm.mean, norm.rstd, norm.x, norm.weight);
   CHECK(aliased.residual.same_bits(norm.dx));
   CHECK(aliased.dweight.same_bits(norm.dweight));
   CHECK(aliased.dbias.same_bits(norm.dbias));
@@ -110,7 +110,7 @@ TEST_CASE("cuda layer_norm gives the same bits in every order of threads") {
   const DType dtype = every_float();
   const NormCase size = GENERATE(NormCase{200, 65, 0}, NormCase{20, 2056, 0});
   LayerNorm first = make(dtype, size);
-  const auto run = [&](LayerNorm& norm, const Device& device) {
+  const auto run = [&](LayerNorm& norm, Device&& device) {
     run_forward(device, norm);
     run_backward(device, norm, norm.residual);
   };
@@ -128,7 +128,7 @@ TEST_CASE("cuda layer_norm gives the same bits in every order of threads") {
 }
 
 TEST_CASE("cuda layer_norm gives the same bits wherever its tensors lie") {
-  const Device device(every_order());
+  Device device(every_order());
   const DType dtype = every_float();
   const Shape shape{6, 1024};
   LayerNorm norm = make(dtype, {6, 1024, 0});
@@ -136,16 +136,16 @@ TEST_CASE("cuda layer_norm gives the same bits wherever its tensors lie") {
   const Unaligned out(dtype, shape);
   const Unaligned dx(dtype, shape);
   const Shifted bias(norm.bias, 1);
-  cpu::copy(x, norm.x);
+  processor().copy(x, norm.x);
   LayerNorm other = make(dtype, {6, 1024, 0});
   run_forward(device, norm);
-  layer_norm_forward(device, out, other.mean, other.rstd, x, norm.weight, bias, kLayerNormEpsilon);
+  device.layer_norm_forward(out, other.mean, other.rstd, x, norm.weight, bias, kLayerNormEpsilon);
   CHECK(out.aligned().same_bits(norm.out));
   CHECK(other.mean.same_bits(norm.mean));
   CHECK(other.rstd.same_bits(norm.rstd));
   run_backward(device, norm, Tensor());
-  layer_norm_backward(device, dx, other.dweight, other.dbias, norm.dy, Tensor(), norm.mean,
-                      norm.rstd, x, norm.weight);
+  device.layer_norm_backward(dx, other.dweight, other.dbias, norm.dy, Tensor(), norm.mean,
+                             norm.rstd, x, norm.weight);
   CHECK(dx.aligned().same_bits(norm.dx));
   CHECK(other.dweight.same_bits(norm.dweight));
   CHECK(other.dbias.same_bits(norm.dbias));
@@ -155,11 +155,11 @@ TEST_CASE("cuda layer_norm_backward takes the scratch that is foretold, and a pl
   const DType dtype = every_float();
   const NormCase size = GENERATE(NormCase{1, 1, 0}, NormCase{700, 65, 0}, NormCase{30, 1001, 0});
   LayerNorm norm = make(dtype, size);
-  const Device device;
+  Device device;
   cpu_forward(norm);
   run_backward(device, norm, Tensor());
   const std::size_t bytes = layer_norm_backward_scratch_bytes(dtype, size.tokens, size.hidden);
-  CHECK(device.scratch().sizes == std::vector<std::size_t>{bytes});
+  CHECK(device.scratch_sizes() == std::vector<std::size_t>{bytes});
 
   DryBackend dry(ScratchBackend::cuda_profile(), 1);
   const std::size_t before = dry.ledger().live(MemoryTag::kWorkspace);
@@ -171,25 +171,25 @@ TEST_CASE("cuda layer_norm_backward takes the scratch that is foretold, and a pl
 }
 
 TEST_CASE("cuda layer_norm launches nothing for nothing and refuses what breaks its contract") {
-  const Device device;
+  Device device;
   LayerNorm none = make(DType::kFloat32, {0, 8, 0});
   const std::int64_t before = shim::launches();
   run_forward(device, none);
-  add_layer_norm_forward(device, none.out, none.mean, none.rstd, none.x, none.dy, none.dy,
-                         none.weight, none.bias, kLayerNormEpsilon);
+  device.add_layer_norm_forward(none.out, none.mean, none.rstd, none.x, none.dy, none.dy,
+                                none.weight, none.bias, kLayerNormEpsilon);
   run_backward(device, none, Tensor());
   CHECK(shim::launches() == before);
-  CHECK(device.scratch().sizes.empty());
+  CHECK(device.scratch_sizes().empty());
   const LayerNorm norm = make(DType::kBFloat16, {4, 6, 0});
   const Array narrow(DType::kBFloat16, {4});
-  CHECK_THROWS_WITH(layer_norm_forward(device, norm.out, norm.mean, norm.rstd, norm.x, norm.weight,
-                                       narrow, kLayerNormEpsilon),
+  CHECK_THROWS_WITH(device.layer_norm_forward(norm.out, norm.mean, norm.rstd, norm.x, norm.weight,
+                                              narrow, kLayerNormEpsilon),
                     "layer_norm_forward: bias is bfloat16 [4]; expected bfloat16 [6]");
-  CHECK_THROWS_AS(add_layer_norm_forward(device, norm.out, norm.mean, norm.rstd, norm.x, norm.dy,
-                                         narrow, norm.weight, norm.bias, kLayerNormEpsilon),
+  CHECK_THROWS_AS(device.add_layer_norm_forward(norm.out, norm.mean, norm.rstd, norm.x, norm.dy,
+                                                narrow, norm.weight, norm.bias, kLayerNormEpsilon),
                   base::InternalError);
-  CHECK_THROWS_AS(layer_norm_backward(device, norm.dx, norm.dweight, narrow, norm.dy, Tensor(),
-                                      norm.mean, norm.rstd, norm.x, norm.weight),
+  CHECK_THROWS_AS(device.layer_norm_backward(norm.dx, norm.dweight, narrow, norm.dy, Tensor(),
+                                             norm.mean, norm.rstd, norm.x, norm.weight),
                   base::InternalError);
 }
 

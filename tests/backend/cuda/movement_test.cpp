@@ -21,57 +21,57 @@ Array make(DType dtype, const Case& size, std::uint64_t salt) {
 }
 
 TEST_CASE("cuda zero and fill write every element and no gap") {
-  const Device device(every_order());
+  Device device(every_order());
   const DType dtype = every_float();
   const Case size = awkward_size();
   Array out = make(dtype, size, 1);
   Array expected = out;
-  fill(device, out, 1.0 / 3.0);
-  cpu::fill(expected, 1.0 / 3.0);
+  device.fill(out, 1.0 / 3.0);
+  processor().fill(expected, 1.0 / 3.0);
   CHECK(out.same_bits(expected));
   CHECK(out.gaps_untouched());
-  zero(device, out);
-  cpu::zero(expected);
+  device.zero(out);
+  processor().zero(expected);
   CHECK(out.same_bits(expected));
   CHECK(out.gaps_untouched());
 }
 
 TEST_CASE("cuda zero and copy serve integers of every size") {
-  const Device device(every_order());
+  Device device(every_order());
   for (const DType dtype : {DType::kInt64, DType::kInt32, DType::kUInt16, DType::kUInt8}) {
     std::vector<std::byte> from(37 * base::size_of(dtype), std::byte{0x5B});
     std::vector<std::byte> to(from.size());
     const Tensor out(nullptr, to.data(), dtype, {37});
-    copy(device, out, Tensor(nullptr, from.data(), dtype, {37}));
+    device.copy(out, Tensor(nullptr, from.data(), dtype, {37}));
     CHECK(to == from);
-    zero(device, out);
+    device.zero(out);
     CHECK(to == std::vector<std::byte>(from.size()));
   }
 }
 
 TEST_CASE("cuda copy converts between every pair of float dtypes as the cpu does") {
-  const Device device(every_order());
+  Device device(every_order());
   const DType from = every_float();
   const DType to = every_float();
   const Case size = awkward_size();
   const Array in = make(from, size, 1);
   Array out(to, {size.rows, size.columns}, size.padding == 0 ? 0 : size.padding + 1);
-  copy(device, out, in);
+  device.copy(out, in);
   Array expected(to, {size.rows, size.columns});
-  cpu::copy(expected, in);
+  processor().copy(expected, in);
   CHECK(out.same_bits(expected));
   CHECK(out.gaps_untouched());
 }
 
 TEST_CASE("cuda copy keeps special values") {
-  const Device device;
+  Device device;
   const std::vector<float> values = {0.0F,        -0.0F,   INFINITY, -INFINITY, 1.00390625F,
                                      1.01171875F, 3.4e38F, 1e-40F,   -1.5F,     NAN};
   const auto count = static_cast<Index>(values.size());
   Array in(DType::kFloat32, {count});
   for (Index i = 0; i < count; ++i) in.set(i, values[static_cast<std::size_t>(i)]);
   Array out(DType::kBFloat16, {count});
-  copy(device, out, in);
+  device.copy(out, in);
   for (Index i = 0; i + 1 < count; ++i) {
     CHECK(out.tensor().data<BFloat16>()[i].bits ==
           BFloat16(values[static_cast<std::size_t>(i)]).bits);
@@ -80,28 +80,28 @@ TEST_CASE("cuda copy keeps special values") {
 }
 
 TEST_CASE("cuda add and accumulate are the cpu's, in place too") {
-  const Device device(every_order());
+  Device device(every_order());
   const DType dtype = every_float();
   const Case size = awkward_size();
   Array a = make(dtype, size, 1);
   const Array b = make(dtype, {size.rows, size.columns, size.padding == 0 ? 0 : 8}, 2);
   Array expected(dtype, {size.rows, size.columns});
-  cpu::add(expected, a, b);
+  processor().add(expected, a, b);
   Array out(dtype, {size.rows, size.columns});
-  add(device, out, a, b);
+  device.add(out, a, b);
   CHECK(out.same_bits(expected));
   Array other = b;
-  add(device, other, a, other);
+  device.add(other, a, other);
   CHECK(other.same_bits(expected));
   if (dtype == DType::kBFloat16) {
     Array sum = make(DType::kFloat32, size, 3);
     Array expected_sum = sum;
-    accumulate(device, sum, a);
-    cpu::accumulate(expected_sum, a);
+    device.accumulate(sum, a);
+    processor().accumulate(expected_sum, a);
     CHECK(sum.same_bits(expected_sum));
     CHECK(sum.gaps_untouched());
   } else {
-    accumulate(device, a, b);
+    device.accumulate(a, b);
     CHECK(a.same_bits(expected));
     CHECK(a.gaps_untouched());
   }
@@ -129,7 +129,7 @@ struct Copies {
 };
 
 TEST_CASE("cuda copy_all copies blocks of any sizes in one launch") {
-  const Device device(every_order());
+  Device device(every_order());
   const DType dtype = every_float();
   const bool aligned = GENERATE(true, false);
   const std::vector<Case> whole_packs{{7, 64, 0},    {0, 8, 0},     {300, 8, 8},
@@ -137,63 +137,63 @@ TEST_CASE("cuda copy_all copies blocks of any sizes in one launch") {
   const std::vector<Case> parts{{7, 64, 3}, {1, 1, 0}, {3, 0, 2}, {523, 7, 1}, {3, 20001, 5}};
   const Copies copies(dtype, aligned ? whole_packs : parts);
   const std::int64_t before = shim::launches();
-  copy_all(device, copies.outs, copies.ins);
+  device.copy_all(copies.outs, copies.ins);
   CHECK(shim::launches() == before + 1);
   copies.check();
 }
 
 TEST_CASE("cuda copy_all takes more blocks than go into one launch") {
-  const Device device;
+  Device device;
   const Index count = GENERATE(64, 65, 150);
   std::vector<Case> sizes;
   for (Index i = 0; i < count; ++i) sizes.push_back({1 + i % 3, 1 + i % 11, 0});
   const Copies copies(DType::kBFloat16, sizes);
   const std::int64_t before = shim::launches();
-  copy_all(device, copies.outs, copies.ins);
+  device.copy_all(copies.outs, copies.ins);
   CHECK(shim::launches() == before + (count + 63) / 64);
   copies.check();
 }
 
 TEST_CASE("cuda movement serves tensors that start anywhere") {
-  const Device device(every_order());
+  Device device(every_order());
   const DType dtype = every_float();
   const Unaligned out(dtype, {3, 130});
   const Unaligned a(dtype, {3, 130});
   Array b(dtype, {3, 130});
   b.random(1);
-  copy(device, a, b);
-  add(device, out, a, b);
+  device.copy(a, b);
+  device.add(out, a, b);
   Array expected(dtype, {3, 130});
-  cpu::add(expected, b, b);
+  processor().add(expected, b, b);
   CHECK(out.aligned().same_bits(expected));
 }
 
 TEST_CASE("cuda movement launches nothing for nothing and refuses what breaks its contract") {
-  const Device device;
+  Device device;
   const Array none(DType::kFloat32, {0, 5});
   const Array some(DType::kFloat32, {2, 3});
   const std::int64_t before = shim::launches();
-  zero(device, none);
-  fill(device, none, 1.0);
-  copy(device, none, none);
-  copy_all(device, {}, {});
-  copy_all(device, {none, none}, {none, none});
-  add(device, none, none, none);
-  accumulate(device, none, none);
+  device.zero(none);
+  device.fill(none, 1.0);
+  device.copy(none, none);
+  device.copy_all({}, {});
+  device.copy_all({none, none}, {none, none});
+  device.add(none, none, none);
+  device.accumulate(none, none);
   CHECK(shim::launches() == before);
-  CHECK_THROWS_AS(zero(device, Tensor()), base::InternalError);
-  CHECK_THROWS_AS(fill(device, Array(DType::kInt32, {2}), 1.0), base::InternalError);
-  CHECK_THROWS_AS(copy(device, some, Array(DType::kFloat32, {3, 2})), base::InternalError);
-  CHECK_THROWS_AS(copy(device, some, Array(DType::kInt32, {2, 3})), base::InternalError);
-  CHECK_THROWS_WITH(copy_all(device, {some}, {some, some}), "copy_all: 1 outs for 2 ins");
-  CHECK_THROWS_WITH(copy_all(device, {some, some}, {some, none}),
+  CHECK_THROWS_AS(device.zero(Tensor()), base::InternalError);
+  CHECK_THROWS_AS(device.fill(Array(DType::kInt32, {2}), 1.0), base::InternalError);
+  CHECK_THROWS_AS(device.copy(some, Array(DType::kFloat32, {3, 2})), base::InternalError);
+  CHECK_THROWS_AS(device.copy(some, Array(DType::kInt32, {2, 3})), base::InternalError);
+  CHECK_THROWS_WITH(device.copy_all({some}, {some, some}), "copy_all: 1 outs for 2 ins");
+  CHECK_THROWS_WITH(device.copy_all({some, some}, {some, none}),
                     "copy_all: an in is float32 [0, 5]; expected float32 [2, 3]");
   const Array half(DType::kBFloat16, {2, 3});
-  CHECK_THROWS_AS(copy_all(device, {some, half}, {some, half}), base::InternalError);
-  CHECK_THROWS_AS(copy_all(device, {some}, {half}), base::InternalError);
-  CHECK_THROWS_AS(copy_all(device, {Tensor()}, {some}), base::InternalError);
-  CHECK_THROWS_WITH(add(device, some, some, none), Catch::Contains("add: b is float32 [0, 5]"));
-  CHECK_THROWS_AS(accumulate(device, Array(DType::kFloat64, {2, 3}), some), base::InternalError);
+  CHECK_THROWS_AS(device.copy_all({some, half}, {some, half}), base::InternalError);
+  CHECK_THROWS_AS(device.copy_all({some}, {half}), base::InternalError);
+  CHECK_THROWS_AS(device.copy_all({Tensor()}, {some}), base::InternalError);
+  CHECK_THROWS_WITH(device.add(some, some, none), Catch::Contains("add: b is float32 [0, 5]"));
+  CHECK_THROWS_AS(device.accumulate(Array(DType::kFloat64, {2, 3}), some), base::InternalError);
   CHECK(shim::launches() == before);
 }
 

@@ -34,33 +34,33 @@ double sum_error(DType dtype, Index count) {
 }
 
 TEST_CASE("cuda rms_norm_forward is the cpu's, and again gives the same bits") {
-  const Device device(every_order());
+  Device device(every_order());
   const DType dtype = every_float();
   const NormCase size = awkward_norm();
   Norm expected(dtype, size);
   Norm norm(dtype, size);
-  cpu::rms_norm_forward(expected.out, expected.rstd, norm.x, norm.weight, kEpsilon);
-  rms_norm_forward(device, norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
+  processor().rms_norm_forward(expected.out, expected.rstd, norm.x, norm.weight, kEpsilon);
+  device.rms_norm_forward(norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
   // All terms of the sum are positive: its relative error is that of one rounding, a few times.
   require_near(norm.rstd, expected.rstd, same_arithmetic(wide(dtype)), 0.0);
   require_near(norm.out, expected.out, same_arithmetic(dtype), 0.0);
   Array again(dtype, {size.tokens, size.hidden});
-  rms_norm_again(device, again, norm.rstd, norm.x, norm.weight);
+  device.rms_norm_again(again, norm.rstd, norm.x, norm.weight);
   CHECK(again.same_bits(norm.out));
 }
 
 TEST_CASE("cuda add_rms_norm_forward is add, then rms_norm_forward, bit for bit") {
-  const Device device(every_order());
+  Device device(every_order());
   const DType dtype = every_float();
   const NormCase size = awkward_norm();
   Norm norm(dtype, size);
   const Shape shape{size.tokens, size.hidden};
-  add(device, norm.x, norm.dy, norm.residual);
-  rms_norm_forward(device, norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
+  device.add(norm.x, norm.dy, norm.residual);
+  device.rms_norm_forward(norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
   const auto check = [&](const Array& sum, const Array& a, const Array& b) {
     Array out(dtype, shape, size.padding);
     Array rstd(wide(dtype), {size.tokens});
-    add_rms_norm_forward(device, out, rstd, sum, a, b, norm.weight, kEpsilon);
+    device.add_rms_norm_forward(out, rstd, sum, a, b, norm.weight, kEpsilon);
     CHECK(sum.same_bits(norm.x));
     CHECK(out.same_bits(norm.out));
     CHECK(rstd.same_bits(norm.rstd));
@@ -74,18 +74,18 @@ TEST_CASE("cuda add_rms_norm_forward is add, then rms_norm_forward, bit for bit"
 }
 
 TEST_CASE("cuda rms_norm_backward is the cpu's, with and without a residual") {
-  const Device device(every_order());
+  Device device(every_order());
   const DType dtype = every_float();
   const NormCase size = awkward_norm();
   const bool with_residual = GENERATE(true, false);
   Norm expected(dtype, size);
   Norm norm(dtype, size);
-  cpu::rms_norm_forward(norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
+  processor().rms_norm_forward(norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
   const Tensor residual = with_residual ? norm.residual.tensor() : Tensor();
-  cpu::rms_norm_backward(expected.dx, expected.dweight, norm.dy, residual, norm.rstd, norm.x,
-                         norm.weight);
-  rms_norm_backward(device, norm.dx, norm.dweight, norm.dy, residual, norm.rstd, norm.x,
-                    norm.weight);
+  processor().rms_norm_backward(expected.dx, expected.dweight, norm.dy, residual, norm.rstd, norm.x,
+                                norm.weight);
+  device.rms_norm_backward(norm.dx, norm.dweight, norm.dy, residual, norm.rstd, norm.x,
+                           norm.weight);
   // dx is a difference: where it is near 0, the error of its parts (of size 10) remains.
   const double absolute = 10.0 * (8.0 * unit_roundoff(wide(dtype)) + sum_error(dtype, 1));
   require_near(norm.dx, expected.dx, same_arithmetic(dtype), absolute);
@@ -94,15 +94,15 @@ TEST_CASE("cuda rms_norm_backward is the cpu's, with and without a residual") {
 }
 
 TEST_CASE("cuda rms_norm_backward may write dx over the residual") {
-  const Device device(every_order());
+  Device device(every_order());
   const DType dtype = every_float();
   Norm norm(dtype, {13, 1000, 8});
   Norm aliased(dtype, {13, 1000, 8});
-  cpu::rms_norm_forward(norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
-  rms_norm_backward(device, norm.dx, norm.dweight, norm.dy, norm.residual, norm.rstd, norm.x,
-                    norm.weight);
-  rms_norm_backward(device, aliased.residual, aliased.dweight, norm.dy, aliased.residual, norm.rstd,
-                    norm.x, norm.weight);
+  processor().rms_norm_forward(norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
+  device.rms_norm_backward(norm.dx, norm.dweight, norm.dy, norm.residual, norm.rstd, norm.x,
+                           norm.weight);
+  device.rms_norm_backward(aliased.residual, aliased.dweight, norm.dy, aliased.residual, norm.rstd,
+                           norm.x, norm.weight);
   CHECK(aliased.residual.same_bits(norm.dx));
   CHECK(aliased.dweight.same_bits(norm.dweight));
   CHECK(aliased.residual.gaps_untouched());
@@ -112,10 +112,10 @@ TEST_CASE("cuda rms_norm gives the same bits in every order of threads") {
   const DType dtype = every_float();
   const NormCase size = GENERATE(NormCase{200, 65, 0}, NormCase{20, 2056, 0});
   Norm first(dtype, size);
-  const auto run = [&](Norm& norm, const Device& device) {
-    rms_norm_forward(device, norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
-    rms_norm_backward(device, norm.dx, norm.dweight, norm.dy, norm.residual, norm.rstd, norm.x,
-                      norm.weight);
+  const auto run = [&](Norm& norm, Device&& device) {
+    device.rms_norm_forward(norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
+    device.rms_norm_backward(norm.dx, norm.dweight, norm.dy, norm.residual, norm.rstd, norm.x,
+                             norm.weight);
   };
   run(first, Device(shim::Order::kAscending));
   for (const shim::Order order : {shim::Order::kDescending, shim::Order::kShuffled}) {
@@ -129,7 +129,7 @@ TEST_CASE("cuda rms_norm gives the same bits in every order of threads") {
 }
 
 TEST_CASE("cuda rms_norm gives the same bits wherever its tensors lie") {
-  const Device device(every_order());
+  Device device(every_order());
   const DType dtype = every_float();
   const NormCase size{6, 1024, 0};
   Norm norm(dtype, size);
@@ -137,23 +137,23 @@ TEST_CASE("cuda rms_norm gives the same bits wherever its tensors lie") {
   const Unaligned x(dtype, shape);
   const Unaligned out(dtype, shape);
   const Unaligned dx(dtype, shape);
-  cpu::copy(x, norm.x);
+  processor().copy(x, norm.x);
   Array rstd(wide(dtype), {size.tokens});
   Array dweight = norm.dweight;
-  rms_norm_forward(device, norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
-  rms_norm_forward(device, out, rstd, x, norm.weight, kEpsilon);
+  device.rms_norm_forward(norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
+  device.rms_norm_forward(out, rstd, x, norm.weight, kEpsilon);
   CHECK(out.aligned().same_bits(norm.out));
   CHECK(rstd.same_bits(norm.rstd));
   const Unaligned sum(dtype, shape);
   Array added(dtype, shape);
-  add(device, added, norm.x, norm.dy);
-  rms_norm_forward(device, norm.out, norm.rstd, added, norm.weight, kEpsilon);
-  add_rms_norm_forward(device, out, rstd, sum, x, norm.dy, norm.weight, kEpsilon);
+  device.add(added, norm.x, norm.dy);
+  device.rms_norm_forward(norm.out, norm.rstd, added, norm.weight, kEpsilon);
+  device.add_rms_norm_forward(out, rstd, sum, x, norm.dy, norm.weight, kEpsilon);
   CHECK(sum.aligned().same_bits(added));
   CHECK(out.aligned().same_bits(norm.out));
   CHECK(rstd.same_bits(norm.rstd));
-  rms_norm_backward(device, norm.dx, norm.dweight, norm.dy, Tensor(), rstd, norm.x, norm.weight);
-  rms_norm_backward(device, dx, dweight, norm.dy, Tensor(), rstd, x, norm.weight);
+  device.rms_norm_backward(norm.dx, norm.dweight, norm.dy, Tensor(), rstd, norm.x, norm.weight);
+  device.rms_norm_backward(dx, dweight, norm.dy, Tensor(), rstd, x, norm.weight);
   CHECK(dx.aligned().same_bits(norm.dx));
   CHECK(dweight.same_bits(norm.dweight));
 }
@@ -162,12 +162,12 @@ TEST_CASE("cuda rms_norm_backward takes the scratch that is foretold, and a plan
   const DType dtype = every_float();
   const NormCase size = GENERATE(NormCase{1, 1, 0}, NormCase{700, 65, 0}, NormCase{30, 1001, 0});
   Norm norm(dtype, size);
-  const Device device;
-  cpu::rms_norm_forward(norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
-  rms_norm_backward(device, norm.dx, norm.dweight, norm.dy, Tensor(), norm.rstd, norm.x,
-                    norm.weight);
+  Device device;
+  processor().rms_norm_forward(norm.out, norm.rstd, norm.x, norm.weight, kEpsilon);
+  device.rms_norm_backward(norm.dx, norm.dweight, norm.dy, Tensor(), norm.rstd, norm.x,
+                           norm.weight);
   const std::size_t bytes = rms_norm_backward_scratch_bytes(dtype, size.tokens, size.hidden);
-  CHECK(device.scratch().sizes == std::vector<std::size_t>{bytes});
+  CHECK(device.scratch_sizes() == std::vector<std::size_t>{bytes});
 
   DryBackend dry(ScratchBackend::cuda_profile(), 1);
   const std::size_t before = dry.ledger().live(MemoryTag::kWorkspace);
@@ -191,28 +191,27 @@ TEST_CASE("the blocks of a norm's backward cover all rows, not too finely") {
 }
 
 TEST_CASE("cuda rms_norm launches nothing for nothing and refuses what breaks its contract") {
-  const Device device;
+  Device device;
   Norm none(DType::kFloat32, {0, 8, 0});
   const std::int64_t before = shim::launches();
-  rms_norm_forward(device, none.out, none.rstd, none.x, none.weight, kEpsilon);
-  add_rms_norm_forward(device, none.out, none.rstd, none.x, none.dy, none.dy, none.weight,
-                       kEpsilon);
-  rms_norm_again(device, none.out, none.rstd, none.x, none.weight);
-  rms_norm_backward(device, none.dx, none.dweight, none.dy, Tensor(), none.rstd, none.x,
-                    none.weight);
+  device.rms_norm_forward(none.out, none.rstd, none.x, none.weight, kEpsilon);
+  device.add_rms_norm_forward(none.out, none.rstd, none.x, none.dy, none.dy, none.weight, kEpsilon);
+  device.rms_norm_again(none.out, none.rstd, none.x, none.weight);
+  device.rms_norm_backward(none.dx, none.dweight, none.dy, Tensor(), none.rstd, none.x,
+                           none.weight);
   CHECK(shim::launches() == before);
-  CHECK(device.scratch().sizes.empty());
+  CHECK(device.scratch_sizes().empty());
   Norm norm(DType::kBFloat16, {4, 6, 0});
   const Array short_weight(DType::kBFloat16, {5});
-  CHECK_THROWS_WITH(rms_norm_forward(device, norm.out, norm.rstd, norm.x, short_weight, kEpsilon),
+  CHECK_THROWS_WITH(device.rms_norm_forward(norm.out, norm.rstd, norm.x, short_weight, kEpsilon),
                     "rms_norm_forward: weight is bfloat16 [5]; expected bfloat16 [6]");
-  CHECK_THROWS_WITH(add_rms_norm_forward(device, norm.out, norm.rstd, norm.x, norm.dy, short_weight,
-                                         norm.weight, kEpsilon),
+  CHECK_THROWS_WITH(device.add_rms_norm_forward(norm.out, norm.rstd, norm.x, norm.dy, short_weight,
+                                                norm.weight, kEpsilon),
                     "add_rms_norm_forward: b is bfloat16 [5]; expected bfloat16 [4, 6]");
-  CHECK_THROWS_AS(rms_norm_again(device, norm.out, short_weight, norm.x, norm.weight),
+  CHECK_THROWS_AS(device.rms_norm_again(norm.out, short_weight, norm.x, norm.weight),
                   base::InternalError);
-  CHECK_THROWS_AS(rms_norm_backward(device, norm.dx, short_weight, norm.dy, Tensor(), norm.rstd,
-                                    norm.x, norm.weight),
+  CHECK_THROWS_AS(device.rms_norm_backward(norm.dx, short_weight, norm.dy, Tensor(), norm.rstd,
+                                           norm.x, norm.weight),
                   base::InternalError);
 }
 

@@ -20,56 +20,56 @@ Array make_gate_up(DType dtype, const Case& size) {
 }
 
 TEST_CASE("cuda swiglu_forward is the cpu's") {
-  const Device device(every_order());
+  Device device(every_order());
   const DType dtype = every_float();
   const Case size = awkward_size();
   const Array gate_up = make_gate_up(dtype, size);
   Array out(dtype, {size.tokens, size.inner}, size.padding);
   Array expected(dtype, {size.tokens, size.inner});
-  swiglu_forward(device, out, gate_up);
-  cpu::swiglu_forward(expected, gate_up);
+  device.swiglu_forward(out, gate_up);
+  processor().swiglu_forward(expected, gate_up);
   require_near(out, expected, same_arithmetic(dtype), 0.0);
 }
 
 TEST_CASE("cuda swiglu stays finite for gates of any size") {
-  const Device device;
+  Device device;
   const DType dtype = every_float();
   Array gate_up(dtype, {1, 8});
   const std::vector<double> gates = {-1e30, -200.0, 200.0, 1e30};
   for (Index i = 0; i < 4; ++i) gate_up.set(i, gates[static_cast<std::size_t>(i)]);
   for (Index i = 4; i < 8; ++i) gate_up.set(i, 1.0);
   Array out(dtype, {1, 4});
-  swiglu_forward(device, out, gate_up);
+  device.swiglu_forward(out, gate_up);
   const double huge = gate_up.get(3);
   require_close(out, {0.0, 0.0, gate_up.get(2), huge}, unit_roundoff(dtype));
   Array gradient(dtype, {1, 8});
   Array dout(dtype, {1, 4});
   dout.fill(1.0);
-  swiglu_backward(device, gradient, Tensor(), dout, gate_up);
+  device.swiglu_backward(gradient, Tensor(), dout, gate_up);
   require_close(gradient, {0.0, 0.0, 1.0, 1.0, 0.0, 0.0, gate_up.get(2), huge},
                 unit_roundoff(dtype));
 }
 
 TEST_CASE("cuda swiglu_backward is the cpu's, in place too, and repeats the product's bits") {
-  const Device device(every_order());
+  Device device(every_order());
   const DType dtype = every_float();
   const Case size = awkward_size();
   Array gate_up = make_gate_up(dtype, size);
   Array dout(dtype, {size.tokens, size.inner}, size.padding);
   dout.random(2);
   Array expected(dtype, {size.tokens, 2 * size.inner});
-  cpu::swiglu_backward(expected, Tensor(), dout, gate_up);
+  processor().swiglu_backward(expected, Tensor(), dout, gate_up);
   Array product(dtype, {size.tokens, size.inner});
-  swiglu_forward(device, product, gate_up);
+  device.swiglu_forward(product, gate_up);
 
   Array gradient(dtype, {size.tokens, 2 * size.inner}, size.padding);
-  swiglu_backward(device, gradient, Tensor(), dout, gate_up);
+  device.swiglu_backward(gradient, Tensor(), dout, gate_up);
   // Around gate = -1.28 the slope of silu is 0, a difference of parts of size dout up (at most
   // 100).
   require_near(gradient, expected, same_arithmetic(dtype), 200.0 * unit_roundoff(wide(dtype)));
 
   // The gradients replace the inputs, and the product the gradient that came in.
-  swiglu_backward(device, gate_up, dout, dout, gate_up);
+  device.swiglu_backward(gate_up, dout, dout, gate_up);
   CHECK(gate_up.same_bits(gradient));
   CHECK(dout.same_bits(product));
   CHECK(gate_up.gaps_untouched());
@@ -77,33 +77,33 @@ TEST_CASE("cuda swiglu_backward is the cpu's, in place too, and repeats the prod
 }
 
 TEST_CASE("cuda swiglu serves tensors that start anywhere") {
-  const Device device(every_order());
+  Device device(every_order());
   const DType dtype = every_float();
   const Array gate_up = make_gate_up(dtype, {3, 130, 0});
   const Unaligned there(dtype, {3, 260});
   const Unaligned out(dtype, {3, 130});
-  cpu::copy(there, gate_up);
+  processor().copy(there, gate_up);
   Array expected(dtype, {3, 130});
-  swiglu_forward(device, expected, gate_up);
-  swiglu_forward(device, out, there);
+  device.swiglu_forward(expected, gate_up);
+  device.swiglu_forward(out, there);
   CHECK(out.aligned().same_bits(expected));
 }
 
 TEST_CASE("cuda swiglu launches nothing for nothing and refuses what breaks its contract") {
-  const Device device;
+  Device device;
   const Array none(DType::kFloat32, {0, 4});
   const Array no_gate_up(DType::kFloat32, {0, 8});
   const std::int64_t before = shim::launches();
-  swiglu_forward(device, none, no_gate_up);
-  swiglu_backward(device, no_gate_up, none, none, no_gate_up);
+  device.swiglu_forward(none, no_gate_up);
+  device.swiglu_backward(no_gate_up, none, none, no_gate_up);
   CHECK(shim::launches() == before);
   const Array gate_up(DType::kFloat32, {3, 8});
   const Array dout(DType::kFloat32, {3, 4});
-  CHECK_THROWS_AS(swiglu_forward(device, gate_up, gate_up), base::InternalError);
-  CHECK_THROWS_AS(swiglu_forward(device, Array(DType::kBFloat16, {3, 4}), gate_up),
+  CHECK_THROWS_AS(device.swiglu_forward(gate_up, gate_up), base::InternalError);
+  CHECK_THROWS_AS(device.swiglu_forward(Array(DType::kBFloat16, {3, 4}), gate_up),
                   base::InternalError);
-  CHECK_THROWS_AS(swiglu_backward(device, dout, Tensor(), dout, gate_up), base::InternalError);
-  CHECK_THROWS_AS(swiglu_backward(device, gate_up, gate_up, dout, gate_up), base::InternalError);
+  CHECK_THROWS_AS(device.swiglu_backward(dout, Tensor(), dout, gate_up), base::InternalError);
+  CHECK_THROWS_AS(device.swiglu_backward(gate_up, gate_up, dout, gate_up), base::InternalError);
 }
 
 }  // namespace

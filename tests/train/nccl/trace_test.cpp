@@ -3,7 +3,7 @@
 #include <map>
 
 #include "tests/comm/bench.h"
-#include "train/trace/traced_backend.h"
+#include "train/trace/backend_observer.h"
 #include "train/trace/traced_communicator.h"
 
 namespace longspan::train {
@@ -24,7 +24,10 @@ std::map<std::string, TraceEvent> by_name(const Recorder& recorder) {
 TEST_CASE("collectives of a device's queue are traced as it works, not as the host does") {
   const auto& bench = longspan::testing::benches().front();
   Recorder recorder;
-  const auto device = make_traced_device(bench.make_backend(), recorder);
+  BackendObserver observer = BackendObserver::of_device(recorder);
+  const auto device = bench.make_backend();
+  recorder.follow(*device);
+  device->observe(&observer);
   const auto ranks = make_traced_communicator(*bench.world, recorder);
   const int size = ranks->size();
   const Tensor whole =

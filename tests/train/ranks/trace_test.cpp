@@ -4,7 +4,7 @@
 
 #include "tests/model/fixture.h"
 #include "tests/train/ranks/step_bench.h"
-#include "train/trace/traced_backend.h"
+#include "train/trace/backend_observer.h"
 #include "train/trace/traced_communicator.h"
 
 namespace longspan::train {
@@ -107,8 +107,13 @@ TEST_CASE("a step that is traced gives the same bits, and all of it is seen") {
   const Outcome plain = train(job, make(), make(), world(), nullptr);
 
   Recorder recorder;
-  auto device = make_traced_device(make(), recorder);
-  auto host = make_traced_host(make(), recorder);
+  BackendObserver device_observer = BackendObserver::of_device(recorder);
+  BackendObserver host_observer = BackendObserver::of_host(recorder);
+  auto device = make();
+  auto host = make();
+  recorder.follow(*device);
+  device->observe(&device_observer);
+  host->observe(&host_observer);
   const auto ranks = make_traced_communicator(world(), recorder);
   const Outcome traced = train(job, std::move(device), std::move(host), *ranks, &recorder);
 
@@ -118,27 +123,11 @@ TEST_CASE("a step that is traced gives the same bits, and all of it is seen") {
   check_names(recorder, job);
 }
 
-TEST_CASE("what a traced backend says of itself is the device's") {
-  Recorder recorder;
-  auto inner = backend::make_cpu_backend(kMemory);
-  backend::Backend& device = *inner;
-  const auto traced = make_traced_device(std::move(inner), recorder);
-  CHECK(traced->name() == device.name());
-  CHECK(traced->description() == device.description());
-  CHECK(traced->memory_limit() == device.memory_limit());
-  CHECK(traced->streams() == device.streams());
-  CHECK(traced->supports(DType::kBFloat16, nullptr) == device.supports(DType::kBFloat16, nullptr));
-  CHECK(traced->slow_path() == device.slow_path());
-  CHECK(&traced->ledger() == &device.ledger());
-  const backend::Scope scope(*traced, "a place", 3);
-  const auto tensor = traced->allocate({2, 3}, DType::kFloat32, backend::MemoryTag::kWorkspace);
-  CHECK(device.ledger().live_total() >= tensor.bytes());
-  CHECK(device.ledger().place().to_string() == "a place 3");
-}
-
 TEST_CASE("operations that a step does without are seen, too, with their tensors") {
   Recorder recorder;
-  const auto traced = make_traced_device(backend::make_cpu_backend(kMemory), recorder);
+  BackendObserver observer = BackendObserver::of_device(recorder);
+  const auto traced = backend::make_cpu_backend(kMemory);
+  traced->observe(&observer);
   const auto tensor = traced->allocate({2, 3}, DType::kFloat32, backend::MemoryTag::kWorkspace);
   traced->fill(tensor, 1.0);
   CHECK(recorder.events().empty());

@@ -3,6 +3,7 @@
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/kernels/device.h"
 #include "backend/elementwise/adamw.h"
+#include "backend/operation.h"
 
 namespace longspan::backend::cuda {
 namespace {
@@ -88,11 +89,13 @@ void run(const Queue& queue, const Tensor& weight, const Tensor& master, const T
 
 }  // namespace
 
-void adamw(const Queue& queue, const Tensor& weight, const Tensor& master, const Tensor& moment1,
-           const Tensor& moment2, const Tensor& gradient, const AdamWOptions& options) {
+void CudaKernels::adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
+                        const Tensor& moment2, const Tensor& gradient,
+                        const AdamWOptions& options) {
+  const Operation operation(*this, "adamw", master);
   check_adamw(weight, master, moment1, moment2, gradient, options);
   dispatch_float("adamw", "weight", weight.defined() ? weight : master, [&]<typename Weight>() {
-    run<Weight, Compute<Weight>>(queue, weight, master, moment1, moment2, gradient, options);
+    run<Weight, Compute<Weight>>(queue_, weight, master, moment1, moment2, gradient, options);
   });
 }
 

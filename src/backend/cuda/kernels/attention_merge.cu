@@ -5,6 +5,7 @@
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/kernels/device.h"
 #include "backend/elementwise/attention_merge.h"
+#include "backend/operation.h"
 
 namespace longspan::backend::cuda {
 namespace {
@@ -97,11 +98,12 @@ void run(const Queue& queue, const Tensor& out, const Tensor& lse, const Tensor&
 
 }  // namespace
 
-void attention_merge(const Queue& queue, const Tensor& out, const Tensor& lse,
-                     const Tensor& block_out, const Tensor& block_lse) {
+void CudaKernels::attention_merge(const Tensor& out, const Tensor& lse, const Tensor& block_out,
+                                  const Tensor& block_lse) {
+  const Operation operation(*this, "attention_merge", out);
   check_attention_merge(out, lse, block_out, block_lse);
   dispatch_float("attention_merge", "block_out", block_out,
-                 [&]<typename T>() { run<T>(queue, out, lse, block_out, block_lse); });
+                 [&]<typename T>() { run<T>(queue_, out, lse, block_out, block_lse); });
 }
 
 }  // namespace longspan::backend::cuda

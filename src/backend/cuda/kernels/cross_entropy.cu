@@ -5,6 +5,7 @@
 #include "backend/contracts.h"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/kernels/device.h"
+#include "backend/operation.h"
 
 namespace longspan::backend::cuda {
 namespace {
@@ -211,15 +212,16 @@ void run(const Queue& queue, const Tensor& nll, const Tensor& dlogits, const Ten
 
 }  // namespace
 
-void cross_entropy(const Queue& queue, const Tensor& nll, const Tensor& dlogits,
-                   const Tensor& logits, const Tensor& labels, double scale) {
+void CudaKernels::cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
+                                const Tensor& labels, double scale) {
+  const Operation operation(*this, "cross_entropy", logits);
   constexpr const char* kName = "cross_entropy";
   check_cross_entropy(nll, dlogits, logits, labels);
   dispatch_float(kName, "logits", logits, [&]<typename Logit>() {
-    if (!dlogits.defined()) return run<Logit, Logit>(queue, nll, dlogits, logits, labels, scale);
+    if (!dlogits.defined()) return run<Logit, Logit>(queue_, nll, dlogits, logits, labels, scale);
     dispatch_float(kName, "dlogits", dlogits, [&]<typename Gradient>() {
       if constexpr (std::is_same_v<Compute<Logit>, Compute<Gradient>>) {
-        run<Logit, Gradient>(queue, nll, dlogits, logits, labels, scale);
+        run<Logit, Gradient>(queue_, nll, dlogits, logits, labels, scale);
       }
     });
   });

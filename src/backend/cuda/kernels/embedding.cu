@@ -6,6 +6,7 @@
 #include "backend/cuda/kernels/device.h"
 #include "backend/cuda/kernels/sort.h"
 #include "backend/cuda_scratch.h"
+#include "backend/operation.h"
 
 namespace longspan::backend::cuda {
 namespace {
@@ -213,7 +214,8 @@ void backward(const Queue& queue, const Tensor& dtable, const Tensor& dy, const 
 
 }  // namespace
 
-void gather_rows(const Queue& queue, const Tensor& out, const Tensor& ids, const Tensor& table) {
+void CudaKernels::gather_rows(const Tensor& out, const Tensor& ids, const Tensor& table) {
+  const Operation operation(*this, "gather_rows", out);
   check_gather_rows(out, ids, table);
   dispatch_float("gather_rows", "table", table, [&]<typename T>() {
     if (out.elements() == 0) return;
@@ -222,18 +224,18 @@ void gather_rows(const Queue& queue, const Tensor& out, const Tensor& ids, const
                          table.row_stride(), ids.size(0),
                          table.size(0),      table.size(1)};
     if (with.hidden % kPack<T> == 0 && packs_aligned(out) && packs_aligned(table)) {
-      launch_gather<T, kPack<T>>(queue, with);
+      launch_gather<T, kPack<T>>(queue_, with);
     } else {
-      launch_gather<T, 1>(queue, with);
+      launch_gather<T, 1>(queue_, with);
     }
   });
 }
 
-void embedding_backward(const Queue& queue, const Tensor& dtable, const Tensor& dy,
-                        const Tensor& ids) {
+void CudaKernels::embedding_backward(const Tensor& dtable, const Tensor& dy, const Tensor& ids) {
+  const Operation operation(*this, "embedding_backward", dtable);
   check_embedding_backward(dtable, dy, ids);
   dispatch_float("embedding_backward", "dy", dy, [&]<typename T>() {
-    if (dy.elements() > 0 && dtable.size(0) > 0) backward<T>(queue, dtable, dy, ids);
+    if (dy.elements() > 0 && dtable.size(0) > 0) backward<T>(queue_, dtable, dy, ids);
   });
 }
 

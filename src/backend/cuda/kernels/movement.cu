@@ -2,6 +2,7 @@
 #include "backend/contracts.h"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/kernels/elementwise.h"
+#include "backend/operation.h"
 
 namespace longspan::backend::cuda {
 namespace {
@@ -215,52 +216,59 @@ void dispatch_size(base::DType dtype, const Visit& visit) {
 
 }  // namespace
 
-void zero(const Queue& queue, const Tensor& out) {
+void CudaKernels::zero(const Tensor& out) {
+  const Operation operation(*this, "zero", out);
   check_defined("zero", "out", out);
-  dispatch_size(out.dtype(), [&]<typename T>() { fill_with<T>(queue, out, T{0}); });
+  dispatch_size(out.dtype(), [&]<typename T>() { fill_with<T>(queue_, out, T{0}); });
 }
 
-void fill(const Queue& queue, const Tensor& out, double value) {
+void CudaKernels::fill(const Tensor& out, double value) {
+  const Operation operation(*this, "fill", out);
   dispatch_float("fill", "out", out, [&]<typename T>() {
     if constexpr (std::is_same_v<T, base::BFloat16>) {
-      fill_with<T>(queue, out, T(static_cast<float>(value)));
+      fill_with<T>(queue_, out, T(static_cast<float>(value)));
     } else {
-      fill_with<T>(queue, out, static_cast<T>(value));
+      fill_with<T>(queue_, out, static_cast<T>(value));
     }
   });
 }
 
-void copy(const Queue& queue, const Tensor& out, const Tensor& in) {
+void CudaKernels::copy(const Tensor& out, const Tensor& in) {
+  const Operation operation(*this, "copy", out);
   check_copy(out, in);
   if (out.dtype() == in.dtype()) {
-    return dispatch_size(out.dtype(), [&]<typename T>() { convert<T, T>(queue, out, in); });
+    return dispatch_size(out.dtype(), [&]<typename T>() { convert<T, T>(queue_, out, in); });
   }
   dispatch_float("copy", "out", out, [&]<typename Out>() {
-    dispatch_float("copy", "in", in, [&]<typename In>() { convert<Out, In>(queue, out, in); });
+    dispatch_float("copy", "in", in, [&]<typename In>() { convert<Out, In>(queue_, out, in); });
   });
 }
 
-void copy_all(const Queue& queue, const std::vector<Tensor>& outs, const std::vector<Tensor>& ins) {
+void CudaKernels::copy_all(const std::vector<Tensor>& outs, const std::vector<Tensor>& ins) {
+  const Operation operation(*this, "copy_all", outs.empty() ? Tensor() : outs.front());
   check_copy_all(outs, ins);
   if (outs.empty()) return;
   const auto aligned = [](const Tensor& tensor) { return packs_aligned(tensor); };
   const bool all_aligned = std::all_of(outs.begin(), outs.end(), aligned) &&
                            std::all_of(ins.begin(), ins.end(), aligned);
   dispatch_size(outs[0].dtype(), [&]<typename T>() {
-    with_alignment(all_aligned, [&]<bool kAligned>() { copy_each<T, kAligned>(queue, outs, ins); });
+    with_alignment(all_aligned,
+                   [&]<bool kAligned>() { copy_each<T, kAligned>(queue_, outs, ins); });
   });
 }
 
-void add(const Queue& queue, const Tensor& out, const Tensor& a, const Tensor& b) {
+void CudaKernels::add(const Tensor& out, const Tensor& a, const Tensor& b) {
+  const Operation operation(*this, "add", out);
   check_add(out, a, b);
-  dispatch_float("add", "out", out, [&]<typename T>() { add_to<T, T>(queue, out, a, b); });
+  dispatch_float("add", "out", out, [&]<typename T>() { add_to<T, T>(queue_, out, a, b); });
 }
 
-void accumulate(const Queue& queue, const Tensor& out, const Tensor& in) {
+void CudaKernels::accumulate(const Tensor& out, const Tensor& in) {
+  const Operation operation(*this, "accumulate", out);
   check_accumulate(out, in);
-  if (out.dtype() == base::DType::kFloat64) return add_to<double, double>(queue, out, out, in);
-  if (in.dtype() == base::DType::kFloat32) return add_to<float, float>(queue, out, out, in);
-  add_to<float, base::BFloat16>(queue, out, out, in);
+  if (out.dtype() == base::DType::kFloat64) return add_to<double, double>(queue_, out, out, in);
+  if (in.dtype() == base::DType::kFloat32) return add_to<float, float>(queue_, out, out, in);
+  add_to<float, base::BFloat16>(queue_, out, out, in);
 }
 
 }  // namespace longspan::backend::cuda

@@ -1,6 +1,7 @@
 #include "backend/checks.h"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/kernels/device.h"
+#include "backend/operation.h"
 
 namespace longspan::backend::cuda {
 namespace {
@@ -19,13 +20,14 @@ __global__ void normal_kernel(T* out, Index row_stride, Index columns, Index ele
 
 }  // namespace
 
-void random_normal(const Queue& queue, const Tensor& out, const base::RandomStream& stream,
-                   double deviation, std::uint64_t first_element) {
+void CudaKernels::random_normal(const Tensor& out, const base::RandomStream& stream,
+                                double deviation, std::uint64_t first_element) {
+  const Operation operation(*this, "random_normal", out);
   dispatch_float("random_normal", "out", out, [&]<typename T>() {
     const Index elements = out.elements();
     if (elements == 0) return;
     LONGSPAN_LAUNCH(normal_kernel<T>, static_cast<unsigned>(divide_up(elements, kThreads)),
-                    kThreads, 0, queue.stream, out.data<T>(), out.row_stride(), out.row_elements(),
+                    kThreads, 0, queue_.stream, out.data<T>(), out.row_stride(), out.row_elements(),
                     elements, stream, deviation, first_element);
   });
 }

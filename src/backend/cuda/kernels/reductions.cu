@@ -3,6 +3,7 @@
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/kernels/device.h"
 #include "backend/cuda_scratch.h"
+#include "backend/operation.h"
 
 namespace longspan::backend::cuda {
 namespace {
@@ -106,10 +107,14 @@ double ordered_sum(const char* operation, const Queue& queue, const Tensor& in, 
 
 }  // namespace
 
-double sum(const Queue& queue, const Tensor& in) { return ordered_sum("sum", queue, in, Value{}); }
+double CudaKernels::sum(const Tensor& in) {
+  const Operation operation(*this, "sum", in);
+  return ordered_sum("sum", queue_, in, Value{});
+}
 
-double sum_of_squares(const Queue& queue, const Tensor& in) {
-  return ordered_sum("sum_of_squares", queue, in, Square{});
+double CudaKernels::sum_of_squares(const Tensor& in) {
+  const Operation operation(*this, "sum_of_squares", in);
+  return ordered_sum("sum_of_squares", queue_, in, Square{});
 }
 
 }  // namespace longspan::backend::cuda

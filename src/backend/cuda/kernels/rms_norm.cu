@@ -2,39 +2,44 @@
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/kernels/norm_gradient.h"
 #include "backend/cuda/kernels/norm_rows.h"
+#include "backend/operation.h"
 
 namespace longspan::backend::cuda {
 
-void rms_norm_forward(const Queue& queue, const Tensor& out, const Tensor& rstd, const Tensor& x,
-                      const Tensor& weight, float epsilon) {
+void CudaKernels::rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x,
+                                   const Tensor& weight, float epsilon) {
+  const Operation operation(*this, "rms_norm_forward", out);
   constexpr const char* kName = "rms_norm_forward";
   check_rms_norm(kName, out, rstd, x, weight);
   normalise<false, NormMode::kForward>(
-      kName, queue, {.out = out, .rstd = rstd, .x = x, .weight = weight}, epsilon);
+      kName, queue_, {.out = out, .rstd = rstd, .x = x, .weight = weight}, epsilon);
 }
 
-void add_rms_norm_forward(const Queue& queue, const Tensor& out, const Tensor& rstd,
-                          const Tensor& sum, const Tensor& a, const Tensor& b, const Tensor& weight,
-                          float epsilon) {
+void CudaKernels::add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum,
+                                       const Tensor& a, const Tensor& b, const Tensor& weight,
+                                       float epsilon) {
+  const Operation operation(*this, "add_rms_norm_forward", out);
   check_add_rms_norm(out, rstd, sum, a, b, weight);
   normalise<false, NormMode::kAdd>(
-      "add_rms_norm_forward", queue,
+      "add_rms_norm_forward", queue_,
       {.out = out, .rstd = rstd, .x = sum, .a = a, .b = b, .weight = weight}, epsilon);
 }
 
-void rms_norm_again(const Queue& queue, const Tensor& out, const Tensor& rstd, const Tensor& x,
-                    const Tensor& weight) {
+void CudaKernels::rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
+                                 const Tensor& weight) {
+  const Operation operation(*this, "rms_norm_again", out);
   constexpr const char* kName = "rms_norm_again";
   check_rms_norm(kName, out, rstd, x, weight);
-  normalise<false, NormMode::kAgain>(kName, queue,
+  normalise<false, NormMode::kAgain>(kName, queue_,
                                      {.out = out, .rstd = rstd, .x = x, .weight = weight}, 0.0F);
 }
 
-void rms_norm_backward(const Queue& queue, const Tensor& dx, const Tensor& dweight,
-                       const Tensor& dy, const Tensor& residual, const Tensor& rstd,
-                       const Tensor& x, const Tensor& weight) {
+void CudaKernels::rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
+                                    const Tensor& residual, const Tensor& rstd, const Tensor& x,
+                                    const Tensor& weight) {
+  const Operation operation(*this, "rms_norm_backward", dx);
   check_rms_norm_backward(dx, dweight, dy, residual, rstd, x, weight);
-  backward<false>("rms_norm_backward", queue,
+  backward<false>("rms_norm_backward", queue_,
                   {.dx = dx,
                    .dweight = dweight,
                    .dy = dy,

@@ -4,6 +4,7 @@
 #include "backend/contracts.h"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/kernels/elementwise.h"
+#include "backend/operation.h"
 
 namespace longspan::backend::cuda {
 namespace {
@@ -86,18 +87,19 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void rope_table(const Queue& queue, const Tensor& table, const Tensor& positions,
-                const std::vector<double>& inverse_frequencies) {
+void CudaKernels::rope_table(const Tensor& table, const Tensor& positions,
+                             const std::vector<double>& inverse_frequencies) {
+  const Operation operation(*this, "rope_table", table);
   check_rope_table(table, positions, inverse_frequencies.size());
   if (table.elements() == 0) return;
   if (table.dtype() == base::DType::kFloat64) {
-    return make_table<double>(queue, table, positions, inverse_frequencies);
+    return make_table<double>(queue_, table, positions, inverse_frequencies);
   }
-  make_table<float>(queue, table, positions, inverse_frequencies);
+  make_table<float>(queue_, table, positions, inverse_frequencies);
 }
 
-void rope(const Queue& queue, const Tensor& out, const Tensor& x, const Tensor& table,
-          bool inverse) {
+void CudaKernels::rope(const Tensor& out, const Tensor& x, const Tensor& table, bool inverse) {
+  const Operation operation(*this, "rope", out);
   check_rope(out, x, table);
   if (x.elements() == 0) return;
   const Index heads = x.size(1);
@@ -114,7 +116,7 @@ void rope(const Queue& queue, const Tensor& out, const Tensor& x, const Tensor& 
     const Rows<const Real> angles{table.data<Real>(), table.row_stride()};
     with_alignment(aligned, [&]<bool kAligned>() {
       LONGSPAN_LAUNCH((rotate_tokens<T, kAligned>), static_cast<unsigned>(x.size(0)), block, 0,
-                      queue.stream, to, from, angles, heads, half, inverse ? Real(-1) : Real(1));
+                      queue_.stream, to, from, angles, heads, half, inverse ? Real(-1) : Real(1));
     });
   });
 }

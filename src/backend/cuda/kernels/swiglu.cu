@@ -4,6 +4,7 @@
 #include "backend/contracts.h"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/kernels/elementwise.h"
+#include "backend/operation.h"
 
 namespace longspan::backend::cuda {
 namespace {
@@ -94,7 +95,8 @@ struct Backward {
 
 }  // namespace
 
-void swiglu_forward(const Queue& queue, const Tensor& out, const Tensor& gate_up) {
+void CudaKernels::swiglu_forward(const Tensor& out, const Tensor& gate_up) {
+  const Operation operation(*this, "swiglu_forward", out);
   check_swiglu_forward(out, gate_up);
   dispatch_float("swiglu_forward", "gate_up", gate_up, [&]<typename T>() {
     const Index inner = out.size(1);
@@ -105,13 +107,14 @@ void swiglu_forward(const Queue& queue, const Tensor& out, const Tensor& gate_up
       const Forward<T, kAligned> body{{out.data<T>(), out.row_stride()},
                                       {gate, gate_up.row_stride()},
                                       {gate + inner, gate_up.row_stride()}};
-      launch_packs(queue, out.size(0), inner, body);
+      launch_packs(queue_, out.size(0), inner, body);
     });
   });
 }
 
-void swiglu_backward(const Queue& queue, const Tensor& dgate_up, const Tensor& out,
-                     const Tensor& dout, const Tensor& gate_up) {
+void CudaKernels::swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
+                                  const Tensor& gate_up) {
+  const Operation operation(*this, "swiglu_backward", dgate_up);
   check_swiglu_backward(dgate_up, out, dout, gate_up);
   dispatch_float("swiglu_backward", "gate_up", gate_up, [&]<typename T>() {
     const Index inner = dout.size(1);
@@ -128,7 +131,7 @@ void swiglu_backward(const Queue& queue, const Tensor& dgate_up, const Tensor& o
                                  {gate, gate_up.row_stride()},
                                  {gate + inner, gate_up.row_stride()}};
       if (out.defined()) body.out = {out.data<T>(), out.row_stride()};
-      launch_packs(queue, dout.size(0), inner, body);
+      launch_packs(queue_, dout.size(0), inner, body);
     });
   });
 }
