@@ -23,9 +23,12 @@ double Schedule::at(std::int64_t step) const {
   const std::int64_t decay_begin =
       shape == ScheduleShape::kWsd ? total_steps - decay_steps : warmup_steps;
   const std::int64_t last = total_steps - 1;
-  if (shape == ScheduleShape::kConstant || step < decay_begin || last <= decay_begin) return peak;
-  const double progress = std::min(
-      1.0, static_cast<double>(step - decay_begin) / static_cast<double>(last - decay_begin));
+  if (shape == ScheduleShape::kConstant || step < decay_begin || last == 0) return peak;
+  // A decay of one step is at its end at once.
+  const double progress = last <= decay_begin
+                              ? 1.0
+                              : std::min(1.0, static_cast<double>(step - decay_begin) /
+                                                  static_cast<double>(last - decay_begin));
   return peak * (shape == ScheduleShape::kCosine ? cosine(progress, minimum_ratio)
                                                  : linear(progress, minimum_ratio));
 }

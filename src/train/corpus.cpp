@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "longspan/base/error.h"
+#include "longspan/base/file.h"
 #include "longspan/data/joined_token_file.h"
 
 namespace longspan::train {
@@ -42,7 +43,7 @@ data::SamplerOptions sampler_options(const Job& job) {
 
 }  // namespace
 
-Corpus::Corpus(const Job& job, int rank, int ranks) {
+Corpus::Corpus(const Job& job, int rank, int ranks) : files_(job.data.train.size()) {
   training_file_ = data::open_token_files(job.data.train);
   if (!job.data.validation.empty()) {
     validation_file_ = data::open_token_files(job.data.validation);
@@ -100,10 +101,18 @@ double Corpus::validation_bytes(const std::vector<data::Span>& row) const {
 }
 
 std::string Corpus::fingerprint() const {
-  return fmt::format(
-      "{} tokens in {} documents, tokenizer {}", training_file_->tokens(),
-      training_file_->documents(),
-      training_file_->tokenizer_hash().empty() ? "unknown" : training_file_->tokenizer_hash());
+  const TokenFile& file = *training_file_;
+  std::string text =
+      fmt::format("{} tokens in {} documents, tokenizer {}", file.tokens(), file.documents(),
+                  file.tokenizer_hash().empty() ? "unknown" : file.tokenizer_hash());
+  if (files_ == 1) return text;
+  // Of several files the order counts, too: documents are known by their numbers.
+  base::Xxh3Stream hash;
+  for (std::int64_t document = 0; document < file.documents(); ++document) {
+    const std::int64_t begin = file.document_begin(document);
+    hash.update(&begin, sizeof(begin));
+  }
+  return text + fmt::format(", documents of {} files {}", files_, hash.hex());
 }
 
 }  // namespace longspan::train

@@ -268,7 +268,7 @@ void declare_training(Job::Training& training, Declarations& keys) {
       .unit("steps")
       .known_elsewhere_as({"eval_every", "eval_interval", "eval_steps", "val_every"});
   keys.integer("training.validation_tokens", training.validation_tokens,
-               "At most so many tokens in a validation; 0: all there are.")
+               "Rows of a validation are read until they have so many tokens; 0: all there are.")
       .at_least(0)
       .at_most(kMaxTokens)
       .unit("tokens")
@@ -375,9 +375,10 @@ void declare_records(Job& job, Declarations& keys) {
       .at_most(kMaxSteps)
       .known_elsewhere_as({"save_total_limit", "max_to_keep", "keep"});
   keys.path("checkpoint.resume", job.checkpoint.resume,
-            "What to go on from; a path is a checkpoint's directory.",
-            {{"auto", "the newest checkpoint in the run directory, if there is one"},
-             {"never", "nothing, a new run"}})
+            "What a run without checkpoints of its own begins with; a path is a checkpoint's "
+            "directory. One that has some goes on from the newest.",
+            {{"auto", "new weights"},
+             {"never", "new weights; a run that has checkpoints is refused"}})
       .at_least(1)
       .known_elsewhere_as({"resume_from", "resume_from_checkpoint", "load"});
   keys.section("logging", "What a run shows.");

@@ -198,8 +198,10 @@ std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
     changed.memory.checkpoint_offload = "host";
     if (attempt("memory.checkpoint_offload = \"host\"")) return remedies;
   }
+  const std::string before_stages = change;
   for (const std::int64_t stage : {2, 3}) {
     if (setting.ranks == 1 || stage <= changed.parallel.zero_stage) continue;
+    change = before_stages;
     changed.parallel.zero_stage = stage;
     if (attempt(fmt::format("parallel.zero_stage = {}", stage))) return remedies;
   }
@@ -248,10 +250,11 @@ Job with_longest_sequence(const Job& job, const PlanSetting& setting) {
   }
   std::int64_t low = 1;
   std::int64_t high = 2;
-  while (high < kMost && fits(high)) {
+  while (high <= kMost && fits(high)) {
     low = high;
-    high = std::min(2 * high, kMost);
+    high = 2 * high;
   }
+  high = std::min(high, kMost + 1);
   while (high - low > 1) {
     const std::int64_t middle = low + (high - low) / 2;
     (fits(middle) ? low : high) = middle;

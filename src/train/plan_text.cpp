@@ -128,7 +128,8 @@ std::string plan_text(const Plan& plan) {
       100 * plan.counts.communication_seconds / plan.seconds());
   if (plan.host_bytes > 0) {
     text += fmt::format(
-        "Host: {} of optimizer state for each rank; {:.3g} s of a step go over the link to it (the "
+        "Host: {} of what is offloaded for each rank; {:.3g} s of a step go over the link to it "
+        "(an "
         "update's own time there is not estimated).\n",
         format_bytes(plan.host_bytes), plan.counts.host_link_seconds);
   }

@@ -33,14 +33,17 @@ RunDirectory::RunDirectory(std::filesystem::path path) : path_(std::move(path)) 
 
 RunDirectory::~RunDirectory() { ::close(lock_); }
 
-void RunDirectory::check_free_space(std::uint64_t bytes) const {
+void RunDirectory::check_free_space(std::uint64_t bytes, std::int64_t checkpoints) const {
   std::error_code error;
   const auto space = std::filesystem::space(path_, error);
-  if (error || space.available >= bytes) return;
+  const auto needed = static_cast<std::uint64_t>(checkpoints) * bytes;
+  if (error || space.available >= needed) return;
   throw base::InputError(fmt::format(
-      "run.output_dir {} has {} free, and the checkpoints to be kept at once need {}; make room, "
-      "lower checkpoint.keep_last, or name another directory",
-      path_.string(), base::format_bytes(space.available), base::format_bytes(bytes)));
+      "run.output_dir {} has {} free, and there will be {} more checkpoint{} of {} at once: {}; "
+      "make "
+      "room, lower checkpoint.keep_last, or name another directory",
+      path_.string(), base::format_bytes(space.available), checkpoints, checkpoints == 1 ? "" : "s",
+      base::format_bytes(bytes), base::format_bytes(needed)));
 }
 
 }  // namespace longspan::train

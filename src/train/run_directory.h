@@ -1,7 +1,7 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
-#include <string>
 
 namespace longspan::train {
 
@@ -18,8 +18,8 @@ class RunDirectory {
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
-  /// Throws InputError when fewer than `bytes` are free where the run writes.
-  void check_free_space(std::uint64_t bytes) const;
+  /// Throws InputError where so many more checkpoints of `bytes` do not fit beside what is there.
+  void check_free_space(std::uint64_t bytes, std::int64_t checkpoints) const;
 
  private:
   std::filesystem::path path_;

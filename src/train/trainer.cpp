@@ -20,6 +20,7 @@
 #include "train/report.h"
 #include "train/resources.h"
 #include "train/run_directory.h"
+#include "train/starting_point.h"
 #include "train/states.h"
 #include "train/trace/step_trace.h"
 #include "train/training_state.h"
@@ -45,15 +46,16 @@ class Trainer {
   void check_plan();
   void build_model();
   void resume();
-  std::string choose_checkpoint();
   void open_record();
   void check_disk();
+  std::int64_t checkpoints_to_come() const;
   void warn_of_slow_path();
   StepMetrics step();
   StepMetrics traced_step();
   void write_trace(bool stops);
   std::vector<std::shared_ptr<const data::MicroBatch>> my_batches();
   bool finish_step(StepMetrics& metrics, const comm::Traffic& before);
+  void draw_picture();
   void guard_skips() const;
   std::vector<std::vector<data::Span>> validation_rows() const;
   void validate();
@@ -81,7 +83,6 @@ class Trainer {
   Progress progress_;
   double peak_gflops_ = 0;
   std::string slow_path_;  // that was told
-  std::int64_t validated_step_ = -1;
 };
 
 Trainer::Trainer(Job job, comm::Communicator& world, const TrainOptions& options)
@@ -172,34 +173,10 @@ void Trainer::build_model() {
                 corpus_->fingerprint());
 }
 
-/// The step directory to start from, or an empty string. Only rank 0 looks.
-std::string Trainer::choose_checkpoint() {
-  const checkpoint::Store store(directory_->checkpoints());
-  const std::string& wish = job_.checkpoint.resume;
-  if (wish == "never") {
-    if (store.steps().empty()) return {};
-    throw InputError(fmt::format(
-        "checkpoint.resume is \"never\", but run.output_dir {} holds checkpoints of an earlier "
-        "run; name another directory, or resume",
-        directory_->path().string()));
-  }
-  if (wish != "auto") {
-    checkpoint::verify(wish);
-    return wish;
-  }
-  std::vector<checkpoint::DamagedStep> damaged;
-  const auto step = store.latest_intact(damaged);
-  for (const auto& one : damaged) {
-    report_.warning(fmt::format("the checkpoint of step {} is damaged and passed over: {}",
-                                one.step, one.reason));
-  }
-  return step ? store.step_directory(*step).string() : std::string();
-}
-
 void Trainer::resume() {
   std::string chosen;
   comm::run_agreed(*world_, [&] {
-    if (leads()) chosen = choose_checkpoint();
+    if (leads()) chosen = starting_point(job_, directory_->checkpoints(), report_).string();
   });
   world_->broadcast(chosen, 0);
   if (chosen.empty()) return;
@@ -223,20 +200,32 @@ void Trainer::open_record() {
     const auto contents =
         checkpoint_contents(step_->model(), reader, progress_, corpus_->tokenizer());
     const std::uint64_t bytes = checkpoint::Store::bytes_of(contents);
-    if (progress_.step < last_step_) directory_->check_free_space(2 * bytes);
+    if (progress_.step < last_step_) directory_->check_free_space(bytes, checkpoints_to_come());
     base::replace_file(directory_->path() / "job.json", to_json(job_));
     record_.emplace(directory_->path(), progress_.step, job_.logging.tensorboard);
   });
+}
+
+/// How many more of them there will be at once, while the newest is written beside those kept.
+std::int64_t Trainer::checkpoints_to_come() const {
+  const std::int64_t every = job_.checkpoint.every;
+  const std::int64_t in_between = every > 0 ? (last_step_ - 1) / every - progress_.step / every : 0;
+  const std::int64_t to_come = in_between + 1;
+  if (job_.checkpoint.keep_last == 0) return to_come;
+  const auto there =
+      static_cast<std::int64_t>(checkpoint::Store(directory_->checkpoints()).steps().size());
+  return std::max<std::int64_t>(std::min(to_come, job_.checkpoint.keep_last + 1 - there), 1);
 }
 
 /// What a dry run does at last: the disk.
 void Trainer::check_disk() {
   comm::run_agreed(*world_, [&] {
     if (!leads()) return;
-    // Weights, two moments and, for bf16, the master weights; two checkpoints of them.
+    // Weights, two moments and, for bf16, the master weights.
     const std::string& precision = job_.training.precision;
     const std::uint64_t bytes = precision == "bf16" ? 2 + 8 + 4 : precision == "fp32" ? 12 : 24;
-    directory_->check_free_space(2 * bytes * static_cast<std::uint64_t>(job_.model.parameters()));
+    directory_->check_free_space(bytes * static_cast<std::uint64_t>(job_.model.parameters()),
+                                 checkpoints_to_come());
   });
   report_.note("dry run: job, files, disk and memory are in order; nothing was trained");
 }
@@ -260,16 +249,24 @@ Outcome Trainer::run() {
     if (trace_) write_trace(stop);
     const std::int64_t every = job_.training.validation_every;
     const bool last = progress_.step == last_step_;
+    if (stop) save();  // first: there may not be time for more
     if (last || (every > 0 && progress_.step % every == 0)) validate();
     const std::int64_t save_every = job_.checkpoint.every;
-    if (last || stop || (save_every > 0 && progress_.step % save_every == 0)) save();
+    if (!stop && (last || (save_every > 0 && progress_.step % save_every == 0))) save();
     guard_skips();
   }
-  if (leads()) {
+  if (leads()) draw_picture();
+  return stop && progress_.step < last_step_ ? Outcome::kStoppedBySignal : Outcome::kDone;
+}
+
+/// What was trained is saved: a picture that cannot be drawn is not worth the run.
+void Trainer::draw_picture() {
+  try {
     const auto picture = draw_loss_curves(directory_->path(), job_.run.name);
     report_.note(fmt::format("loss curves: {}", picture.string()));
+  } catch (const InputError& error) {
+    report_.warning(fmt::format("there is no picture of the loss: {}", error.what()));
   }
-  return stop && progress_.step < last_step_ ? Outcome::kStoppedBySignal : Outcome::kDone;
 }
 
 /// The micro-batches of this step that are this rank's group's.
@@ -398,8 +395,7 @@ std::vector<std::vector<data::Span>> Trainer::validation_rows() const {
 
 /// Every rank runs the same number of passes, since a pass may need all of them.
 void Trainer::validate() {
-  if (corpus_->validation() == nullptr || validated_step_ == progress_.step) return;
-  validated_step_ = progress_.step;
+  if (corpus_->validation() == nullptr) return;
   std::vector<double> sums(4);  // nll, targets, bytes, rows of unknown bytes
   const auto rows = validation_rows();
   for (const std::int64_t number : rows_of_group(static_cast<std::int64_t>(rows.size()), *mesh_)) {

@@ -57,6 +57,42 @@ class Resume(harness.Workspace):
         self.assertIn("nothing to do", run("train", job).stdout)
         self.assertEqual(before, self.checkpoint_files("finished"))
 
+    def test_a_run_that_began_elsewhere_goes_on_with_its_own(self):
+        run("train", self.job("source", checkpoint={"every": 4, "keep_last": 0}), "--until-step", 8)
+        job = self.job("branch", checkpoint={
+            "resume": str(self.root / "source/checkpoints/step-00000004")})
+        self.assertIn("resumed after step 4", run("train", job, "--until-step", 6).stdout)
+        # The same command again, as a queue starts it.
+        again = run("train", job, "--until-step", 9).stdout
+        self.assertIn("resumed after step 6", again)
+        self.assertIn("not from", again)
+        self.assertEqual(sorted(self.losses("branch")), [5, 6, 7, 8, 9])
+
+    def test_going_back_is_not_undone_by_the_next_start(self):
+        job = self.job("back", checkpoint={"every": 4, "keep_last": 0})
+        run("train", job, "--until-step", 8)
+        steps = self.root / "back/checkpoints"
+        back = self.job("back", checkpoint={"resume": str(steps / "step-00000004")})
+        refused = run("train", back, expect=2).stderr
+        for word in ("step 4", "step 8", "move those away"):
+            self.assertIn(word, refused)
+        (steps / "step-00000008").rename(self.root / "step-00000008")
+        job = self.job("back", checkpoint={"every": 4, "keep_last": 0})
+        self.assertIn("resumed after step 4", run("train", job, "--until-step", 5).stdout)
+        self.assertIn("resumed after step 5", run("train", job, "--until-step", 6).stdout)
+
+    def test_files_in_another_order_are_other_samples(self):
+        other = self.root / "other.jsonl"
+        other.write_text("".join(self.corpus.read_text(encoding="utf-8").splitlines(True)[:50]),
+                         encoding="utf-8")
+        tokens = self.root / "other.tokens"
+        run("tokenize", other, "--output", tokens, "--tokenizer", "bytes")
+        files = [str(self.tokens), str(tokens)]
+        run("train", self.job("order", data={"train": files}), "--until-step", 2)
+        swapped = self.job("order", data={"train": files[::-1]})
+        self.assertIn("other samples", run("train", swapped, expect=2).stderr)
+        run("train", self.job("order", data={"train": files}), "--until-step", 3)
+
     def test_signal_saves_and_leaves_with_75(self):
         for ranks, number in ((0, signal.SIGUSR1), (0, signal.SIGTERM), (2, signal.SIGUSR1)):
             name = f"signal-{ranks}-{number.name}"
@@ -93,6 +129,7 @@ class Resume(harness.Workspace):
                 found = int(steps[-1].name.split("-")[1])
                 self.assertGreaterEqual(found, newest)
                 newest = found
+        self.assertGreater(newest, 2, "no kill came after a checkpoint")
         run("train", job)
         self.assertEqual(self.losses("killed"), self.losses("undisturbed"))
         first, second = self.checkpoint_files("undisturbed"), self.checkpoint_files("killed")

@@ -39,28 +39,30 @@ TEST_CASE("AdamW follows its formula for several steps", "[adamw]") {
   Fixture f(DType::kFloat64, config);
   const double lr = 0.05;
   const double scale = 0.5;
+  struct Element {
+    int number;
+    double w, m = 0, v = 0;
+  };
+  std::vector<Element> elements;
   for (const int number : {f.matrix, f.norm, f.embedding}) {
-    const backend::Tensor weight = f.parameters.weight(number);
-    const double decay = number == f.matrix ? 0.3 : 0.0;
-    double w = weight.data<double>()[1];
-    double m = 0;
-    double v = 0;
-    for (int t = 1; t <= 5; ++t) {
-      f.backend->zero(f.parameters.gradients());
-      const double gradient = std::sin(t) + 0.1 * number;
-      f.parameters.gradient(number).data<double>()[1] = gradient;
-      if (number == f.matrix) {
-        f.adamw().step(lr, scale);
-      } else {
-        break;
-      }
-      const double g = gradient * scale;
-      m = 0.9F * m + (1 - 0.9F) * g;
-      v = 0.95F * v + (1 - 0.95F) * g * g;
-      const double m_hat = m / (1 - std::pow(0.9F, t));
-      const double v_hat = v / (1 - std::pow(0.95F, t));
-      w -= lr * (m_hat / (std::sqrt(v_hat) + 1e-8) + decay * w);
-      CHECK(weight.data<double>()[1] == Approx(w).epsilon(1e-6));
+    elements.push_back({number, f.parameters.weight(number).data<double>()[1]});
+  }
+  for (int t = 1; t <= 5; ++t) {
+    f.backend->zero(f.parameters.gradients());
+    const auto gradient_of = [&](const Element& one) { return std::sin(t) + 0.1 * one.number; };
+    for (const Element& one : elements) {
+      f.parameters.gradient(one.number).data<double>()[1] = gradient_of(one);
+    }
+    f.adamw().step(lr, scale);
+    for (Element& one : elements) {
+      const double decay = one.number == f.matrix ? 0.3 : 0.0;
+      const double g = gradient_of(one) * scale;
+      one.m = 0.9F * one.m + (1 - 0.9F) * g;
+      one.v = 0.95F * one.v + (1 - 0.95F) * g * g;
+      const double m_hat = one.m / (1 - std::pow(0.9F, t));
+      const double v_hat = one.v / (1 - std::pow(0.95F, t));
+      one.w -= lr * (m_hat / (std::sqrt(v_hat) + 1e-8) + decay * one.w);
+      CHECK(f.parameters.weight(one.number).data<double>()[1] == Approx(one.w).epsilon(1e-6));
     }
   }
   CHECK(f.adamw().updates() == 5);

@@ -48,6 +48,19 @@ TEST_CASE("schedules have their shape between") {
   CHECK(wsd.at(100) == Approx(2.0 * 0.55));
 }
 
+TEST_CASE("a decay of one step is at its minimum there") {
+  Schedule wsd = schedule(ScheduleShape::kWsd);
+  wsd.decay_steps = 1;
+  CHECK(wsd.at(109) == Approx(2.0));
+  CHECK(wsd.at(110) == Approx(0.2));
+  for (const auto shape : {ScheduleShape::kLinear, ScheduleShape::kCosine}) {
+    Schedule s = schedule(shape);
+    s.warmup_steps = 110;
+    CHECK(s.at(109) == Approx(2.0));
+    CHECK(s.at(110) == Approx(0.2));
+  }
+}
+
 TEST_CASE("a schedule without warm-up, or of one step, stays finite") {
   Schedule s = schedule(ScheduleShape::kCosine);
   s.warmup_steps = 0;

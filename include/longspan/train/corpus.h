@@ -32,6 +32,7 @@ class Corpus {
   std::string fingerprint() const;
 
  private:
+  std::size_t files_;  ///< of training
   std::unique_ptr<data::Tokenizer> tokenizer_;
   std::unique_ptr<data::TokenFile> training_file_;
   std::unique_ptr<data::TokenFile> validation_file_;  ///< null when split off the training file
