@@ -41,11 +41,6 @@ class JoinedTokenFile : public TokenFile {
     }
     return {};
   }
-  std::int64_t vocab_size() const override {
-    std::int64_t largest = -1;
-    for (const auto& file : files_) largest = std::max(largest, file->vocab_size());
-    return largest;
-  }
   void read(std::int64_t begin, std::int64_t end, TokenId* out) const override {
     while (begin < end) {
       const std::size_t file = part_of(first_token_, begin);

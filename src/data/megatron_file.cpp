@@ -46,7 +46,6 @@ class MegatronFile final : public TokenFile {
   }
   std::int64_t document_bytes(std::int64_t) const override { return -1; }
   std::string tokenizer_hash() const override { return {}; }
-  std::int64_t vocab_size() const override { return -1; }
 
   void read(std::int64_t begin, std::int64_t end, TokenId* out) const override {
     const std::byte* from = data_.data() + static_cast<std::uint64_t>(begin) * token_bytes(code_);

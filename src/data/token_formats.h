@@ -7,7 +7,6 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
-#include <string>
 
 #include "longspan/data/token_file.h"
 #include "longspan/data/token_file_writer.h"

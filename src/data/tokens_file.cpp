@@ -29,7 +29,6 @@ class TokensFile final : public TokenFile {
     const auto& hash = header_.tokenizer_hash;
     return hash[0] == 0 ? std::string() : std::string(hash.data(), hash.size());
   }
-  std::int64_t vocab_size() const override { return static_cast<std::int64_t>(header_.vocab_size); }
 
   void read(std::int64_t begin, std::int64_t end, TokenId* out) const override {
     const std::byte* from = file_.data() + sizeof(TokensHeader) +

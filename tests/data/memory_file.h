@@ -22,7 +22,6 @@ class MemoryFile final : public TokenFile {
   }
   std::int64_t document_bytes(std::int64_t) const override { return -1; }
   std::string tokenizer_hash() const override { return {}; }
-  std::int64_t vocab_size() const override { return -1; }
   void read(std::int64_t begin, std::int64_t end, TokenId* out) const override {
     for (std::int64_t place = begin; place < end; ++place) {
       *out++ = static_cast<TokenId>(place + 1000);

@@ -51,7 +51,6 @@ class TextSource {
 
   std::uint64_t total_bytes() const { return total_bytes_; }  ///< of all files
   std::uint64_t bytes_read() const;                           ///< up to the last document
-  std::size_t files() const { return files_.size(); }
 
  private:
   void add_folder(const std::filesystem::path& folder);

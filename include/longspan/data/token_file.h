@@ -35,8 +35,6 @@ class TokenFile {
   virtual std::int64_t document_bytes(std::int64_t document) const = 0;
   /// Empty when the format does not say (Megatron).
   virtual std::string tokenizer_hash() const = 0;
-  /// Of the tokenizer that made it; -1 when the format does not say.
-  virtual std::int64_t vocab_size() const = 0;
   /// Copies tokens [begin, end) to `out`.
   virtual void read(std::int64_t begin, std::int64_t end, TokenId* out) const = 0;
 

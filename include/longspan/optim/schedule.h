@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 
 namespace longspan::optim {
 
@@ -13,12 +12,13 @@ enum class ScheduleShape : std::uint8_t { kConstant, kLinear, kCosine, kWsd };
 /// linearly over the last `decay_steps`.
 struct Schedule {
   ScheduleShape shape = ScheduleShape::kCosine;
-  double peak = 0.0;
-  double minimum_ratio = 0.1;
+  double peak = 0.0;           ///< learning rate
+  double minimum_ratio = 0.1;  ///< of the peak, at the last step
   std::int64_t warmup_steps = 0;
-  std::int64_t decay_steps = 0;
+  std::int64_t decay_steps = 0;  ///< WSD alone: the last ones
   std::int64_t total_steps = 0;
 
+  /// The learning rate of a step, counted from 0.
   double at(std::int64_t step) const;
 };
 
