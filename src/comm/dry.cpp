@@ -22,12 +22,17 @@ std::vector<int> all_ranks(int size) {
 
 }  // namespace
 
-DryCommunicator::DryCommunicator(int rank, int size, backend::DryBackend& backend)
-    : DryCommunicator(rank, all_ranks(size), backend) {}
+DryCommunicator::DryCommunicator(int rank, int size, backend::DryBackend& backend,
+                                 bool share_devices)
+    : DryCommunicator(rank, all_ranks(size), backend,
+                      share_devices || backend.profile().kind == "cpu") {}
 
 DryCommunicator::DryCommunicator(int rank, std::vector<int> world_ranks,
-                                 backend::DryBackend& backend)
-    : rank_(rank), world_ranks_(std::move(world_ranks)), backend_(&backend) {
+                                 backend::DryBackend& backend, bool goes_by_mpi)
+    : rank_(rank),
+      world_ranks_(std::move(world_ranks)),
+      goes_by_mpi_(goes_by_mpi),
+      backend_(&backend) {
   const auto node_of = [&](int member) {
     return world_ranks_[static_cast<std::size_t>(member)] / backend.profile().devices_per_node;
   };
@@ -46,7 +51,7 @@ std::unique_ptr<Communicator> DryCommunicator::group(const std::string& /*name*/
     world_ranks.push_back(world_ranks_[static_cast<std::size_t>(member)]);
   }
   auto group = std::unique_ptr<DryCommunicator>(
-      new DryCommunicator(position, std::move(world_ranks), *backend_));
+      new DryCommunicator(position, std::move(world_ranks), *backend_, goes_by_mpi_));
   group->traffic_ = traffic_;
   return group;
 }
@@ -81,7 +86,7 @@ std::unique_ptr<Pending> DryCommunicator::start(Collective kind, std::uint64_t b
 
 /// MPI sums in a staging buffer; NCCL needs none.
 Tensor DryCommunicator::staging(const Offsets& offsets, base::DType dtype) {
-  if (backend_->profile().kind != "cpu") return {};
+  if (!goes_by_mpi_) return {};
   return backend_->allocate({ReduceScatter(offsets, dtype).staging()}, dtype,
                             backend::MemoryTag::kCommunication);
 }

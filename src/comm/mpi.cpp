@@ -244,7 +244,7 @@ Requests MpiCommunicator::gather_shares(Staging& staging, const Tensor& whole,
 std::unique_ptr<Pending> MpiCommunicator::start_all_reduce_sum(const Tensor& tensor,
                                                                backend::Backend& backend) {
   const Offsets offsets = even_offsets(tensor.elements(), size_);
-  check_vector(tensor, offsets, "all-reduce");
+  check_vector(tensor, offsets, size_, "all-reduce");
   if (size_ == 1) return std::make_unique<Done>();
   share_sum(share(tensor, offsets, rank_), tensor, offsets, "the all-reduce", backend);
   Staging staging = stage(backend);
@@ -259,7 +259,8 @@ std::unique_ptr<Pending> MpiCommunicator::start_reduce_scatter_sum(const Tensor&
                                                                    const Tensor& whole,
                                                                    const Offsets& offsets,
                                                                    backend::Backend& backend) {
-  check_vector(whole, offsets, "reduce-scatter");
+  check_vector(whole, offsets, size_, "reduce-scatter");
+  check_part(part, offsets, rank_);
   share_sum(part, whole, offsets, "the reduce-scatter", backend);
   (*traffic_)[Collective::kReduceScatter] += bytes_to_share(offsets, rank_, whole.dtype());
   return std::make_unique<Done>();
@@ -268,7 +269,7 @@ std::unique_ptr<Pending> MpiCommunicator::start_reduce_scatter_sum(const Tensor&
 std::unique_ptr<Pending> MpiCommunicator::start_all_gather(const Tensor& whole,
                                                            const Offsets& offsets,
                                                            backend::Backend& backend) {
-  check_vector(whole, offsets, "all-gather");
+  check_vector(whole, offsets, size_, "all-gather");
   (*traffic_)[Collective::kAllGather] += bytes_to_gather(offsets, rank_, whole.dtype());
   Staging staging = stage(backend);
   Requests requests = gather_shares(staging, whole, offsets, "the all-gather");
@@ -319,8 +320,8 @@ void MpiCommunicator::broadcast(std::string& bytes, int root) {
 void MpiCommunicator::all_to_all(const Tensor& receive, const Offsets& receive_offsets,
                                  const Tensor& send, const Offsets& send_offsets,
                                  backend::Backend& backend) {
-  check_vector(receive, receive_offsets, "all-to-all");
-  check_vector(send, send_offsets, "all-to-all");
+  check_vector(receive, receive_offsets, size_, "all-to-all");
+  check_vector(send, send_offsets, size_, "all-to-all");
   Staging staging = stage(backend);
   Requests requests = start("the all-to-all");
   for_each_source([&](int peer) {
@@ -338,6 +339,7 @@ void MpiCommunicator::all_to_all(const Tensor& receive, const Offsets& receive_o
 std::unique_ptr<Pending> MpiCommunicator::start_send_receive(const Tensor& receive, int from,
                                                              const Tensor& send, int to,
                                                              backend::Backend& backend) {
+  check_neighbours(receive, from, send, to, rank_);
   Staging staging = stage(backend);
   Requests requests = start("an exchange with the neighbours");
   post_receive(requests, staging.incoming(receive), from);

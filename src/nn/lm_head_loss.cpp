@@ -86,7 +86,7 @@ LmHeadLoss::Buffers LmHeadLoss::make_buffers(const Selection& selection, Index t
   buffers.labels = ints().rows(0, selected);
   backend.copy_from_host(buffers.labels, selection.labels.data(), buffers.labels.bytes());
   buffers.gather = ints().rows(0, selected);
-  buffers.scatter = ints();
+  if (with_gradient) buffers.scatter = ints();
   buffers.nll = backend.allocate({tokens}, statistic, MemoryTag::kWorkspace).rows(0, selected);
   buffers.gathered = pass.workspace({buffers.range_rows, hidden});
   buffers.logits = backend.allocate({buffers.range_rows, vocab}, statistic, MemoryTag::kWorkspace);
@@ -138,7 +138,9 @@ double LmHeadLoss::run(const Tensor& dx, const Tensor& x, const std::vector<std:
     write_indices(selection.tokens, parts.begin(i), end, first_token, gather, scatter);
   }
   pass.backend().copy_from_host(buffers.gather, gather.data(), buffers.gather.bytes());
-  pass.backend().copy_from_host(buffers.scatter, scatter.data(), buffers.scatter.bytes());
+  if (dx.defined()) {
+    pass.backend().copy_from_host(buffers.scatter, scatter.data(), buffers.scatter.bytes());
+  }
   for (const Range& range : ranges) run_range(dx, x, range, scale, buffers, pass);
   return pass.backend().sum(buffers.nll);
 }

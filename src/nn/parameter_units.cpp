@@ -25,11 +25,11 @@ void ParameterSet::start_gathering(int number) {
 
 void ParameterSet::open(int number, Use use, int next) {
   Unit& unit = unit_at(number);
-  unit.gets_gradients = use != Use::kWeights;
-  if (!splits_gradients()) return;
-  if (unit.gradients.defined() || (splits_weights() && unit.weights.defined())) {
+  if (std::exchange(unit.is_open, true)) {
     throw base::InternalError(fmt::format("unit {} of the parameters is opened twice", number));
   }
+  unit.gets_gradients = use != Use::kWeights;
+  if (!splits_gradients()) return;
   const backend::Scope scope(*backend_, "opening");
   if (use != Use::kGradients && splits_weights()) {
     start_gathering(number);
@@ -48,7 +48,7 @@ void ParameterSet::open(int number, Use use, int next) {
 
 void ParameterSet::close(int number, bool comes_again) {
   Unit& unit = unit_at(number);
-  if (splits_weights() && !unit.weights.defined() && !unit.gradients.defined()) {
+  if (!std::exchange(unit.is_open, false)) {
     throw base::InternalError(fmt::format("unit {} of the parameters is not open", number));
   }
   if (splits_weights()) unit.weights = {};

@@ -1,5 +1,6 @@
 #include "nn/ring_attention.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -17,10 +18,13 @@ namespace {
 /// The documents of the row, as far as they lie in these ranges of it.
 CuSeqlens documents_in(const CuSeqlens& documents, const std::vector<Range>& ranges) {
   CuSeqlens inside{0};
+  inside.reserve(documents.size());
   for (std::size_t i = 0; i + 1 < documents.size(); ++i) {
     Index tokens = inside.back();
-    for (const Range& range : shard::intersect({{documents[i], documents[i + 1]}}, ranges)) {
-      tokens += range.size();
+    for (const Range& range : ranges) {
+      const Index begin = std::max<Index>(documents[i], range.begin);
+      const Index end = std::min<Index>(documents[i + 1], range.end);
+      tokens += std::max<Index>(0, end - begin);
     }
     inside.push_back(static_cast<std::int32_t>(tokens));
   }

@@ -91,6 +91,9 @@ Cover Cover::of_kv_heads(const Cover& heads, Index kv_heads) {
     std::vector<Range> needed;
     for (const Range& range : heads.ranges(rank)) {
       Range kv{range.begin / group, (range.end - 1) / group + 1};
+      if (!needed.empty() && kv.begin < needed.back().begin) {
+        refuse(fmt::format("heads {} of rank {} come after later ones", text_of(range), rank));
+      }
       // Two of a rank's ranges may read the same head: it is held once.
       if (!needed.empty() && kv.begin < needed.back().end) kv.begin = needed.back().end;
       if (kv.begin < kv.end) needed.push_back(kv);

@@ -233,17 +233,23 @@ void ReshardPlan::adjoint(const std::vector<Tensor>& dsources, const std::vector
   };
   const Parcel received = exchange(incoming_, outgoing_, dtargets[0].dtype(), pack, group, backend);
   // Where each index has one holder its gradient is that holder's; else all holders' are added to
-  // zeros, in rank order, whichever of them is this rank.
+  // zeros, in rank order, whichever of them is this rank, and rounded once.
+  std::vector<Tensor> sums(moves_.size());
   for (std::size_t i = 0; i < moves_.size(); ++i) {
-    if (!moves_[i].to.cover.is_partition()) backend.zero(dsources[i]);
+    if (moves_[i].to.cover.is_partition()) continue;
+    sums[i] = dsources[i].dtype() == base::DType::kBFloat16
+                  ? backend.allocate(dsources[i].shape(), base::DType::kFloat32,
+                                     backend::MemoryTag::kWorkspace)
+                  : dsources[i];
+    backend.zero(sums[i]);
   }
   Copies copies;
   const auto settle = [&](const Block& block, const Tensor& part) {
-    const Tensor place = source_view(dsources[block.tensor], block);
-    if (moves_[block.tensor].to.cover.is_partition()) {
-      copies.add(place, part);
+    const Tensor& sum = sums[block.tensor];
+    if (sum.defined()) {
+      backend.accumulate(source_view(sum, block), part);
     } else {
-      backend.add(place, place, part);
+      copies.add(source_view(dsources[block.tensor], block), part);
     }
   };
   for (int peer = 0; peer < ranks_; ++peer) {
@@ -252,6 +258,11 @@ void ReshardPlan::adjoint(const std::vector<Tensor>& dsources, const std::vector
     for (const Block& block : staying_) settle(block, target_view(dtargets[block.tensor], block));
   }
   copies.run(backend);
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    if (sums[i].defined() && sums[i].dtype() != dsources[i].dtype()) {
+      backend.copy(dsources[i], sums[i]);
+    }
+  }
 }
 
 ReshardCost ReshardPlan::cost(base::DType dtype) const {

@@ -89,7 +89,7 @@ DryStep::DryStep(const Job& job, const PlanSetting& setting, int rank, std::int6
       limited(threads),
       backend(setting.device, threads),
       layout(parallel_layout(job, setting.ranks)),
-      world(rank, setting.ranks, backend),
+      world(rank, setting.ranks, backend, setting.ranks_per_device > 1),
       mesh(world, layout.sequence),
       host(host_of(job, setting)),
       step(job, watching(backend, watched), mesh, host ? &*host : nullptr) {

@@ -9,7 +9,7 @@
 #include "longspan/backend/backend.h"
 #include "longspan/comm/communicator.h"
 
-// What the tests of collectives run on: collectives_test.cpp is part of several programs, each of
+// What the tests of collectives run on: communicator_test.cpp is part of several programs, each of
 // which says what its benches are.
 namespace longspan::testing {
 

@@ -329,6 +329,31 @@ TEST_CASE("an operation that an exception passes by leaves freed memory alone") 
   CHECK(std::count(values.begin(), values.end(), 7.0) == static_cast<Index>(values.size()));
 }
 
+TEST_CASE("tensors that break an operation's contract are refused before anything is sent") {
+  const Bench& bench = every_bench();
+  INFO(bench.name);
+  comm::Communicator& world = *bench.world;
+  if (world.size() == 1) return;
+  const auto backend = bench.make_backend();
+  const auto vector = [&](Index elements) {
+    return backend->allocate({elements}, DType::kFloat32, MemoryTag::kGradients);
+  };
+  const auto offsets = comm::even_offsets(4 * world.size(), world.size());
+  const auto whole = vector(4 * world.size());
+  CHECK_THROWS_AS(world.start_reduce_scatter_sum(vector(3), whole, offsets, *backend),
+                  base::InternalError);
+  CHECK_THROWS_AS(world.start_all_gather(whole, {0, 4 * world.size()}, *backend),
+                  base::InternalError);
+  CHECK_THROWS_AS(world.start_all_gather(vector(5), offsets, *backend), base::InternalError);
+  const int me = world.rank();
+  const int next = (me + 1) % world.size();
+  CHECK_THROWS_AS(world.start_send_receive(whole, me, whole, next, *backend), base::InternalError);
+  const auto square = backend->allocate({2, 2}, DType::kFloat32, MemoryTag::kGradients);
+  CHECK_THROWS_AS(world.start_send_receive(square, next, square, next, *backend),
+                  base::InternalError);
+  world.barrier();
+}
+
 TEST_CASE("groups have collectives of their own") {
   const Bench& bench = every_bench();
   INFO(bench.name);

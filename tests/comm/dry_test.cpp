@@ -37,6 +37,20 @@ TEST_CASE("dry communicator: bytes and staging of this world's real all-reduce")
   }
 }
 
+TEST_CASE("dry communicator: ranks that share a GPU stage their sums there") {
+  const auto peak = [](bool share_devices) {
+    DryBackend dry(backend::DeviceProfile::load("h200"), 1);
+    DryCommunicator world(0, 4, dry, share_devices);
+    const auto group = world.group("all", {0, 1, 2, 3});
+    const auto tensor = dry.allocate({1 << 24}, base::DType::kFloat32, MemoryTag::kGradients);
+    dry.start_step();
+    group->start_all_reduce_sum(tensor, dry)->wait();
+    return dry.ledger().peak(MemoryTag::kCommunication);
+  };
+  CHECK(peak(false) == 0);
+  CHECK(peak(true) == 4U << 20U);
+}
+
 TEST_CASE("dry communicator: time by the slowest link, and none for one rank") {
   const auto profile = backend::DeviceProfile::load("h200");
   const auto seconds = [&](int ranks) {

@@ -56,6 +56,7 @@ TEST_CASE("cover: key-value heads follow the query heads that read them") {
   CHECK(Cover::of_kv_heads(Cover(6, Lists{{{0, 1}, {2, 3}}, {{1, 2}, {3, 6}}}), 2) ==
         Cover(2, Lists{{{0, 1}}, {{0, 1}, {1, 2}}}));
   CHECK_THROWS_AS(Cover::of_kv_heads(Cover::even(7, 2), 2), base::InternalError);
+  CHECK_THROWS_AS(Cover::of_kv_heads(Cover(8, Lists{{{4, 6}, {0, 2}}}), 4), base::InternalError);
 }
 
 TEST_CASE("cover: what is illegal is refused, what overlaps is no partition") {

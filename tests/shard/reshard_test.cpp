@@ -215,6 +215,35 @@ TEST_CASE("reshard: float32 and bfloat16 are moved as they are") {
   check_moves({{shape, {0, Cover::even(5, ranks)}, {1, Cover::even(7, ranks)}}}, dtype);
 }
 
+TEST_CASE("reshard: what several ranks hold in bfloat16 is summed in float32") {
+  const int ranks = world().size();
+  const int me = world().rank();
+  const Index tokens = 3 * ranks;
+  const Index width = 64;
+  const Shape shape{tokens, 1, width};
+  const Cover own = Cover::even(tokens, ranks);
+  const ReshardPlan plan(me, {{shape, {0, own}, {1, Cover::replicated(1, ranks)}}});
+  // Every rank's gradient is a little more than what the first one's rounds away.
+  const auto value = [](int rank, Index i) {
+    return (rank == 0 ? 256.0 : 0.75) + static_cast<double>(i % 2) * (rank == 0 ? 2.0 : 0.25);
+  };
+  const Tensor dtarget = device().allocate(shape, DType::kBFloat16, MemoryTag::kGradients);
+  std::vector<base::BFloat16> given;
+  for (Index i = 0; i < shape.elements(); ++i) {
+    given.emplace_back(static_cast<float>(value(me, i)));
+  }
+  device().copy_from_host(dtarget, given.data(), dtarget.bytes());
+  const Tensor dsource =
+      device().allocate({own.size(me), 1, width}, DType::kBFloat16, MemoryTag::kGradients);
+  plan.adjoint({dsource}, {dtarget}, world(), device());
+  const std::vector<double> found = download(dsource);
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    double exact = 0;
+    for (int rank = 0; rank < ranks; ++rank) exact += value(rank, static_cast<Index>(i));
+    CHECK(found[i] == static_cast<float>(base::BFloat16(static_cast<float>(exact))));
+  }
+}
+
 TEST_CASE("reshard: Ulysses, with key-value heads that several ranks need") {
   const int ranks = world().size();
   struct Case {

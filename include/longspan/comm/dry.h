@@ -12,7 +12,9 @@ namespace longspan::comm {
 class DryCommunicator : public Communicator {
  public:
   /// The backend must outlive this. Ranks fill machines of the profile's devices_per_node.
-  DryCommunicator(int rank, int size, backend::DryBackend& backend);
+  /// `share_devices`: ranks share a GPU, so that tensors travel by MPI, which sums them in a
+  /// staging buffer there as it does on processors.
+  DryCommunicator(int rank, int size, backend::DryBackend& backend, bool share_devices = false);
 
   std::string name() const override { return "dry"; }
   int rank() const override { return rank_; }
@@ -44,7 +46,8 @@ class DryCommunicator : public Communicator {
 
  private:
   /// Member `rank` of a group that has these ranks of the world.
-  DryCommunicator(int rank, std::vector<int> world_ranks, backend::DryBackend& backend);
+  DryCommunicator(int rank, std::vector<int> world_ranks, backend::DryBackend& backend,
+                  bool goes_by_mpi);
   class Sending;
   /// Begins to send so much.
   std::unique_ptr<Pending> start(double bytes, double messages);
@@ -56,6 +59,7 @@ class DryCommunicator : public Communicator {
   std::vector<int> world_ranks_;
   int local_rank_ = 0;
   int local_size_ = 0;
+  bool goes_by_mpi_;
   backend::DryBackend* backend_;
 };
 

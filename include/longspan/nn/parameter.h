@@ -80,7 +80,7 @@ class ParameterSet {
 
   /// Makes a unit's weights, gradients or both available. Weights are gathered from all ranks, and
   /// those of `next` begin to come: it should be the unit opened for its weights after this one.
-  /// Gradients start at 0 (see `claim_gradient`).
+  /// Gradients start at 0 (see `claim_gradient`). Throws InternalError when the unit is open.
   void open(int unit, Use use, int next = kNoUnit);
   /// Sums the unit's gradients over ranks, adds the rank's own part to what it keeps, and drops the
   /// rest. Below stage 2 they are summed once a step, here if the pass is its last and does not add
@@ -135,7 +135,8 @@ class ParameterSet {
     std::unique_ptr<comm::Pending> gathering;
     backend::Tensor leaving;  ///< gradients that are being summed, of those not kept whole
     std::unique_ptr<comm::Pending> reduction;
-    bool kept_is_void = false;    ///< the contents of the kept piece's gradients are void
+    bool kept_is_void = false;  ///< the contents of the kept piece's gradients are void
+    bool is_open = false;
     bool gets_gradients = false;  ///< opened for them
   };
 

@@ -40,6 +40,7 @@ class Cover {
   static Cover zigzag(Index extent, int ranks);
   /// The key-value heads that each rank's query heads read, when query head h reads key-value head
   /// h / (heads / kv_heads) (Ainslie et al. 2023): several ranks hold one where heads are shared.
+  /// A rank's heads must ascend.
   static Cover of_kv_heads(const Cover& heads, Index kv_heads);
 
   Index extent() const { return extent_; }

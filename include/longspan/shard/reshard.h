@@ -62,8 +62,8 @@ class ReshardPlan {
   void run(const std::vector<backend::Tensor>& targets, const std::vector<backend::Tensor>& sources,
            comm::Communicator& group, backend::Backend& backend,
            const std::vector<BlockWriter>& writers = {}) const;
-  /// dsources[i] = the sum over ranks of what they hold of tensor i's gradient; zeros for what
-  /// nobody holds.
+  /// dsources[i] = the sum over ranks of what they hold of tensor i's gradient, added in rank order
+  /// in float32 (float64) and rounded once; zeros for what nobody holds.
   void adjoint(const std::vector<backend::Tensor>& dsources,
                const std::vector<backend::Tensor>& dtargets, comm::Communicator& group,
                backend::Backend& backend) const;

@@ -121,7 +121,7 @@ std::unique_ptr<Pending> NcclCommunicator::start_all_reduce_sum(const Tensor& te
                                                                 backend::Backend& backend) {
   if (!is_on_device(backend)) return host().start_all_reduce_sum(tensor, backend);
   const Offsets offsets = even_offsets(tensor.elements(), size());
-  check_vector(tensor, offsets, "all-reduce");
+  check_vector(tensor, offsets, size(), "all-reduce");
   if (size() == 1 || tensor.elements() == 0) return std::make_unique<Done>();
   (*traffic_)[Collective::kAllReduce] += bytes_to_share(offsets, rank(), tensor.dtype()) +
                                          bytes_to_gather(offsets, rank(), tensor.dtype());
@@ -137,7 +137,8 @@ std::unique_ptr<Pending> NcclCommunicator::start_reduce_scatter_sum(const Tensor
                                                                     const Offsets& offsets,
                                                                     backend::Backend& backend) {
   if (!is_on_device(backend)) return host().start_reduce_scatter_sum(part, whole, offsets, backend);
-  check_vector(whole, offsets, "reduce-scatter");
+  check_vector(whole, offsets, size(), "reduce-scatter");
+  check_part(part, offsets, rank());
   if (size() == 1) {
     if (part.raw() != whole.raw()) backend.copy(part, whole);
     return std::make_unique<Done>();
@@ -166,7 +167,7 @@ std::unique_ptr<Pending> NcclCommunicator::start_all_gather(const Tensor& whole,
                                                             const Offsets& offsets,
                                                             backend::Backend& backend) {
   if (!is_on_device(backend)) return host().start_all_gather(whole, offsets, backend);
-  check_vector(whole, offsets, "all-gather");
+  check_vector(whole, offsets, size(), "all-gather");
   if (size() == 1 || whole.elements() == 0) return std::make_unique<Done>();
   (*traffic_)[Collective::kAllGather] += bytes_to_gather(offsets, rank(), whole.dtype());
   return start("the all-gather", backend, {whole}, [&](ncclComm_t comm, cudaStream_t stream) {
@@ -190,8 +191,8 @@ void NcclCommunicator::all_to_all(const Tensor& receive, const Offsets& receive_
                                   backend::Backend& backend) {
   if (!is_on_device(backend))
     return host().all_to_all(receive, receive_offsets, send, send_offsets, backend);
-  check_vector(receive, receive_offsets, "all-to-all");
-  check_vector(send, send_offsets, "all-to-all");
+  check_vector(receive, receive_offsets, size(), "all-to-all");
+  check_vector(send, send_offsets, size(), "all-to-all");
   meet(backend);  // also a rank that has nothing to send
   const Tensor in = share(receive, receive_offsets, rank());
   const Tensor out = share(send, send_offsets, rank());
@@ -216,9 +217,7 @@ std::unique_ptr<Pending> NcclCommunicator::start_send_receive(const Tensor& rece
                                                               const Tensor& send, int to,
                                                               backend::Backend& backend) {
   if (!is_on_device(backend)) return host().start_send_receive(receive, from, send, to, backend);
-  if ((to == rank()) != (from == rank())) {
-    throw base::InternalError("a rank that sends to itself receives from itself");
-  }
+  check_neighbours(receive, from, send, to, rank());
   meet(backend);  // also a rank that has nothing to send
   if (to == rank()) {
     backend.copy(receive, send);

@@ -129,6 +129,7 @@ const AttentionSizes kManySizes[] = {
     {.hidden = 6, .heads = 6, .kv_heads = 3, .head_dim = 2},  // a rank's heads begin within a group
     {.hidden = 6, .heads = 9, .kv_heads = 3, .head_dim = 2},
     {.hidden = 6, .heads = 2, .kv_heads = 1, .head_dim = 2},  // fewer heads than ranks
+    {.hidden = 6, .heads = 1, .kv_heads = 1, .head_dim = 2},  // a ring whose ranks have none
 };
 
 TEST_CASE("shared attention: output and every gradient equal one rank's") {

@@ -176,18 +176,29 @@ TEST_CASE("nothing of a unit is left behind, and at most one is ahead") {
   CHECK(ledger.peak(backend::MemoryTag::kWeights) <= weights + most + 3 * 64);
 }
 
-TEST_CASE("views of a unit that is not open, and units opened out of turn, are refused") {
+TEST_CASE("units are opened and closed in turn at every stage") {
+  for (const int stage : {0, 1, 2, 3}) {
+    INFO("stage " << stage);
+    Divided divided(test::small_job(false, stage));
+    nn::ParameterSet& parameters = divided.parameters();
+    CHECK_THROWS_AS(parameters.close(1), base::InternalError);
+    parameters.open(1, nn::Use::kWeights);
+    CHECK_THROWS_AS(parameters.open(1, nn::Use::kWeights), base::InternalError);
+    parameters.close(1);
+    CHECK_THROWS_AS(parameters.close(1), base::InternalError);
+  }
+}
+
+TEST_CASE("views of a unit that is not open are refused") {
   if (world().size() == 1) return;
   Divided divided(test::small_job(false, 3));
   nn::ParameterSet& parameters = divided.parameters();
   CHECK_THROWS_AS(parameters.weight(0), base::InternalError);
   CHECK_THROWS_AS(parameters.gradient(0), base::InternalError);
-  CHECK_THROWS_AS(parameters.close(0), base::InternalError);
   parameters.open(0, nn::Use::kWeights, 1);
   CHECK(parameters.weight(0).defined());
   CHECK_THROWS_AS(parameters.gradient(0), base::InternalError);
   CHECK_THROWS_AS(parameters.weight(1), base::InternalError);
-  CHECK_THROWS_AS(parameters.open(0, nn::Use::kWeights), base::InternalError);
   parameters.close(0);
   parameters.open(1, nn::Use::kBoth);
   CHECK(parameters.gradient(1).defined());

@@ -60,6 +60,8 @@ def faults_of(scenario, folder):
         faults.append(f"no message like {pattern!r}")
     if took > seconds + AFTERWARDS:
         faults.append(f"it took {took:.0f} seconds")
+    if scenario == "computing_long" and took < TIMEOUT:
+        faults.append(f"it took no longer than the timeout: {took:.1f} seconds")
     if scenario.startswith(("missing", "failing")) and "read" in printed:
         faults.append("a rank went on with what a failed operation left")
     print(f"{scenario}: {took:.1f} s, exit code {found}: {' | '.join(reports)}", flush=True)
