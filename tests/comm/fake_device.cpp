@@ -158,6 +158,12 @@ class FakeDevice : public backend::Backend {
   void swiglu_backward(const Tensor&, const Tensor&, const Tensor&, const Tensor&) override {
     refuse();
   }
+  void add_bias(const Tensor&, const Tensor&) override { refuse(); }
+  void bias_backward(const Tensor&, const Tensor&) override { refuse(); }
+  void gelu_forward(const Tensor&, const Tensor&) override { refuse(); }
+  void gelu_backward(const Tensor&, const Tensor&, const Tensor&, const Tensor&) override {
+    refuse();
+  }
   void attention_forward(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
                          const CuSeqlens&, const CuSeqlens&, const AttentionOptions&) override {
     refuse();

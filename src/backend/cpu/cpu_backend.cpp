@@ -109,6 +109,16 @@ class CpuBackend : public Backend {
     cpu::swiglu_backward(dgate_up, out, dout, gate_up);
   }
 
+  void add_bias(const Tensor& out, const Tensor& bias) override { cpu::add_bias(out, bias); }
+  void bias_backward(const Tensor& dbias, const Tensor& dy) override {
+    cpu::bias_backward(dbias, dy);
+  }
+  void gelu_forward(const Tensor& out, const Tensor& x) override { cpu::gelu_forward(out, x); }
+  void gelu_backward(const Tensor& dx, const Tensor& out, const Tensor& dout,
+                     const Tensor& x) override {
+    cpu::gelu_backward(dx, out, dout, x);
+  }
+
   void attention_forward(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
                          const Tensor& v, const CuSeqlens& cu_seqlens_q,
                          const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) override {

@@ -47,6 +47,14 @@ void swiglu_forward(const Tensor& out, const Tensor& gate_up);
 void swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
                      const Tensor& gate_up);
 
+// bias.cpp
+void add_bias(const Tensor& out, const Tensor& bias);
+void bias_backward(const Tensor& dbias, const Tensor& dy);
+
+// gelu.cpp
+void gelu_forward(const Tensor& out, const Tensor& x);
+void gelu_backward(const Tensor& dx, const Tensor& out, const Tensor& dout, const Tensor& x);
+
 // attention_merge.cpp
 void attention_merge(const Tensor& out, const Tensor& lse, const Tensor& block_out,
                      const Tensor& block_lse);

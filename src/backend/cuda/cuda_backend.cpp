@@ -150,6 +150,20 @@ class CudaBackend : public Backend {
     cuda::swiglu_backward(queue_, dgate_up, out, dout, gate_up);
   }
 
+  void add_bias(const Tensor& out, const Tensor& bias) override {
+    cuda::add_bias(queue_, out, bias);
+  }
+  void bias_backward(const Tensor& dbias, const Tensor& dy) override {
+    cuda::bias_backward(queue_, dbias, dy);
+  }
+  void gelu_forward(const Tensor& out, const Tensor& x) override {
+    cuda::gelu_forward(queue_, out, x);
+  }
+  void gelu_backward(const Tensor& dx, const Tensor& out, const Tensor& dout,
+                     const Tensor& x) override {
+    cuda::gelu_backward(queue_, dx, out, dout, x);
+  }
+
   void attention_forward(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
                          const Tensor& v, const CuSeqlens& cu_seqlens_q,
                          const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) override {

@@ -52,6 +52,15 @@ void swiglu_forward(const Queue& queue, const Tensor& out, const Tensor& gate_up
 void swiglu_backward(const Queue& queue, const Tensor& dgate_up, const Tensor& out,
                      const Tensor& dout, const Tensor& gate_up);
 
+// bias.cu
+void add_bias(const Queue& queue, const Tensor& out, const Tensor& bias);
+void bias_backward(const Queue& queue, const Tensor& dbias, const Tensor& dy);
+
+// gelu.cu
+void gelu_forward(const Queue& queue, const Tensor& out, const Tensor& x);
+void gelu_backward(const Queue& queue, const Tensor& dx, const Tensor& out, const Tensor& dout,
+                   const Tensor& x);
+
 // attention_plain_forward.cu, attention_plain_backward.cu: every dtype, head_dim up to 512; bit for
 // bit reproducible
 void attention_plain_forward(const Queue& queue, const Tensor& out, const Tensor& lse,

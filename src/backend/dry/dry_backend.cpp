@@ -227,6 +227,19 @@ void DryBackend::swiglu_backward(const Tensor& dgate_up, const Tensor& out, cons
   stream({&dgate_up, &out, &dout, &gate_up});
 }
 
+void DryBackend::add_bias(const Tensor& out, const Tensor& bias) { stream({&out, &out, &bias}); }
+void DryBackend::bias_backward(const Tensor& dbias, const Tensor& dy) {
+  if (state_->profile.kind == "cuda") {
+    state_->transient({bias_backward_scratch_bytes(dy.dtype(), dy.size(0), dy.size(1))});
+  }
+  stream({&dbias, &dbias, &dy});
+}
+void DryBackend::gelu_forward(const Tensor& out, const Tensor& x) { stream({&out, &x}); }
+void DryBackend::gelu_backward(const Tensor& dx, const Tensor& out, const Tensor& dout,
+                               const Tensor& x) {
+  stream({&dx, &out, &dout, &x});
+}
+
 /// cuDNN serves bfloat16 alone; kernels of our own do the rest.
 bool DryBackend::plain_attention(const Tensor& q) const {
   return state_->profile.kind == "cuda" && q.dtype() != DType::kBFloat16;

@@ -141,6 +141,20 @@ class TracedBackend : public backend::Backend {
     run("swiglu_backward", dgate_up, &Backend::swiglu_backward, dgate_up, out, dout, gate_up);
   }
 
+  void add_bias(const Tensor& out, const Tensor& bias) override {
+    run("add_bias", out, &Backend::add_bias, out, bias);
+  }
+  void bias_backward(const Tensor& dbias, const Tensor& dy) override {
+    run("bias_backward", dbias, &Backend::bias_backward, dbias, dy);
+  }
+  void gelu_forward(const Tensor& out, const Tensor& x) override {
+    run("gelu_forward", out, &Backend::gelu_forward, out, x);
+  }
+  void gelu_backward(const Tensor& dx, const Tensor& out, const Tensor& dout,
+                     const Tensor& x) override {
+    run("gelu_backward", dx, &Backend::gelu_backward, dx, out, dout, x);
+  }
+
   void attention_forward(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
                          const Tensor& v, const CuSeqlens& cu_seqlens_q,
                          const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) override {
