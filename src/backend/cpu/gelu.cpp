@@ -9,8 +9,9 @@
 namespace longspan::backend::cpu {
 namespace {
 
+/// Only what is inlined becomes part of a vector loop.
 template <typename Real>
-Real gelu_sigmoid(Real bounded) {
+inline Real gelu_sigmoid(Real bounded) {
   using Constants = GeluConstants<Real>;
   return sigmoid(bounded * multiply_add(bounded * bounded, Constants::kCubic, Constants::kLinear));
 }

@@ -117,10 +117,12 @@ void DryBackend::enter(const char* name, Index number) { state_->enter(name, num
 void DryBackend::leave() { state_->ledger.leave(); }
 std::size_t DryBackend::memory_limit() const { return state_->profile.memory; }
 
-/// An operation that reads or writes each of these once and does little else.
+/// An operation that reads or writes each of these once, where defined, and does little else.
 void DryBackend::stream(std::initializer_list<const Tensor*> tensors) {
   double bytes = 0;
-  for (const Tensor* tensor : tensors) bytes += static_cast<double>(tensor->bytes());
+  for (const Tensor* tensor : tensors) {
+    if (tensor->defined()) bytes += static_cast<double>(tensor->bytes());
+  }
   state_->work(0, 0, 0, bytes);
 }
 
