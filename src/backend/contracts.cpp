@@ -177,6 +177,36 @@ void check_swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tens
   if (out.defined()) expect(kName, "out", out, dout.dtype(), dout.shape());
 }
 
+void check_add_bias(const Tensor& out, const Tensor& bias) {
+  constexpr const char* kName = "add_bias";
+  expect_rank(kName, "out", out, 2);
+  expect_float(kName, "out", out);
+  expect(kName, "bias", bias, out.dtype(), {out.size(1)});
+}
+
+void check_bias_backward(const Tensor& dbias, const Tensor& dy) {
+  constexpr const char* kName = "bias_backward";
+  expect_rank(kName, "dy", dy, 2);
+  expect_float(kName, "dy", dy);
+  expect(kName, "dbias", dbias, compute_dtype(dy.dtype()), {dy.size(1)});
+}
+
+void check_gelu_forward(const Tensor& out, const Tensor& x) {
+  constexpr const char* kName = "gelu_forward";
+  expect_rank(kName, "x", x, 2);
+  expect_float(kName, "x", x);
+  expect(kName, "out", out, x.dtype(), x.shape());
+}
+
+void check_gelu_backward(const Tensor& dx, const Tensor& out, const Tensor& dout, const Tensor& x) {
+  constexpr const char* kName = "gelu_backward";
+  expect_rank(kName, "x", x, 2);
+  expect_float(kName, "x", x);
+  expect(kName, "dx", dx, x.dtype(), x.shape());
+  expect(kName, "dout", dout, x.dtype(), x.shape());
+  if (out.defined()) expect(kName, "out", out, x.dtype(), x.shape());
+}
+
 void check_attention(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
                      const Tensor& v, const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k,
                      const AttentionOptions& options) {

@@ -44,6 +44,12 @@ void check_swiglu_forward(const Tensor& out, const Tensor& gate_up);
 void check_swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
                            const Tensor& gate_up);
 
+// biases and GELU
+void check_add_bias(const Tensor& out, const Tensor& bias);
+void check_bias_backward(const Tensor& dbias, const Tensor& dy);
+void check_gelu_forward(const Tensor& out, const Tensor& x);
+void check_gelu_backward(const Tensor& dx, const Tensor& out, const Tensor& dout, const Tensor& x);
+
 // attention
 void check_attention(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
                      const Tensor& v, const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k,

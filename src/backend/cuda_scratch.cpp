@@ -26,18 +26,23 @@ class Layout {
 
 Index boundaries_of(const Tensor& q, const Tensor& k) { return 2 * (q.size(0) + k.size(0) + 1); }
 
+std::size_t share_bytes(base::DType dtype, Index tokens, Index width, Index vectors) {
+  return static_cast<std::size_t>(row_shares(tokens, width, vectors).elements()) *
+         base::size_of(compute_dtype(dtype));
+}
+
 }  // namespace
 
-NormShares norm_shares(Index tokens, Index hidden, Index vectors) {
+RowShares row_shares(Index tokens, Index width, Index vectors) {
   constexpr Index kPackOfSmallest = 8;  // bfloat16 in 16 bytes
   constexpr Index kFewestRows = 8;      // fewer would write about as much as they read
   // Enough blocks for a large device, more where their rows are short, so that few threads each
   // still make many together.
   constexpr Index kFewBlocks = 512;
   constexpr Index kShareElements = Index{1} << 21;
-  NormShares shares{};
+  RowShares shares{};
   shares.vectors = vectors;
-  shares.columns = (hidden + kPackOfSmallest - 1) / kPackOfSmallest * kPackOfSmallest;
+  shares.columns = (width + kPackOfSmallest - 1) / kPackOfSmallest * kPackOfSmallest;
   const Index most = std::max(kFewBlocks, kShareElements / std::max<Index>(1, shares.pitch()));
   shares.rows_each = std::max(kFewestRows, (tokens + most - 1) / most);
   shares.blocks = (tokens + shares.rows_each - 1) / shares.rows_each;
@@ -45,13 +50,15 @@ NormShares norm_shares(Index tokens, Index hidden, Index vectors) {
 }
 
 std::size_t rms_norm_backward_scratch_bytes(base::DType dtype, Index tokens, Index hidden) {
-  return static_cast<std::size_t>(norm_shares(tokens, hidden, 1).elements()) *
-         base::size_of(compute_dtype(dtype));
+  return share_bytes(dtype, tokens, hidden, 1);
 }
 
 std::size_t layer_norm_backward_scratch_bytes(base::DType dtype, Index tokens, Index hidden) {
-  return static_cast<std::size_t>(norm_shares(tokens, hidden, 2).elements()) *
-         base::size_of(compute_dtype(dtype));
+  return share_bytes(dtype, tokens, hidden, 2);
+}
+
+std::size_t bias_backward_scratch_bytes(base::DType dtype, Index tokens, Index width) {
+  return share_bytes(dtype, tokens, width, 1);
 }
 
 SumPieces::SumPieces(const Tensor& in) {

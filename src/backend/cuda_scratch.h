@@ -9,24 +9,27 @@
 // the device, and is known in every build: `longspan plan` counts it.
 namespace longspan::backend {
 
-/// How the backward of a norm divides its rows: each block of rows sums its shares of dweight and,
-/// of layer norm, dbias; the shares are added in order.
-struct NormShares {
+/// How a sum over rows, a column each, is divided: each block of rows sums its shares of one vector
+/// (dweight of RMS norm, dbias of a product) or of two (dweight and dbias of layer norm); the
+/// shares are added in order.
+struct RowShares {
   Index rows_each;  ///< rows of a block
   Index blocks;
-  Index vectors;  ///< 1, or 2 with dbias
-  Index columns;  ///< of a share: hidden, rounded up so that every dtype's packs fit
+  Index vectors;  ///< 1 or 2
+  Index columns;  ///< of a share: the width, rounded up so that every dtype's packs fit
 
   /// From one block's shares to the next one's.
   LONGSPAN_HOST_DEVICE Index pitch() const { return vectors * columns; }
   Index elements() const { return blocks * pitch(); }
 };
 
-NormShares norm_shares(Index tokens, Index hidden, Index vectors);
+RowShares row_shares(Index tokens, Index width, Index vectors);
 
 /// Bytes that the backward takes for x [tokens, hidden] of this dtype.
 std::size_t rms_norm_backward_scratch_bytes(base::DType dtype, Index tokens, Index hidden);
 std::size_t layer_norm_backward_scratch_bytes(base::DType dtype, Index tokens, Index hidden);
+/// The same for dy [tokens, width].
+std::size_t bias_backward_scratch_bytes(base::DType dtype, Index tokens, Index width);
 
 /// Elements that one block of threads adds up in `sum` and `sum_of_squares`.
 inline constexpr Index kSumElements = 16384;

@@ -125,6 +125,24 @@ TEST_CASE("dry: what is fused moves no more than its tensors, in one operation")
   CHECK(dry.counts().bytes_moved == 4.0 * (2 * 80 + 40));
 }
 
+TEST_CASE("dry: biases and GELU move what they read and write") {
+  DryBackend dry(simple_profile("cuda"), 1);
+  const Tensor x = make(dry, {10, 8}, DType::kBFloat16);
+  const Tensor bias = make(dry, {8}, DType::kBFloat16);
+  const Tensor dbias = make(dry, {8});
+  const auto bytes_of = [&](const auto& work) {
+    dry.start_step();
+    work();
+    CHECK(dry.counts().operations == 1);
+    return dry.counts().bytes_moved;
+  };
+  CHECK(bytes_of([&] { dry.add_bias(x, bias); }) == 2.0 * (2 * 80 + 8));
+  CHECK(bytes_of([&] { dry.bias_backward(dbias, x); }) == 2.0 * 80 + 4.0 * 2 * 8);
+  CHECK(bytes_of([&] { dry.gelu_forward(x, x); }) == 2.0 * 2 * 80);
+  CHECK(bytes_of([&] { dry.gelu_backward(x, Tensor(), x, x); }) == 2.0 * 3 * 80);
+  CHECK(bytes_of([&] { dry.gelu_backward(x, x, x, x); }) == 2.0 * 4 * 80);
+}
+
 TEST_CASE("dry: the cpu's copies are one operation each") {
   DryBackend dry(simple_profile(), 1);
   const Tensor x = make(dry, {10, 8});
@@ -187,6 +205,10 @@ TEST_CASE("dry: operations of kind cuda take the scratch of its kernels") {
   const Tensor ids = make(dry, {3000}, DType::kInt32);
   CHECK(workspace_of(dry, [&] { dry.embedding_backward(table, x, ids); }) ==
         EmbeddingBackwardScratch(3000, 16, dtype).bytes);
+  const Tensor rows = x.reshape({1500, 32});
+  const Tensor dbias = make(dry, {32}, dtype);
+  CHECK(workspace_of(dry, [&] { dry.bias_backward(dbias, rows); }) ==
+        bias_backward_scratch_bytes(dtype, 1500, 32));
   // The total and three pieces of 16384.
   CHECK(workspace_of(dry, [&] { dry.sum_of_squares(x); }) == 256);
   const Tensor q = x.reshape({3000, 2, 8});

@@ -173,6 +173,41 @@ TEST_CASE("gpu: SwiGLU") {
       tolerance(dtype, 64));  // 1 - sigmoid cancels
 }
 
+TEST_CASE("gpu: biases") {
+  const DType dtype = every_float();
+  const Index width = GENERATE(1, 9, 1024);
+  const Index padding = GENERATE(0, 3, 8);
+  compare(
+      [&](Side& side) -> Tensors {
+        const Tensor out = side.random({333, width}, dtype, 1.0, padding);
+        const Tensor bias = side.random({width}, dtype);
+        const Tensor dbias = side.random({width}, wide(dtype));
+        const Tensor dy = side.random({333, width}, dtype, 1.0, padding);
+        side.backend().add_bias(out, bias);
+        side.backend().bias_backward(dbias, dy);
+        return {out, dbias};
+      },
+      tolerance(dtype, 333));
+}
+
+TEST_CASE("gpu: GELU") {
+  const DType dtype = every_float();
+  const Index width = GENERATE(1, 9, 1024);
+  const Index padding = GENERATE(0, 3);
+  compare(
+      [&](Side& side) -> Tensors {
+        const Tensor x = side.random({33, width}, dtype, 3.0, padding);
+        const Tensor dout = side.random({33, width}, dtype);
+        const Tensor out = side.unwritten({33, width}, dtype, padding);
+        const Tensor again = side.unwritten({33, width}, dtype);
+        const Tensor dx = side.unwritten({33, width}, dtype, padding);
+        side.backend().gelu_forward(out, x);
+        side.backend().gelu_backward(dx, again, dout, x);
+        return {out, again, dx};
+      },
+      tolerance(dtype, 64));  // 1 - sigmoid cancels
+}
+
 struct Heads {
   Index heads, kv_heads, head_dim;
 };

@@ -244,6 +244,20 @@ class Backend {
   virtual void swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
                                const Tensor& gate_up) = 0;
 
+  // --- biases and GELU ----------------------------------------------------------------------
+  /// out[t, j] += bias[j]; out [tokens, n], bias [n] of its dtype. Each sum is rounded once.
+  virtual void add_bias(const Tensor& out, const Tensor& bias) = 0;
+  /// dbias[j] += sum over t of dy[t, j], in an order that does not depend on the number of threads;
+  /// dy [tokens, n], dbias [n] float32 (float64).
+  virtual void bias_backward(const Tensor& dbias, const Tensor& dy) = 0;
+  /// out = 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) (Hendrycks & Gimpel 2016, in the form
+  /// that transformers calls gelu_new); x, out [tokens, n], out may be x.
+  virtual void gelu_forward(const Tensor& out, const Tensor& x) = 0;
+  /// dx from dout; dx may be x. When `out` is defined the forward's result is written there too,
+  /// bit for bit; `out` may be dout itself.
+  virtual void gelu_backward(const Tensor& dx, const Tensor& out, const Tensor& dout,
+                             const Tensor& x) = 0;
+
   // --- attention ----------------------------------------------------------------------------
   /// Packed, exact, grouped-query attention with an online softmax (Dao 2023); memory beyond the
   /// arguments is a constant times the number of threads. q, out [query tokens, heads, head_dim];

@@ -65,6 +65,11 @@ class CpuBackend : public Backend {
   void swiglu_forward(const Tensor& out, const Tensor& gate_up) override;
   void swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
                        const Tensor& gate_up) override;
+  void add_bias(const Tensor& out, const Tensor& bias) override;
+  void bias_backward(const Tensor& dbias, const Tensor& dy) override;
+  void gelu_forward(const Tensor& out, const Tensor& x) override;
+  void gelu_backward(const Tensor& dx, const Tensor& out, const Tensor& dout,
+                     const Tensor& x) override;
 
   void attention_forward(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
                          const Tensor& v, const CuSeqlens& cu_seqlens_q,

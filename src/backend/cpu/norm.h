@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
 
 #include "backend/checks.h"
 #include "backend/cpu/parallel.h"
+#include "backend/cpu/row_sums.h"
 #include "backend/cpu/vector_math.h"
 #include "backend/elementwise/norm.h"
 #include "backend/norm_tensors.h"
@@ -106,24 +106,6 @@ void add_and_normalise(const char* operation, const NormTensors& norm, float eps
   });
 }
 
-/// The rows of one backward call in at most 64 blocks, whatever the number of threads: each sums
-/// its share of dweight (and dbias), and the shares are added in order.
-struct RowBlocks {
-  static constexpr Index kMost = 64;
-  static constexpr Index kFewestRows = 16;
-
-  explicit RowBlocks(Index rows)
-      : total(rows),
-        rows_each(std::max(kFewestRows, divide_up(rows, kMost))),
-        count(divide_up(rows, rows_each)) {}
-  Index begin(Index block) const { return block * rows_each; }
-  Index end(Index block) const { return std::min(total, begin(block) + rows_each); }
-
-  Index total;
-  Index rows_each;
-  Index count;
-};
-
 /// dx = residual + the gradient through the norm; adds to a block's shares what the row gives.
 template <bool kCentred, bool kResidual, typename T>
 void backward_row(const NormGradientTensors& norm, Index row, Compute<T>* dweight,
@@ -158,41 +140,16 @@ void backward_row(const NormGradientTensors& norm, Index row, Compute<T>* dweigh
   }
 }
 
-/// total[h] += the blocks' shares, in the order of the blocks; one of each lies `pitch` behind the
-/// one before.
-template <typename Real>
-void add_shares(Real* total, const Real* shares, Index blocks, Index pitch, Index hidden) {
-  constexpr Index kColumns = 512;
-  parallel_for(divide_up(hidden, kColumns), kColumns * blocks, [&](Index slice) {
-    const Index begin = slice * kColumns;
-    const Index end = std::min(hidden, begin + kColumns);
-    for (Index block = 0; block < blocks; ++block) {
-      const Real* share = shares + block * pitch;
-#pragma omp simd
-      for (Index h = begin; h < end; ++h) total[h] += share[h];
-    }
-  });
-}
-
 template <bool kCentred, bool kResidual, typename T>
 void backward(const NormGradientTensors& norm) {
   using Real = Compute<T>;
   const Index hidden = norm.x.size(1);
-  const Index pitch = kCentred ? 2 * hidden : hidden;  // dweight's share, then dbias'
-  const RowBlocks blocks(norm.x.size(0));
-  const auto shares =
-      std::make_unique_for_overwrite<Real[]>(static_cast<std::size_t>(blocks.count * pitch));
-  parallel_for(blocks.count, blocks.rows_each * hidden, [&](Index block) {
-    Real* share = shares.get() + block * pitch;
-    std::fill_n(share, pitch, Real(0));
-    for (Index row = blocks.begin(block); row < blocks.end(block); ++row) {
-      backward_row<kCentred, kResidual, T>(norm, row, share, share + hidden);
-    }
+  const Index width = kCentred ? 2 * hidden : hidden;  // dweight, then dbias
+  const RowSums<Real> sums(norm.x.size(0), width, [&](Index row, Real* share) {
+    backward_row<kCentred, kResidual, T>(norm, row, share, share + hidden);
   });
-  add_shares(norm.dweight.data<Real>(), shares.get(), blocks.count, pitch, hidden);
-  if constexpr (kCentred) {
-    add_shares(norm.dbias.data<Real>(), shares.get() + hidden, blocks.count, pitch, hidden);
-  }
+  sums.add_to(norm.dweight.data<Real>(), 0, hidden);
+  if constexpr (kCentred) sums.add_to(norm.dbias.data<Real>(), hidden, hidden);
 }
 
 template <bool kCentred>

@@ -34,6 +34,13 @@ inline float multiply_add(float a, float b, float c) {
   return a * b + c;
 #endif
 }
+inline double multiply_add(double a, double b, double c) {
+#ifdef FP_FAST_FMA
+  return __builtin_fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
 
 /// exp(x) to about 1 unit in the last place. 0 below x = -86.99 (where the result would be less
 /// than 2^-125.5), infinite above 88.73, NaN for NaN.

@@ -56,6 +56,15 @@ class CudaKernels : public Backend {
   void swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
                        const Tensor& gate_up) override;
 
+  // bias.cu
+  void add_bias(const Tensor& out, const Tensor& bias) override;
+  void bias_backward(const Tensor& dbias, const Tensor& dy) override;
+
+  // gelu.cu
+  void gelu_forward(const Tensor& out, const Tensor& x) override;
+  void gelu_backward(const Tensor& dx, const Tensor& out, const Tensor& dout,
+                     const Tensor& x) override;
+
   // attention_merge.cu
   void attention_merge(const Tensor& out, const Tensor& lse, const Tensor& block_out,
                        const Tensor& block_lse) override;

@@ -117,10 +117,12 @@ void DryBackend::enter(const char* name, Index number) { state_->enter(name, num
 void DryBackend::leave() { state_->ledger.leave(); }
 std::size_t DryBackend::memory_limit() const { return state_->profile.memory; }
 
-/// An operation that reads or writes each of these once and does little else.
+/// An operation that reads or writes each of these once, where defined, and does little else.
 void DryBackend::stream(std::initializer_list<const Tensor*> tensors) {
   double bytes = 0;
-  for (const Tensor* tensor : tensors) bytes += static_cast<double>(tensor->bytes());
+  for (const Tensor* tensor : tensors) {
+    if (tensor->defined()) bytes += static_cast<double>(tensor->bytes());
+  }
   state_->work(0, 0, 0, bytes);
 }
 
@@ -225,6 +227,19 @@ void DryBackend::swiglu_forward(const Tensor& out, const Tensor& gate_up) {
 void DryBackend::swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
                                  const Tensor& gate_up) {
   stream({&dgate_up, &out, &dout, &gate_up});
+}
+
+void DryBackend::add_bias(const Tensor& out, const Tensor& bias) { stream({&out, &out, &bias}); }
+void DryBackend::bias_backward(const Tensor& dbias, const Tensor& dy) {
+  if (state_->profile.kind == "cuda") {
+    state_->transient({bias_backward_scratch_bytes(dy.dtype(), dy.size(0), dy.size(1))});
+  }
+  stream({&dbias, &dbias, &dy});
+}
+void DryBackend::gelu_forward(const Tensor& out, const Tensor& x) { stream({&out, &x}); }
+void DryBackend::gelu_backward(const Tensor& dx, const Tensor& out, const Tensor& dout,
+                               const Tensor& x) {
+  stream({&dx, &out, &dout, &x});
 }
 
 /// cuDNN serves bfloat16 alone; kernels of our own do the rest.

@@ -177,11 +177,11 @@ TEST_CASE("cuda rms_norm_backward takes the scratch that is foretold, and a plan
   CHECK(counted < bytes + 512);  // rounded up as the allocator does
 }
 
-TEST_CASE("the blocks of a norm's backward cover all rows, not too finely") {
+TEST_CASE("the blocks of a sum over rows cover all of them, not too finely") {
   const Index vectors = GENERATE(1, 2);
   for (const Index hidden : {1, 64, 1000, 4096, 16384}) {
     for (const Index tokens : {1, 7, 8, 9, 4097, 131072, 3000000}) {
-      const NormShares shares = norm_shares(tokens, hidden, vectors);
+      const RowShares shares = row_shares(tokens, hidden, vectors);
       CHECK(shares.blocks * shares.rows_each >= tokens);
       CHECK((shares.blocks - 1) * shares.rows_each < tokens);
       CHECK(shares.columns >= hidden);

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "backend/cuda/kernels/norm_rows.h"
-#include "backend/cuda/kernels/norm_shares.h"
+#include "backend/cuda/kernels/row_shares.h"
 
 // The backward of RMS norm and layer norm (kCentred).
 namespace longspan::backend::cuda {
@@ -20,7 +20,7 @@ struct NormGradient {
   const Compute<T>* mean;  // of layer norm
   const Compute<T>* rstd;
   Compute<T>* shares;  // of dweight and, of layer norm, dbias
-  NormShares layout;
+  RowShares layout;
   Index rows;
   Index hidden;
   bool shares_in_shared_memory;
@@ -150,7 +150,7 @@ void backward(const Queue& queue, const NormGradientTensors& tensors) {
   using Real = Compute<T>;
   const Index hidden = tensors.x.size(1);
   NormGradient<T> norm{};
-  norm.layout = norm_shares(tensors.x.size(0), hidden, /*vectors=*/kCentred ? 2 : 1);
+  norm.layout = row_shares(tensors.x.size(0), hidden, /*vectors=*/kCentred ? 2 : 1);
   const Shape shape{norm.layout.elements()};
   const Tensor scratch =
       queue.backend->allocate(shape, tensors.dweight.dtype(), MemoryTag::kWorkspace);

@@ -4,25 +4,11 @@
 #include "backend/contracts.h"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/kernels/elementwise.h"
+#include "backend/cuda/kernels/sigmoid.h"
 #include "backend/operation.h"
 
 namespace longspan::backend::cuda {
 namespace {
-
-/// 1 / (1 + exp(-x)) for elements stored as T. For bfloat16 by the device's short exponential and
-/// division: their errors are far below its rounding, and the long ones would cost more than the
-/// memory. Additions are written so that no compiler merges them with a product in one kernel and
-/// not in another.
-template <typename T>
-__device__ Compute<T> sigmoid(Compute<T> x) {
-  if constexpr (std::is_same_v<T, double>) {
-    return 1.0 / __dadd_rn(1.0, std::exp(-x));
-  } else if constexpr (std::is_same_v<T, float>) {
-    return 1.0F / __fadd_rn(1.0F, std::exp(-x));
-  } else {
-    return __fdividef(1.0F, __fadd_rn(1.0F, __expf(-x)));
-  }
-}
 
 template <typename T, bool kAligned>
 struct Forward {

@@ -11,7 +11,7 @@ namespace longspan::backend::cuda {
 
 /// Of this thread's packs of a row: `vectors` shares that lie `columns` apart are made zero.
 template <int kCount, typename Real>
-__device__ void clear_shares(Real* shares, const NormShares& layout, Index hidden) {
+__device__ void clear_shares(Real* shares, const RowShares& layout, Index hidden) {
   const Index all_packs = divide_up(hidden, kCount);
   for (Index vector = 0; vector < layout.vectors; ++vector) {
     for (Index pack = threadIdx.x; pack < all_packs; pack += blockDim.x) {
@@ -22,7 +22,7 @@ __device__ void clear_shares(Real* shares, const NormShares& layout, Index hidde
 
 /// The same are copied.
 template <int kCount, typename Real>
-__device__ void copy_shares(Real* to, const Real* from, const NormShares& layout, Index hidden) {
+__device__ void copy_shares(Real* to, const Real* from, const RowShares& layout, Index hidden) {
   const Index all_packs = divide_up(hidden, kCount);
   for (Index vector = 0; vector < layout.vectors; ++vector) {
     for (Index pack = threadIdx.x; pack < all_packs; pack += blockDim.x) {
@@ -38,7 +38,7 @@ __device__ void copy_shares(Real* to, const Real* from, const NormShares& layout
 /// block's share, then one adds up theirs.
 template <typename Real>
 __global__ void __launch_bounds__(kLanes* kLanes)
-    add_shares(Real* first, Real* second, const Real* shares, NormShares layout, Index hidden,
+    add_shares(Real* first, Real* second, const Real* shares, RowShares layout, Index hidden,
                int pack) {
   Real* sums = dynamic_shared_memory<Real>();  // [blockDim.y, kLanes]
   const Index all_packs = divide_up(hidden, pack);
@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(kLanes* kLanes)
 /// The second stage; `pack` is the kCount of the first one. With one vector `second` is null.
 template <typename Real>
 void launch_add_shares(const Queue& queue, Real* first, Real* second, const Real* shares,
-                       const NormShares& layout, Index hidden, int pack) {
+                       const RowShares& layout, Index hidden, int pack) {
   const Index down = std::min<Index>(kLanes, power_of_two(layout.blocks));
   const dim3 grid(static_cast<unsigned>(divide_up(layout.columns, kLanes)),
                   static_cast<unsigned>(layout.vectors));
