@@ -1,13 +1,14 @@
 #include "backend/cuda_scratch.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstdint>
 
 #include "backend/checks.h"
+#include "backend/divide_up.h"
 
 namespace longspan::backend {
 namespace {
-
-Index blocks_of(Index count, Index each) { return (count + each - 1) / each; }
 
 /// Parts of one block of memory, each at a multiple of 256 bytes as the allocator's blocks are.
 class Layout {
@@ -42,10 +43,10 @@ RowShares row_shares(Index tokens, Index width, Index vectors) {
   constexpr Index kShareElements = Index{1} << 21;
   RowShares shares{};
   shares.vectors = vectors;
-  shares.columns = (width + kPackOfSmallest - 1) / kPackOfSmallest * kPackOfSmallest;
+  shares.columns = divide_up(width, kPackOfSmallest) * kPackOfSmallest;
   const Index most = std::max(kFewBlocks, kShareElements / std::max<Index>(1, shares.pitch()));
-  shares.rows_each = std::max(kFewestRows, (tokens + most - 1) / most);
-  shares.blocks = (tokens + shares.rows_each - 1) / shares.rows_each;
+  shares.rows_each = std::max(kFewestRows, divide_up(tokens, most));
+  shares.blocks = divide_up(tokens, shares.rows_each);
   return shares;
 }
 
@@ -67,10 +68,10 @@ SumPieces::SumPieces(const Tensor& in) {
   columns = dense ? in.elements() : in.row_elements();
   if (rows * columns == 0) return;
   rows_each = std::max<Index>(1, kSumElements / columns);
-  cuts = blocks_of(columns, kSumElements);
+  cuts = divide_up(columns, kSumElements);
 }
 
-Index SumPieces::count() const { return blocks_of(rows, rows_each) * cuts; }
+Index SumPieces::count() const { return divide_up(rows, rows_each) * cuts; }
 
 std::size_t sum_scratch_bytes(const Tensor& in) {
   if (in.elements() == 0) return 0;
@@ -82,9 +83,9 @@ EmbeddingBackwardScratch::EmbeddingBackwardScratch(Index tokens, Index hidden, b
   Layout layout;
   order = layout.place(tokens, sizeof(std::int32_t));
   sorted = layout.place(tokens, sizeof(std::int32_t));
-  counts = layout.place(kSortDigits * blocks_of(tokens, kSortTokens), sizeof(std::int32_t));
+  counts = layout.place(kSortDigits * divide_up(tokens, kSortTokens), sizeof(std::int32_t));
   starts = layout.place(kSortDigits, sizeof(std::int32_t));
-  sums = layout.place(blocks_of(tokens, kSumTokens) * hidden, base::size_of(compute_dtype(dtype)));
+  sums = layout.place(divide_up(tokens, kSumTokens) * hidden, base::size_of(compute_dtype(dtype)));
   bytes = tokens * hidden == 0 ? 0 : layout.bytes();
 }
 
@@ -107,21 +108,42 @@ PlainAttentionScratch PlainAttentionScratch::backward(const Tensor& q, const Ten
   return scratch;
 }
 
-FastAttentionScratch FastAttentionScratch::forward(const Tensor& q) {
-  FastAttentionScratch scratch;
-  scratch.statistics = static_cast<std::size_t>(q.size(0) * q.size(1)) * sizeof(float);
-  return scratch;
+Index rounded_tokens(Index tokens) {
+  constexpr Index kLeast = 128;
+  if (tokens <= kLeast) return kLeast;
+  const Index step = rounded_documents(tokens) / 16;
+  return divide_up(tokens, step) * step;
+}
+
+Index rounded_documents(Index documents) {
+  return static_cast<Index>(
+      std::bit_ceil(static_cast<std::uint64_t>(std::max<Index>(documents, 1))));
 }
 
 namespace {
 
-/// Of all heads together.
+void add_tables(FastAttentionScratch& scratch, Index documents, Index tensors) {
+  const auto rounded = static_cast<std::size_t>(rounded_documents(documents));
+  scratch.lengths = 2 * rounded * sizeof(std::int32_t);
+  scratch.offsets = static_cast<std::size_t>(tensors) * (rounded + 1) * sizeof(std::int64_t);
+}
+
+std::size_t statistics_bytes(Index tokens, const Tensor& q) {
+  return static_cast<std::size_t>(tokens * q.size(1)) * sizeof(float);
+}
+
+/// Of the backward of all heads together, without tables.
 FastAttentionScratch of_all_heads(const Tensor& q, const Tensor& k, bool dense_gradients) {
-  FastAttentionScratch scratch = FastAttentionScratch::forward(q);
-  // Each query's dout . out, dq in float32 and, where heads share keys, dk and dv of every head.
-  const auto elements = static_cast<std::size_t>(q.elements());
-  scratch.workspace = scratch.statistics + elements * sizeof(float);
-  if (k.size(1) != q.size(1)) scratch.workspace += 2 * elements * sizeof(float);
+  FastAttentionScratch scratch;
+  scratch.statistics = statistics_bytes(q.size(0), q);
+  // Each query's dout . out, dq in float32 and, where heads share keys, dk and dv of every head: of
+  // the tokens that the plan was made for.
+  const Index queries = rounded_tokens(q.size(0));
+  const Index keys = rounded_tokens(k.size(0));
+  const Index width = q.size(1) * q.size(2);
+  const Index rows = queries + (k.size(1) == q.size(1) ? 0 : 2 * keys);
+  scratch.workspace =
+      statistics_bytes(queries, q) + static_cast<std::size_t>(rows * width) * sizeof(float);
   if (!dense_gradients) {
     scratch.dq = q.bytes();
     scratch.dk_and_dv = k.bytes();
@@ -130,6 +152,14 @@ FastAttentionScratch of_all_heads(const Tensor& q, const Tensor& k, bool dense_g
 }
 
 }  // namespace
+
+FastAttentionScratch FastAttentionScratch::forward(const Tensor& q, Index documents) {
+  FastAttentionScratch scratch;
+  if (documents == 0) return scratch;
+  scratch.statistics = statistics_bytes(q.size(0), q);
+  add_tables(scratch, documents, /*tensors=*/5);
+  return scratch;
+}
 
 Index FastAttentionScratch::parts(const Tensor& q, const Tensor& k, std::size_t most) {
   const FastAttentionScratch all = of_all_heads(q, k, /*dense_gradients=*/false);
@@ -143,11 +173,17 @@ Index FastAttentionScratch::parts(const Tensor& q, const Tensor& k, std::size_t 
 }
 
 FastAttentionScratch FastAttentionScratch::backward(const Tensor& q, const Tensor& k,
-                                                    bool dense_gradients) {
+                                                    Index documents, bool dense_gradients) {
+  if (documents == 0) return {};
   const auto count = static_cast<std::size_t>(parts(q, k));
   // The columns of some heads are never dense.
-  const FastAttentionScratch all = of_all_heads(q, k, dense_gradients && count == 1);
-  return {all.statistics / count, all.workspace / count, all.dq / count, all.dk_and_dv / count};
+  FastAttentionScratch scratch = of_all_heads(q, k, dense_gradients && count == 1);
+  for (std::size_t* bytes :
+       {&scratch.statistics, &scratch.workspace, &scratch.dq, &scratch.dk_and_dv}) {
+    *bytes /= count;
+  }
+  add_tables(scratch, documents, /*tensors=*/9);
+  return scratch;
 }
 
 }  // namespace longspan::backend

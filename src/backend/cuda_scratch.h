@@ -71,9 +71,16 @@ struct PlainAttentionScratch {
   std::size_t bytes = 0;
 };
 
-/// What attention of bfloat16 is expected to take: a block each for statistics and for cuDNN's own
-/// workspace, and three for gradients where they are columns of one matrix (docs/cudnn-attention.md
-/// has where the figures come from). Tables of documents, some KiB, are not counted.
+/// Tokens for which cuDNN's plans are made, so that a few serve all batches: at least a tile of
+/// queries, else the next of eight steps between powers of two.
+Index rounded_tokens(Index tokens);
+/// Documents likewise: the next power of two.
+Index rounded_documents(Index documents);
+
+/// What attention of bfloat16 is expected to take for so many documents that have queries and keys:
+/// a block each for tables of documents, statistics and cuDNN's own workspace, and three for
+/// gradients where they are columns of one matrix (docs/cudnn-attention.md has where the figures
+/// come from).
 ///
 /// The backward takes up to 60 KiB a token, more than anything else that is there then; so it does
 /// one part of the heads after another where it would take more than kMost, each part with all
@@ -81,16 +88,22 @@ struct PlainAttentionScratch {
 struct FastAttentionScratch {
   static constexpr std::size_t kMost = std::size_t{256} << 20U;
 
-  static FastAttentionScratch forward(const Tensor& q);
+  static FastAttentionScratch forward(const Tensor& q, Index documents);
   /// Of one part.
-  static FastAttentionScratch backward(const Tensor& q, const Tensor& k, bool dense_gradients);
+  static FastAttentionScratch backward(const Tensor& q, const Tensor& k, Index documents,
+                                       bool dense_gradients);
   /// Divides the key-value heads.
   static Index parts(const Tensor& q, const Tensor& k, std::size_t most = kMost);
 
-  std::size_t statistics = 0;
-  std::size_t workspace = 0;
   std::size_t dq = 0;
   std::size_t dk_and_dv = 0;  ///< of each
+  std::size_t lengths = 0;    ///< int32 [2, rounded documents]
+  std::size_t offsets = 0;    ///< int64 [tensors, rounded documents + 1]
+  std::size_t statistics = 0;
+  std::size_t workspace = 0;
 };
+
+/// Bytes that cuBLASLt is given for its own use, once.
+inline constexpr Index kMatmulWorkspace = Index{32} << 20;
 
 }  // namespace longspan::backend

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "longspan/backend/cuda.h"
 #include "longspan/base/error.h"
 #include "longspan/train/job.h"
 #include "train/parallel_layout.h"
@@ -72,10 +73,17 @@ void check_validation(const Job& job) {
   needs_data("training.validation_tokens", job.training.validation_tokens);
 }
 
+void check_device(const Job& job) {
+  if (job.run.device != "cuda" || job.model.head_dim <= backend::kCudaMostHeadDim) return;
+  throw InputError(fmt::format("model.head_dim is {}; run.device \"cuda\" does at most {}",
+                               job.model.head_dim, backend::kCudaMostHeadDim));
+}
+
 }  // namespace
 
 void check(Job& job) {
   job.model.resolve("model");
+  check_device(job);
   check_batch(job);
   check_schedule(job);
   check_validation(job);

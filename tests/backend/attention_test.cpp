@@ -247,6 +247,21 @@ TEST_CASE("attention gradients agree with finite differences", "[attention]") {
   }
 }
 
+TEST_CASE("attention of a query that is no number is no number, and others' are", "[attention]") {
+  const auto backend = backend::make_cpu_backend(kMemory);
+  const auto dtype = GENERATE(DType::kFloat32, DType::kFloat64);
+  Case c(*backend, {2, 1, 16, {0, 40}, {0, 40}}, dtype);
+  backend->fill(c.q.rows(7, 8), std::numeric_limits<double>::quiet_NaN());
+  c.forward();
+  const auto out = c.values(c.out);
+  const auto lse = c.values(c.lse);
+  for (std::size_t token = 0; token < 40; ++token) {
+    INFO("token " << token);
+    CHECK(std::isnan(out[token * 32]) == (token == 7));
+    CHECK(std::isnan(lse[token]) == (token == 7));
+  }
+}
+
 TEST_CASE("attention does not touch what lies between its rows", "[attention]") {
   const auto backend = backend::make_cpu_backend(std::size_t{1} << 28U);
   const auto wide = backend->allocate({40, 64}, DType::kFloat32, MemoryTag::kWorkspace);

@@ -16,20 +16,28 @@ namespace longspan::backend::cuda {
 namespace {
 
 using base::BFloat16;
-constexpr std::size_t kWorkspaceBytes = 100;
+
+/// As docs/cudnn-attention.md has it.
+std::size_t workspace_of(const AttentionShape& shape, AttentionDirection direction) {
+  if (direction == AttentionDirection::kForward) return 0;
+  const Index kv_rows = shape.kv_heads == shape.heads ? 0 : 2 * shape.tokens_k;
+  const Index floats =
+      shape.tokens_q * shape.heads + (shape.tokens_q + kv_rows) * shape.heads * shape.head_dim;
+  return static_cast<std::size_t>(floats) * sizeof(float);
+}
 
 class Double : public CudnnPlan {
  public:
   Double(const AttentionShape& shape, AttentionDirection direction, bool padded_stats)
       : shape_(shape), direction_(direction) {
     if (shape.head_dim % 8 != 0) why_not_ = "the double wants heads of a multiple of 8";
-    workspace_bytes_ = kWorkspaceBytes;
+    workspace_bytes_ = workspace_of(shape, direction);
     has_padded_stats_ = padded_stats;
   }
 
   void execute(cudaStream_t /*stream*/, const Bindings& tensors, void* workspace) override {
     tensors_ = &tensors;
-    std::fill_n(static_cast<unsigned char*>(workspace), kWorkspaceBytes, 0xFF);
+    std::fill_n(static_cast<unsigned char*>(workspace), workspace_bytes(), 0xFF);
     const auto* queries = at<std::int32_t>(PlanTensor::kLengthsQ);
     const auto* keys = at<std::int32_t>(PlanTensor::kLengthsK);
     if (direction_ == AttentionDirection::kForward) {

@@ -97,7 +97,7 @@ TEST_CASE("gpu: the same bits in every run") {
 }
 
 TEST_CASE("gpu: a dry run keeps the ledger of the device, and finds its gaps") {
-  const DType dtype = GENERATE(DType::kFloat64, DType::kFloat32);
+  const DType dtype = GENERATE(DType::kFloat64, DType::kFloat32, DType::kBFloat16);
   const char* level = GENERATE("none", "block", "block_keep_attention");
   const Batch batch = some_batch();
   constexpr std::size_t kLimit = std::size_t{128} << 20U;

@@ -46,6 +46,19 @@ TEST_CASE("gpu: matmul of any layout, accumulated or not") {
   }
 }
 
+TEST_CASE("gpu: parts of a long sum are not added up in bfloat16") {
+  const Index k = 16384;
+  compare(
+      [&](Side& side) -> Tensors {
+        const Tensor a = side.random({64, k}, DType::kBFloat16);
+        const Tensor b = side.random({k, 64}, DType::kBFloat16);
+        const Tensor out = side.unwritten({64, 64}, DType::kBFloat16);
+        side.backend().matmul(out, a, b, {});
+        return {out};
+      },
+      tolerance(DType::kBFloat16, 1.0));
+}
+
 TEST_CASE("gpu: movement") {
   const DType dtype = every_float();
   const Index padding = GENERATE(0, 3);
@@ -212,6 +225,28 @@ struct Heads {
   Index heads, kv_heads, head_dim;
 };
 
+TEST_CASE("gpu: attention of bfloat16 is cuDNN's") {
+  const Index head_dim = GENERATE(64, 128);
+  const auto device = backend::make_cuda_backend(0, std::size_t{256} << 20U, false);
+  const auto make = [&](const backend::Shape& shape, DType dtype) {
+    const Tensor tensor = device->allocate(shape, dtype, backend::MemoryTag::kWorkspace);
+    device->fill(tensor, 0.25);
+    return tensor;
+  };
+  const Tensor q = make({200, 4, head_dim}, DType::kBFloat16);
+  const Tensor kv = make({200, 2, head_dim}, DType::kBFloat16);
+  const Tensor out = make(q.shape(), DType::kBFloat16);
+  const Tensor lse = make({4, 200}, DType::kFloat32);
+  const Tensor dk = make(kv.shape(), DType::kBFloat16);
+  const Tensor dv = make(kv.shape(), DType::kBFloat16);
+  const backend::CuSeqlens documents{0, 70, 200};
+  device->attention_forward(out, lse, q, kv, kv, documents, documents, {.scale = 0.1F});
+  device->attention_backward(make(q.shape(), DType::kBFloat16), dk, dv, out, out, lse, q, kv, kv,
+                             documents, documents, {.scale = 0.1F});
+  device->synchronize();
+  CHECK(device->slow_path().empty());
+}
+
 TEST_CASE("gpu: packed attention, forward and backward") {
   const DType dtype = every_float();
   const auto [heads, kv_heads, head_dim] =
@@ -350,14 +385,19 @@ TEST_CASE("gpu: copies to the host and back, with gaps and beside other work") {
   Side& side = cuda_side();
   side.start_again();
   const Tensor x = side.random({50, 7}, DType::kFloat32, 1.0, 5);
-  const auto pinned = backend::make_cpu_backend(std::size_t{1} << 20U);
+  const auto pinned = backend::make_pinned_backend(std::size_t{1} << 20U);
+  const Tensor other = side.unwritten({4096, 4096}, DType::kFloat32);
   const Tensor dense = side.unwritten({50, 7}, DType::kFloat32);
   side.backend().copy(dense, x);
   const Tensor host = pinned->allocate({50, 7}, DType::kFloat32, backend::MemoryTag::kWorkspace);
+  side.backend().fill(other, 1.0);
   const auto down = side.backend().start_download(host, dense);
+  side.backend().fill(other, 2.0);
   down->wait();
+  side.backend().zero(dense);  // comes after the copy
   const Tensor back = side.unwritten({50, 7}, DType::kFloat32);
   const auto up = side.backend().start_upload(back, host);
+  side.backend().fill(other, 3.0);
   up->wait();
   CHECK(side.values(back) == side.values(x));
 }

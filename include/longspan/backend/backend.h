@@ -166,7 +166,8 @@ class Backend {
   /// outs[i] = ins[i] for all i, in as few goes as the device can: tensors of one dtype, pairs of
   /// one shape. No out overlaps an in or another out.
   virtual void copy_all(const std::vector<Tensor>& outs, const std::vector<Tensor>& ins);
-  /// Dense host bytes of the tensor's dtype, both ways; `bytes` must equal `tensor.bytes()`.
+  /// Dense host bytes of the tensor's dtype, both ways; `bytes` must equal `tensor.bytes()`. The
+  /// host's side may be used again when they return.
   virtual void copy_from_host(const Tensor& out, const void* host, std::size_t bytes) = 0;
   virtual void copy_to_host(void* host, const Tensor& in, std::size_t bytes) = 0;
   /// The same from and to a tensor `host` of a backend of the processor; dense, of one dtype and
@@ -192,7 +193,8 @@ class Backend {
 
   // --- normalisation ------------------------------------------------------------------------
   /// out[t, h] = x[t, h] * rstd[t] * weight[h], rstd[t] = 1/sqrt(mean_h x^2 + epsilon) (Zhang &
-  /// Sennrich 2019). x, out [tokens, hidden]; rstd [tokens] float32 (float64).
+  /// Sennrich 2019). x, out [tokens, hidden]; weight [hidden] of their dtype; rstd [tokens] float32
+  /// (float64).
   virtual void rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x,
                                 const Tensor& weight, float epsilon) = 0;
   /// sum = a + b, then the norm of sum, bit for bit as `add` and rms_norm_forward, in one pass over
@@ -205,14 +207,15 @@ class Backend {
                               const Tensor& weight) = 0;
   /// dx = residual + d(loss)/dx through the norm, where `residual` [tokens, hidden] is the
   /// gradient that arrives by the residual connection (undefined: none; may be dx itself);
-  /// dweight[h] +=.
+  /// dweight[h] +=, float32 (float64).
   virtual void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
                                  const Tensor& residual, const Tensor& rstd, const Tensor& x,
                                  const Tensor& weight) = 0;
 
   /// out[t, h] = (x[t, h] - mean[t]) * rstd[t] * weight[h] + bias[h], rstd[t] = 1/sqrt(variance_h x
   /// + epsilon), the variance over all of hidden (Ba et al. 2016), formed from distances to the
-  /// mean. x, out [tokens, hidden]; mean, rstd [tokens] float32 (float64).
+  /// mean. x, out [tokens, hidden]; weight, bias [hidden] of their dtype; mean, rstd [tokens]
+  /// float32 (float64).
   virtual void layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
                                   const Tensor& x, const Tensor& weight, const Tensor& bias,
                                   float epsilon) = 0;
@@ -260,7 +263,7 @@ class Backend {
 
   // --- attention ----------------------------------------------------------------------------
   /// Packed, exact, grouped-query attention with an online softmax (Dao 2023); memory beyond the
-  /// arguments is a constant times the number of threads. q, out [query tokens, heads, head_dim];
+  /// arguments is linear in the number of tokens at most. q, out [query tokens, heads, head_dim];
   /// k, v [key tokens, kv_heads, head_dim]; head h reads KV head h / (heads / kv_heads); lse
   /// [heads, query tokens] float32 (float64): log-sum-exp of the scaled scores, natural log. A
   /// query that sees no key gives zeros and lse = -inf.
@@ -290,15 +293,17 @@ class Backend {
   /// of threads.
   virtual void embedding_backward(const Tensor& dtable, const Tensor& dy, const Tensor& ids) = 0;
   /// Negative log-likelihood over a range of rows, and its gradient in place of the logits.
-  /// nll[t] = logsumexp(logits[t, :]) - logits[t, labels[t]] in float32 (float64), 0 where the
-  /// label is kIgnoredLabel. dlogits [rows, vocab], when defined, receives
-  /// scale * (softmax - onehot), zeros in ignored rows; it may be `logits` itself, or have
-  /// another float dtype (bfloat16 from float32 logits).
+  /// nll[t] = logsumexp(logits[t, :]) - logits[t, labels[t]], [rows] in float32 (float64), 0 where
+  /// the label is kIgnoredLabel; labels int32 [rows]. A label outside of the vocabulary throws
+  /// InternalError on the processor, and gives NaN on a GPU, which cannot tell in time. dlogits
+  /// [rows, vocab], when defined, receives scale * (softmax - onehot), zeros in ignored rows; it
+  /// may be `logits` itself, or have another float dtype (bfloat16 from float32 logits).
   virtual void cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
                              const Tensor& labels, double scale) = 0;
 
   // --- reductions, random, optimizer --------------------------------------------------------
-  /// Sum of all elements, in double, in an order that does not depend on the number of threads.
+  /// Sum of all elements, of a float dtype, in double, in an order that does not depend on the
+  /// number of threads.
   virtual double sum(const Tensor& in) = 0;
   /// Sum of squares, likewise. Not finite when any element is not.
   virtual double sum_of_squares(const Tensor& in) = 0;

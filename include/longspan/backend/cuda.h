@@ -21,6 +21,9 @@ GpuInfo gpu_info(int number);
 /// Bytes that nobody has taken yet. Begins to use the GPU, which takes some itself.
 std::size_t free_gpu_memory(int number);
 
+/// Largest head_dim that attention does on a GPU, by kernels of our own.
+inline constexpr Index kCudaMostHeadDim = 512;
+
 /// GPU `number`, of whose memory `memory_limit` bytes are reserved at once, in one piece:
 /// `allocate` gives out parts of it and nothing else is taken while training. float64 and float32
 /// (no TF32) products and attention are there for checks; bfloat16 is what it is for. Throws

@@ -20,21 +20,24 @@ Compute<T> soften_row(Compute<T>* scores, T* probabilities, Seen seen, Index wid
 #pragma omp simd reduction(max : highest)
   for (Index j = seen.begin; j < seen.end; ++j) highest = scores[j] > highest ? scores[j] : highest;
   const Acc new_maximum = std::max(maximum, highest * scale);
-  if (seen.begin >= seen.end || new_maximum == -std::numeric_limits<Acc>::infinity()) {
+  if (seen.begin >= seen.end) {
     for (Index j = 0; j < width; ++j) probabilities[j] = T(Acc(0));
     return Acc(1);
   }
+  // No maximum: scores that are all -inf give 0, and those that are no numbers stay none.
+  const bool has_maximum = new_maximum > -std::numeric_limits<Acc>::infinity();
+  const Acc shift = has_maximum ? new_maximum : Acc(0);
   Acc row_sum = 0;
 #pragma omp simd reduction(+ : row_sum)
   for (Index j = seen.begin; j < seen.end; ++j) {
-    const Acc p = exponential(scores[j] * scale - new_maximum);
+    const Acc p = exponential(scores[j] * scale - shift);
     row_sum += p;
     scores[j] = p;
   }
   for (Index j = 0; j < seen.begin; ++j) probabilities[j] = T(Acc(0));
   for (Index j = seen.begin; j < seen.end; ++j) probabilities[j] = T(scores[j]);
   for (Index j = seen.end; j < width; ++j) probabilities[j] = T(Acc(0));
-  const Acc correction = exponential(maximum - new_maximum);
+  const Acc correction = has_maximum ? exponential(maximum - new_maximum) : Acc(1);
   sum = sum * correction + row_sum;
   maximum = new_maximum;
   return correction;
@@ -89,7 +92,7 @@ void attention_forward_tile(const AttentionForward& call, const Document& docume
   Acc* lse = call.lse.data<Acc>() + head * call.lse.row_stride() + document.q_begin + begin;
   for (Index i = 0; i < count; ++i) {
     const auto row = static_cast<std::size_t>(i);
-    const Acc inverse = scratch.sum[row] > Acc(0) ? Acc(1) / scratch.sum[row] : Acc(0);
+    const Acc inverse = scratch.sum[row] == Acc(0) ? Acc(0) : Acc(1) / scratch.sum[row];
     const Acc* source = scratch.out.data() + i * head_dim;
     T* target = out.row(begin + i);
     for (Index d = 0; d < head_dim; ++d) target[d] = T(source[d] * inverse);

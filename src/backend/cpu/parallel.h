@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "backend/divide_up.h"
 #include "longspan/backend/tensor.h"
 
 // How the cpu kernels split work over threads. Each piece of work writes its own elements, so a
@@ -10,8 +11,6 @@ namespace longspan::backend::cpu {
 
 /// Below this many elements a parallel region costs more than it saves.
 inline constexpr Index kParallelElements = 16384;
-
-inline Index divide_up(Index value, Index by) { return (value + by - 1) / by; }
 
 /// body(i) for i in [0, count), each about `elements_each` elements of work. The body must not
 /// throw: an exception may not leave a parallel region.

@@ -3,27 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
+
+#include "backend/cuda_scratch.h"
 
 namespace longspan::backend::cuda {
 namespace {
 
-/// Below this everything is one size: a tile of queries.
-constexpr Index kLeastTokens = 128;
-
-Index power_of_two(Index count) {
-  return static_cast<Index>(std::bit_ceil(static_cast<std::uint64_t>(count)));
-}
-
-/// The next of eight steps between powers of two.
-Index eighth_step(Index tokens) {
-  if (tokens <= kLeastTokens) return kLeastTokens;
-  const Index step = power_of_two(tokens) / 16;
-  return (tokens + step - 1) / step * step;
-}
-
-Index longest_step(Index longest, Index rounded_tokens) {
-  return std::min(std::max(power_of_two(longest), kLeastTokens), rounded_tokens);
+/// No longer than all tokens together.
+Index longest_step(Index longest, Index tokens) {
+  return std::min(std::max(rounded_documents(longest), rounded_tokens(0)), tokens);
 }
 
 }  // namespace
@@ -51,9 +39,9 @@ AttentionShape rounded(const AttentionShape& shape, AttentionDirection direction
   }
   like.more_queries = shape.causal && shape.more_queries;
   like.unequal = (shape.causal || shape.window > 0) && shape.unequal;
-  like.documents = power_of_two(std::max<Index>(shape.documents, 1));
-  like.tokens_q = eighth_step(shape.tokens_q);
-  like.tokens_k = eighth_step(shape.tokens_k);
+  like.documents = rounded_documents(shape.documents);
+  like.tokens_q = rounded_tokens(shape.tokens_q);
+  like.tokens_k = rounded_tokens(shape.tokens_k);
   like.longest_q = longest_step(shape.longest_q, like.tokens_q);
   like.longest_k = longest_step(shape.longest_k, like.tokens_k);
   return like;

@@ -70,7 +70,7 @@ class CudaKernels : public Backend {
                        const Tensor& block_lse) override;
 
   // embedding.cu. Ids are not checked, as that would wait for the device: gather_rows gives NaN for
-  // an id beyond the table, embedding_backward leaves out ids that are not in it.
+  // an id beyond the table; embedding_backward must not be given one.
   void gather_rows(const Tensor& out, const Tensor& ids, const Tensor& table) override;
   void embedding_backward(const Tensor& dtable, const Tensor& dy, const Tensor& ids) override;
 

@@ -3,11 +3,9 @@
 #include <memory>
 
 #include "backend/cuda/queue.h"
+#include "backend/cuda_scratch.h"
 
 namespace longspan::backend::cuda {
-
-/// Bytes that cuBLASLt is given for its own use, once.
-inline constexpr Index kMatmulWorkspace = Index{32} << 20;
 
 /// Matmul by cuBLASLt. bfloat16 and float32 accumulate in float32 (no TF32), float64 in float64.
 /// The algorithm is the first that cuBLASLt's heuristics name for a problem (sizes, strides,

@@ -15,8 +15,16 @@ namespace {
 
 using base::DType;
 
-/// What cuBLASLt is given for its own use, once.
-constexpr Index kCudaMatmulWorkspace = Index{32} << 20;
+/// Documents that have queries and keys.
+Index attended_documents(const CuSeqlens& cu_seqlens_q, const CuSeqlens& cu_seqlens_k) {
+  Index documents = 0;
+  for (std::size_t i = 0; i + 1 < cu_seqlens_q.size(); ++i) {
+    const bool attends =
+        cu_seqlens_q[i + 1] > cu_seqlens_q[i] && cu_seqlens_k[i + 1] > cu_seqlens_k[i];
+    documents += attends ? 1 : 0;
+  }
+  return documents;
+}
 
 /// 1 + 2 + ... + count.
 double triangle(double count) { return count > 0 ? count * (count + 1) / 2 : 0; }
@@ -58,7 +66,7 @@ class DryBackend::Buffer : public backend::Buffer {
 DryBackend::DryBackend(const DeviceProfile& profile, int threads)
     : state_(std::make_shared<State>(profile, threads)) {
   if (profile.kind == "cuda") {
-    state_->allocate({kCudaMatmulWorkspace}, DType::kUInt8, MemoryTag::kWorkspace);
+    state_->allocate({kMatmulWorkspace}, DType::kUInt8, MemoryTag::kWorkspace);
   }
 }
 DryBackend::~DryBackend() = default;
@@ -98,9 +106,9 @@ std::vector<DryAllocation> DryBackend::watched() const {
 
 std::string DryBackend::name() const { return "dry"; }
 std::string DryBackend::description() const { return state_->profile.name; }
-/// Of kind "cpu" it asks this machine's oneDNN for workspaces, which must know the dtype.
 bool DryBackend::is_asynchronous() const { return state_->profile.kind == "cuda"; }
 
+/// Of kind "cpu" it asks this machine's oneDNN for workspaces, which must know the dtype.
 bool DryBackend::supports(DType dtype, std::string* why_not) const {
   return state_->profile.kind != "cpu" || cpu::supports(dtype, why_not);
 }
@@ -253,7 +261,9 @@ void DryBackend::attention_forward(const Tensor& out, const Tensor& lse, const T
   if (plain_attention(q)) {
     state_->transient({PlainAttentionScratch::forward(q, k).bytes});
   } else if (state_->profile.kind == "cuda") {
-    state_->transient({FastAttentionScratch::forward(q).statistics});
+    const auto scratch =
+        FastAttentionScratch::forward(q, attended_documents(cu_seqlens_q, cu_seqlens_k));
+    state_->transient({scratch.lengths, scratch.offsets, scratch.statistics, scratch.workspace});
   }
   const double products = 2;  // q k^T and p v
   const double flops = products * 2 * static_cast<double>(q.size(1) * q.size(2)) *
@@ -274,9 +284,10 @@ void DryBackend::attention_backward(const Tensor& dq, const Tensor& /*dk*/, cons
   } else if (plain_attention(q)) {
     state_->transient({PlainAttentionScratch::backward(q, k).bytes});
   } else {
-    const auto scratch = FastAttentionScratch::backward(q, k, dq.is_dense());
-    state_->transient(
-        {scratch.statistics, scratch.workspace, scratch.dq, scratch.dk_and_dv, scratch.dk_and_dv});
+    const auto scratch = FastAttentionScratch::backward(
+        q, k, attended_documents(cu_seqlens_q, cu_seqlens_k), dq.is_dense());
+    state_->transient({scratch.dq, scratch.dk_and_dv, scratch.dk_and_dv, scratch.lengths,
+                       scratch.offsets, scratch.statistics, scratch.workspace});
   }
   const double products = 5;  // q k^T again, dout v^T, and those that make dq, dk and dv
   const double flops = products * 2 * static_cast<double>(q.size(1) * q.size(2)) *

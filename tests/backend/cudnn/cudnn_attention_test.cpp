@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "backend/cuda/cudnn_attention.h"
+#include "backend/cuda_scratch.h"
 #include "longspan/base/error.h"
 
 // What cuDNN promises for GPUs that are not here: it is asked about an architecture by name, and
@@ -163,6 +164,27 @@ TEST_CASE("cuDNN's workspace is proportional to the tokens") {
     CHECK(static_cast<double>(backward) <= 1.01 * each * static_cast<double>(tokens));
     if (before > 0) CHECK(static_cast<double>(backward) == Approx(4 * before).epsilon(0.02));
     before = static_cast<double>(backward);
+  }
+}
+
+TEST_CASE("a plan counts at least what cuDNN takes, for any number of tokens") {
+  const std::string architecture = GENERATE("sm_90", "sm_100");
+  const Index kv_heads = GENERATE(8, 32);
+  CudnnAttention attention(Architecture::named(architecture));
+  for (const Index tokens : {1000, 16384, 131073}) {
+    using backend::Tensor;
+    const Tensor q(nullptr, nullptr, base::DType::kBFloat16, {tokens, 32, 128});
+    const Tensor k(nullptr, nullptr, base::DType::kBFloat16, {tokens, kv_heads, 128});
+    const Index parts = backend::FastAttentionScratch::parts(q, k);
+    AttentionShape shape =
+        AttentionShape::of_equal_documents(32 / parts, kv_heads / parts, 128, 1, tokens);
+    shape.deterministic = false;
+    shape.dense_gradients = false;
+    const auto planned = backend::FastAttentionScratch::backward(q, k, 1, false);
+    INFO(architecture << ", 32/" << kv_heads << " heads, " << tokens << " tokens");
+    CHECK(attention.workspace_bytes(shape, AttentionDirection::kBackward) <=
+          planned.dq + 2 * planned.dk_and_dv + planned.lengths + planned.offsets +
+              planned.statistics + planned.workspace);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <cstddef>
 
 #include "backend/checks.h"
+#include "backend/divide_up.h"
 
 namespace longspan::backend::cuda {
 namespace {
@@ -34,9 +35,7 @@ struct Tables {
   int count = 0;
 };
 
-unsigned blocks_for(Index threads) {
-  return static_cast<unsigned>((threads + kThreads - 1) / kThreads);
-}
+unsigned blocks_for(Index threads) { return static_cast<unsigned>(divide_up(threads, kThreads)); }
 
 /// What precedes the columns without tokens.
 struct Ends {

@@ -5,9 +5,10 @@
 #include "backend/checks.h"
 #include "backend/contracts.h"
 #include "backend/cuda/error.h"
-#include "backend/cuda/kernels.h"
 #include "backend/cuda/kernels/device.h"
+#include "backend/cuda/plain_attention.h"
 #include "backend/cuda_scratch.h"
+#include "longspan/backend/cuda.h"
 
 // What the forward and the backward of plain attention share. A block works on a tile of rows
 // against tiles of columns: rows are queries or, for the gradients of keys and values, keys;
@@ -25,7 +26,6 @@ inline constexpr int kThreads = kSide * kSide;
 inline constexpr int kSlice = 32;
 inline constexpr int kPitch = kSlice + 1;
 inline constexpr int kSliceColumns = kSlice / kSide;
-inline constexpr Index kMostHeadDim = 512;
 
 /// Blocks that share a multiprocessor, which bounds the registers of a thread: 128, or 255.
 template <typename Real>
@@ -256,8 +256,8 @@ inline Documents upload_documents(const Queue& queue, const CuSeqlens& cu_seqlen
 }
 
 inline void check_head_dim(const char* operation, const Tensor& q) {
-  if (q.size(2) < 1 || q.size(2) > kMostHeadDim) {
-    contract_broken(operation, "q", q, "a head_dim of 1 to " + std::to_string(kMostHeadDim));
+  if (q.size(2) < 1 || q.size(2) > kCudaMostHeadDim) {
+    contract_broken(operation, "q", q, "a head_dim of 1 to " + std::to_string(kCudaMostHeadDim));
   }
 }
 

@@ -5,10 +5,6 @@
 
 namespace longspan::backend::cuda {
 
-/// Elements of a pack of two types: whole vectors of either.
-template <typename One, typename Other>
-inline constexpr int kPackOf = kPack<One> > kPack<Other> ? kPack<One> : kPack<Other>;
-
 /// A whole pack: vectors at an aligned address, or a single element at any.
 template <int kCount, typename T>
 __device__ Pack<T, kCount> load_pack(const T* from) {

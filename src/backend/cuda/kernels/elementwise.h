@@ -1,5 +1,8 @@
 #pragma once
 
+#include <algorithm>
+#include <initializer_list>
+
 #include "backend/cuda/kernels/packs.h"
 #include "backend/cuda/queue.h"
 
@@ -61,6 +64,13 @@ struct Extents {
 
   Extents(const Tensor& like, bool dense)
       : rows(dense ? 1 : like.size(0)), columns(dense ? like.elements() : like.row_elements()) {}
+
+  /// Whether packs of these tensors lie at aligned addresses.
+  bool aligned(std::initializer_list<const Tensor*> tensors) const {
+    return std::all_of(tensors.begin(), tensors.end(), [this](const Tensor* tensor) {
+      return rows == 1 ? vector_aligned(*tensor) : packs_aligned(*tensor);
+    });
+  }
 };
 
 /// Calls visit.template operator()<kAligned>().

@@ -83,7 +83,7 @@ void CudaKernels::gelu_forward(const Tensor& out, const Tensor& x) {
   check_gelu_forward(out, x);
   dispatch_float("gelu_forward", "x", x, [&]<typename T>() {
     const Extents extents(x, out.is_dense() && x.is_dense());
-    with_alignment(packs_aligned(out) && packs_aligned(x), [&]<bool kAligned>() {
+    with_alignment(extents.aligned({&out, &x}), [&]<bool kAligned>() {
       const Forward<T, kAligned> body{{out.data<T>(), out.row_stride()},
                                       {x.data<T>(), x.row_stride()}};
       launch_packs(queue_, extents.rows, extents.columns, body);
@@ -99,8 +99,7 @@ void CudaKernels::gelu_backward(const Tensor& dx, const Tensor& out, const Tenso
     const bool dense =
         dx.is_dense() && (!out.defined() || out.is_dense()) && dout.is_dense() && x.is_dense();
     const Extents extents(x, dense);
-    const bool aligned = packs_aligned(dx) && (!out.defined() || packs_aligned(out)) &&
-                         packs_aligned(dout) && packs_aligned(x);
+    const bool aligned = extents.aligned({&dx, out.defined() ? &out : &dx, &dout, &x});
     with_alignment(aligned, [&]<bool kAligned>() {
       Backward<T, kAligned> body{{dx.data<T>(), dx.row_stride()},
                                  {},

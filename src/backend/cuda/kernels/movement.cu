@@ -26,13 +26,9 @@ struct Fill {
   }
 };
 
-/// As many elements as one vector access holds of the smaller type.
-template <typename One, typename Other>
-inline constexpr int kPackOfBoth = kPack<One> > kPack<Other> ? kPack<One> : kPack<Other>;
-
 template <typename Out, typename In, bool kAligned>
 struct Convert {
-  static constexpr int kCount = kPackOfBoth<Out, In>;
+  static constexpr int kCount = kPackOf<Out, In>;
   using Loaded = Pack<In, kCount>;
 
   Rows<Out> out;
@@ -57,7 +53,7 @@ struct Convert {
 
 template <typename T, typename B, bool kAligned>
 struct Add {
-  static constexpr int kCount = kPackOfBoth<T, B>;
+  static constexpr int kCount = kPackOf<T, B>;
   struct Loaded {
     Pack<T, kCount> a;
     Pack<B, kCount> b;
@@ -84,7 +80,7 @@ struct Add {
 template <typename T>
 void fill_with(const Queue& queue, const Tensor& out, T value) {
   const Extents extents(out, out.is_dense());
-  with_alignment(packs_aligned(out), [&]<bool kAligned>() {
+  with_alignment(extents.aligned({&out}), [&]<bool kAligned>() {
     const Fill<T, kAligned> body{{static_cast<T*>(out.raw()), out.row_stride()}, value};
     launch_packs(queue, extents.rows, extents.columns, body);
   });
@@ -93,8 +89,7 @@ void fill_with(const Queue& queue, const Tensor& out, T value) {
 template <typename Out, typename In>
 void convert(const Queue& queue, const Tensor& out, const Tensor& in) {
   const Extents extents(out, out.is_dense() && in.is_dense());
-  const bool aligned = packs_aligned(out) && packs_aligned(in);
-  with_alignment(aligned, [&]<bool kAligned>() {
+  with_alignment(extents.aligned({&out, &in}), [&]<bool kAligned>() {
     const Convert<Out, In, kAligned> body{{static_cast<Out*>(out.raw()), out.row_stride()},
                                           {static_cast<const In*>(in.raw()), in.row_stride()}};
     launch_packs(queue, extents.rows, extents.columns, body);
@@ -104,8 +99,7 @@ void convert(const Queue& queue, const Tensor& out, const Tensor& in) {
 template <typename T, typename B>
 void add_to(const Queue& queue, const Tensor& out, const Tensor& a, const Tensor& b) {
   const Extents extents(out, out.is_dense() && a.is_dense() && b.is_dense());
-  const bool aligned = packs_aligned(out) && packs_aligned(a) && packs_aligned(b);
-  with_alignment(aligned, [&]<bool kAligned>() {
+  with_alignment(extents.aligned({&out, &a, &b}), [&]<bool kAligned>() {
     const Add<T, B, kAligned> body{{out.data<T>(), out.row_stride()},
                                    {a.data<T>(), a.row_stride()},
                                    {b.data<B>(), b.row_stride()}};
@@ -248,9 +242,11 @@ void CudaKernels::copy_all(const std::vector<Tensor>& outs, const std::vector<Te
   const Operation operation(*this, "copy_all", outs.empty() ? Tensor() : outs.front());
   check_copy_all(outs, ins);
   if (outs.empty()) return;
-  const auto aligned = [](const Tensor& tensor) { return packs_aligned(tensor); };
-  const bool all_aligned = std::all_of(outs.begin(), outs.end(), aligned) &&
-                           std::all_of(ins.begin(), ins.end(), aligned);
+  bool all_aligned = true;
+  for (std::size_t i = 0; i < outs.size(); ++i) {
+    const Extents extents(outs[i], outs[i].is_dense() && ins[i].is_dense());
+    all_aligned = all_aligned && extents.aligned({&outs[i], &ins[i]});
+  }
   dispatch_size(outs[0].dtype(), [&]<typename T>() {
     with_alignment(all_aligned,
                    [&]<bool kAligned>() { copy_each<T, kAligned>(queue_, outs, ins); });

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <initializer_list>
 
+#include "backend/divide_up.h"
 #include "backend/elementwise/compute.h"
 #include "longspan/backend/tensor.h"
 
@@ -24,6 +25,10 @@ struct alignas(kVectorBytes) Pack {
 /// Elements of T in one vector access.
 template <typename T>
 inline constexpr int kPack = kVectorBytes / static_cast<int>(sizeof(T));
+
+/// Elements of a pack of two types: whole vectors of either.
+template <typename One, typename Other>
+inline constexpr int kPackOf = kPack<One> > kPack<Other> ? kPack<One> : kPack<Other>;
 
 /// Rows of a tensor, as kernels are given them.
 template <typename T>
@@ -67,8 +72,6 @@ __device__ T round_to(Value value) {
     return static_cast<T>(value);
   }
 }
-
-LONGSPAN_HOST_DEVICE inline Index divide_up(Index value, Index by) { return (value + by - 1) / by; }
 
 // --- on the host --------------------------------------------------------------------------------
 
