@@ -5,12 +5,12 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "backend/built_in_profiles.h"
 #include "longspan/base/declarations.h"
 #include "longspan/base/error.h"
-#include "longspan/base/json.h"
+#include "longspan/base/file.h"
 
 namespace longspan::backend {
 namespace {
@@ -45,11 +45,11 @@ void declare(DeviceProfile& profile, base::Declarations& keys) {
   keys.text("source", profile.source, "Where the figures come from.").required().at_least(1);
 }
 
-DeviceProfile read(const nlohmann::json& json, const std::string& file) {
+DeviceProfile read(std::string_view text, const std::string& file) {
   DeviceProfile profile;
   base::Declarations keys("Device profile", "");
   declare(profile, keys);
-  keys.read(json, file);
+  keys.read_text(text, file);
   return profile;
 }
 
@@ -65,8 +65,7 @@ std::vector<std::string> DeviceProfile::names() {
 DeviceProfile DeviceProfile::load(const std::string& name_or_file) {
   for (const BuiltInProfile& profile : built_in_profiles()) {
     if (name_or_file == profile.name) {
-      return read(base::parse_json(profile.json, std::string(profile.name) + ".json"),
-                  std::string(profile.name) + ".json");
+      return read(profile.json, std::string(profile.name) + ".json");
     }
   }
   if (!std::filesystem::exists(name_or_file)) {
@@ -74,7 +73,7 @@ DeviceProfile DeviceProfile::load(const std::string& name_or_file) {
         fmt::format("\"{}\" is no device profile; legal: {}, or a file as in configs/devices",
                     name_or_file, fmt::join(names(), ", ")));
   }
-  return read(base::read_json(name_or_file), name_or_file);
+  return read(base::MappedFile(name_or_file).text(), name_or_file);
 }
 
 DeviceProfile DeviceProfile::for_threads(int threads) const {

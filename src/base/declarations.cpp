@@ -26,7 +26,7 @@ std::string shortened(std::string_view text) {
   return std::string(text.substr(0, cut)) + "…";
 }
 
-std::string shown(const Json& value) { return shortened(value.dump()); }
+std::string shown(const Json& value) { return shortened(json_text(value)); }
 
 std::string join(std::string_view section, std::string_view name) {
   return section.empty() ? std::string(name) : fmt::format("{}.{}", section, name);
@@ -48,7 +48,7 @@ Json override_value(const std::string& text, bool is_for_text, const std::string
     // Not JSON: then it is a string.
   }
   try {
-    static_cast<void>(value.dump());
+    static_cast<void>(json_text(value));
   } catch (const Json::type_error&) {
     throw InputError(fmt::format("{}: the value is not UTF-8 text", where));
   }
@@ -270,6 +270,15 @@ void Declarations::read(const Json& document, const std::string& file,
   read_section(document, "", file);
   for (const std::string& setting : overrides) override_key(setting);
   check_required(file);
+}
+
+void Declarations::read_text(std::string_view text, const std::string& file) {
+  read(parse_json(text, file), file);
+}
+
+void Declarations::read_file(const std::string& file, const std::vector<std::string>& overrides,
+                             std::size_t max_bytes) {
+  read(read_json(file, max_bytes), file, overrides);
 }
 
 }  // namespace longspan::base

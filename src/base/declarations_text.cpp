@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "longspan/base/declarations.h"
+#include "longspan/base/json.h"
 
 namespace longspan::base {
 namespace {
@@ -82,7 +83,7 @@ Json Declarations::schema_of(const Section& section) const {
 std::string Declarations::schema() const {
   Json schema = {{"$schema", "https://json-schema.org/draft/2020-12/schema"}, {"title", title_}};
   schema.update(schema_of(sections_.front()));
-  return schema.dump(2) + '\n';
+  return json_text(schema, 2) + '\n';
 }
 
 std::string Declarations::help() const {
@@ -131,7 +132,7 @@ std::string Declarations::to_json() const {
     const std::optional<Json> value = key.present();
     if (value) document[pointer_of(key.path())] = *value;
   }
-  return document.dump(2) + '\n';
+  return json_text(document, 2) + '\n';
 }
 
 }  // namespace longspan::base

@@ -238,4 +238,16 @@ nlohmann::json read_json(const std::filesystem::path& file, std::size_t max_byte
   return parse_json(mapped.text(), file.string(), max_bytes);
 }
 
+nlohmann::json parse_plain_json(std::string_view text) { return nlohmann::json::parse(text); }
+
+nlohmann::json try_parse_json(std::string_view text) {
+  return nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+}
+
+std::string json_text(const nlohmann::json& value, int indent) { return value.dump(indent); }
+
+std::string json_text(const nlohmann::ordered_json& value, int indent) {
+  return value.dump(indent);
+}
+
 }  // namespace longspan::base

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "longspan/base/declarations.h"
+#include "longspan/base/json.h"
 #include "longspan/base/size_text.h"
 
 namespace longspan::base {
@@ -233,7 +234,7 @@ std::string Key::meaning() const {
 std::string Key::default_text() const {
   if (required_) return "required";
   if (!absent_meaning_.empty() && is_zero(default_)) return absent_meaning_;
-  return to_json(default_).dump();
+  return json_text(to_json(default_));
 }
 
 void Key::describe_kind(Json& property) const {
@@ -376,7 +377,7 @@ Json Key::to_json(const Value& value) const {
   if (kind_ == KeyKind::kPhrase) {
     const auto& text = std::get<std::string>(value);
     const bool is_count = text.find_first_not_of("0123456789") == std::string::npos;
-    if (is_count) return Json::parse(text);
+    if (is_count) return parse_plain_json(text);
   }
   return std::visit([](const auto& held) { return Json(held); }, value);
 }

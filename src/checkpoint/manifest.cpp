@@ -14,6 +14,7 @@
 
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
+#include "longspan/base/json.h"
 #include "longspan/checkpoint/store.h"
 
 namespace longspan::checkpoint {
@@ -39,7 +40,7 @@ bool is_inside(const std::string& name) {
 
 std::optional<Manifest> parse(const std::string& text) {
   try {
-    const Json root = Json::parse(text);
+    const Json root = base::parse_plain_json(text);
     Manifest manifest;
     manifest.step = root.at("step").get<std::int64_t>();
     for (const auto& [name, entry] : root.at("files").items()) {
@@ -118,8 +119,9 @@ std::string render_manifest(const Manifest& manifest) {
                                  kFormatVersion, manifest.step);
   const char* separator = "\n";
   for (const auto& [name, digest] : manifest.files) {
-    text += fmt::format("{}    {}: {{\"bytes\": {}, \"xxh3\": {}}}", separator, Json(name).dump(),
-                        digest.bytes, Json(digest.xxh3).dump());
+    text +=
+        fmt::format("{}    {}: {{\"bytes\": {}, \"xxh3\": {}}}", separator,
+                    base::json_text(Json(name)), digest.bytes, base::json_text(Json(digest.xxh3)));
     separator = ",\n";
   }
   text += "\n  },\n";

@@ -1,11 +1,10 @@
 #include <fmt/format.h>
 #include <omp.h>
 
-#include <CLI/CLI.hpp>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 
+#include "cli/command.h"
 #include "cli/commands.h"
 #include "longspan/comm/communicator.h"
 #include "longspan/train/device.h"
@@ -23,18 +22,13 @@ struct Measurement {
   int threads = 0;
   int repeats = 7;
 
-  void declare(CLI::App& command) {
-    command.add_option("--device", device, "cpu or cuda")
-        ->check(CLI::IsMember({"cpu", "cuda"}))
-        ->capture_default_str();
-    command.add_option("--precision", precision, "fp32 or bf16")
-        ->check(CLI::IsMember({"fp32", "bf16"}))
-        ->capture_default_str();
-    command.add_option("--threads", threads, "Threads (default: OMP_NUM_THREADS)")
-        ->check(CLI::PositiveNumber);
-    command.add_option("--repeats", repeats, "Runs; the median counts")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
+  void declare(const Command& command) {
+    command.option("--device", device, "cpu or cuda").one_of({"cpu", "cuda"}).show_default();
+    command.option("--precision", precision, "fp32 or bf16")
+        .one_of({"fp32", "bf16"})
+        .show_default();
+    command.option("--threads", threads, "Threads (default: OMP_NUM_THREADS)").positive();
+    command.option("--repeats", repeats, "Runs; the median counts").positive().show_default();
   }
 
   std::unique_ptr<backend::Backend> open() const {
@@ -43,8 +37,8 @@ struct Measurement {
   }
 };
 
-void add_size(CLI::App& command, const char* name, std::int64_t& value) {
-  command.add_option(name, value)->check(CLI::PositiveNumber)->capture_default_str();
+void add_size(const Command& command, const char* name, std::int64_t& value) {
+  command.option(name, value, "").positive().show_default();
 }
 
 struct MatmulArguments {
@@ -74,17 +68,17 @@ void run_matmul(const MatmulArguments& arguments) {
       arguments.how.precision, 1e-9 * flops, seconds, 1e-9 * flops / seconds);
 }
 
-void add_matmul_command(CLI::App& bench) {
-  auto* matmul = bench.add_subcommand(
+void add_matmul_command(const Command& bench) {
+  const Command matmul = bench.subcommand(
       "matmul", "The matrix products of one training step, each alone; last line is JSON");
   auto arguments = std::make_shared<MatmulArguments>();
-  arguments->how.declare(*matmul);
-  add_size(*matmul, "--tokens", arguments->shapes.tokens);
-  add_size(*matmul, "--hidden-size", arguments->shapes.hidden_size);
-  add_size(*matmul, "--intermediate-size", arguments->shapes.intermediate_size);
-  add_size(*matmul, "--layers", arguments->shapes.layers);
-  add_size(*matmul, "--vocab-size", arguments->shapes.vocab_size);
-  matmul->callback([arguments] { run_matmul(*arguments); });
+  arguments->how.declare(matmul);
+  add_size(matmul, "--tokens", arguments->shapes.tokens);
+  add_size(matmul, "--hidden-size", arguments->shapes.hidden_size);
+  add_size(matmul, "--intermediate-size", arguments->shapes.intermediate_size);
+  add_size(matmul, "--layers", arguments->shapes.layers);
+  add_size(matmul, "--vocab-size", arguments->shapes.vocab_size);
+  matmul.callback([arguments] { run_matmul(*arguments); });
 }
 
 struct KernelArguments {
@@ -97,33 +91,32 @@ void run_kernels(const KernelArguments& arguments) {
   const auto figures = train::bench_kernels(arguments.shapes, arguments.how.precision,
                                             arguments.how.repeats, *device);
   const double copy = figures.front().bytes / figures.front().seconds;
-  nlohmann::ordered_json kernels;
+  std::string kernels;
   fmt::print("{:<24} {:>10} {:>10} {:>10} {:>8}\n", "operation", "MB", "ms", "GB/s", "of copy");
   for (const auto& figure : figures) {
     const double rate = figure.bytes / figure.seconds;
     fmt::print("{:<24} {:>10.1f} {:>10.4f} {:>10.1f} {:>7.0f}%\n", figure.name, 1e-6 * figure.bytes,
                1e3 * figure.seconds, 1e-9 * rate, 100 * rate / copy);
-    kernels.push_back(
-        {{"name", figure.name}, {"bytes", figure.bytes}, {"seconds", figure.seconds}});
+    kernels += fmt::format("{}{{\"name\": \"{}\", \"bytes\": {:.0f}, \"seconds\": {:.9f}}}",
+                           kernels.empty() ? "" : ", ", figure.name, figure.bytes, figure.seconds);
   }
-  const nlohmann::ordered_json all = {{"precision", arguments.how.precision}, {"kernels", kernels}};
-  fmt::print("{}\n", all.dump());
+  fmt::print("{{\"precision\": \"{}\", \"kernels\": [{}]}}\n", arguments.how.precision, kernels);
 }
 
-void add_kernels_command(CLI::App& bench) {
-  auto* kernels = bench.add_subcommand(
+void add_kernels_command(const Command& bench) {
+  const Command kernels = bench.subcommand(
       "kernels",
       "The operations that memory bounds, each alone, against a copy; last line is JSON");
   auto arguments = std::make_shared<KernelArguments>();
-  arguments->how.declare(*kernels);
-  add_size(*kernels, "--tokens", arguments->shapes.tokens);
-  add_size(*kernels, "--hidden-size", arguments->shapes.hidden_size);
-  add_size(*kernels, "--intermediate-size", arguments->shapes.intermediate_size);
-  add_size(*kernels, "--heads", arguments->shapes.heads);
-  add_size(*kernels, "--head-dim", arguments->shapes.head_dim);
-  add_size(*kernels, "--vocab-size", arguments->shapes.vocab_size);
-  add_size(*kernels, "--loss-tokens", arguments->shapes.loss_tokens);
-  kernels->callback([arguments] { run_kernels(*arguments); });
+  arguments->how.declare(kernels);
+  add_size(kernels, "--tokens", arguments->shapes.tokens);
+  add_size(kernels, "--hidden-size", arguments->shapes.hidden_size);
+  add_size(kernels, "--intermediate-size", arguments->shapes.intermediate_size);
+  add_size(kernels, "--heads", arguments->shapes.heads);
+  add_size(kernels, "--head-dim", arguments->shapes.head_dim);
+  add_size(kernels, "--vocab-size", arguments->shapes.vocab_size);
+  add_size(kernels, "--loss-tokens", arguments->shapes.loss_tokens);
+  kernels.callback([arguments] { run_kernels(*arguments); });
 }
 
 struct ReshardArguments {
@@ -150,32 +143,32 @@ void run_reshard(const ReshardArguments& arguments) {
              seconds, packing / seconds);
 }
 
-void add_reshard_command(CLI::App& bench) {
-  auto* reshard = bench.add_subcommand(
+void add_reshard_command(const Command& bench) {
+  const Command reshard = bench.subcommand(
       "reshard",
       "The exchanges of one Ulysses attention layer by all ranks of mpirun; last line is JSON");
   auto arguments = std::make_shared<ReshardArguments>();
-  reshard->add_option("--precision", arguments->precision, "fp32 or bf16")
-      ->check(CLI::IsMember({"fp32", "bf16"}))
-      ->capture_default_str();
-  reshard->add_option("--repeats", arguments->repeats, "Runs; the median counts")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  add_size(*reshard, "--tokens", arguments->shapes.tokens);
-  add_size(*reshard, "--heads", arguments->shapes.heads);
-  add_size(*reshard, "--kv-heads", arguments->shapes.kv_heads);
-  add_size(*reshard, "--head-dim", arguments->shapes.head_dim);
-  reshard->callback([arguments] { run_reshard(*arguments); });
+  reshard.option("--precision", arguments->precision, "fp32 or bf16")
+      .one_of({"fp32", "bf16"})
+      .show_default();
+  reshard.option("--repeats", arguments->repeats, "Runs; the median counts")
+      .positive()
+      .show_default();
+  add_size(reshard, "--tokens", arguments->shapes.tokens);
+  add_size(reshard, "--heads", arguments->shapes.heads);
+  add_size(reshard, "--kv-heads", arguments->shapes.kv_heads);
+  add_size(reshard, "--head-dim", arguments->shapes.head_dim);
+  reshard.callback([arguments] { run_reshard(*arguments); });
 }
 
 }  // namespace
 
-void add_bench_command(CLI::App& app) {
-  auto* command = app.add_subcommand("bench", "Measure what this machine can do");
-  command->require_subcommand(1);
-  add_matmul_command(*command);
-  add_kernels_command(*command);
-  add_reshard_command(*command);
+void add_bench_command(const Command& program) {
+  const Command command = program.subcommand("bench", "Measure what this machine can do");
+  command.require_subcommand();
+  add_matmul_command(command);
+  add_kernels_command(command);
+  add_reshard_command(command);
 }
 
 }  // namespace longspan::cli

@@ -1,18 +1,16 @@
 #pragma once
 
-namespace CLI {
-class App;
-}
-
 namespace longspan::cli {
+
+class Command;
 
 // Each adds one subcommand to the program; its callback runs it and returns by storing the exit
 // code or by throwing base::Error.
-void add_train_command(CLI::App& app, int& exit_code);
-void add_plan_command(CLI::App& app);
-void add_verify_command(CLI::App& app);
-void add_generate_command(CLI::App& app);
-void add_schema_command(CLI::App& app);
-void add_bench_command(CLI::App& app);
+void add_train_command(const Command& program, int& exit_code);
+void add_plan_command(const Command& program);
+void add_verify_command(const Command& program);
+void add_generate_command(const Command& program);
+void add_schema_command(const Command& program);
+void add_bench_command(const Command& program);
 
 }  // namespace longspan::cli

@@ -1,12 +1,10 @@
-#include <CLI/CLI.hpp>
 #include <array>
 #include <cstdio>
 #include <exception>
-#include <iostream>
 
+#include "cli/command.h"
 #include "cli/commands.h"
 #include "cli/tokenize.h"
-#include "cli/version.h"
 #include "longspan/base/error.h"
 #include "longspan/comm/communicator.h"
 
@@ -31,26 +29,18 @@ int fail(ExitCode code, const char* message, bool agreed) noexcept {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Longspan: trains transformers on very long sequences", "longspan");
   int exit_code = 0;
-  app.require_subcommand(1);
-  app.set_version_flag("--version", [] { return longspan::cli::version_text(); });
-  app.failure_message(CLI::FailureMessage::help);
-  longspan::cli::add_train_command(app, exit_code);
-  longspan::cli::add_plan_command(app);
-  longspan::cli::add_verify_command(app);
-  longspan::cli::add_tokenize_command(app);
-  longspan::cli::add_generate_command(app);
-  longspan::cli::add_schema_command(app);
-  longspan::cli::add_bench_command(app);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    app.exit(error, std::cerr, std::cerr);
-    return static_cast<int>(ExitCode::kBadInput);
-  }
-  return exit_code;
+  const ExitCode understood =
+      longspan::cli::run_command_line(argc, argv, [&](const longspan::cli::Command& program) {
+        longspan::cli::add_train_command(program, exit_code);
+        longspan::cli::add_plan_command(program);
+        longspan::cli::add_verify_command(program);
+        longspan::cli::add_tokenize_command(program);
+        longspan::cli::add_generate_command(program);
+        longspan::cli::add_schema_command(program);
+        longspan::cli::add_bench_command(program);
+      });
+  return understood == ExitCode::kDone ? exit_code : static_cast<int>(understood);
 }
 
 }  // namespace

@@ -1,11 +1,11 @@
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "cli/command.h"
 #include "cli/commands.h"
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
@@ -70,32 +70,31 @@ void run(const Arguments& arguments) {
 
 }  // namespace
 
-void add_plan_command(CLI::App& app) {
-  auto* command =
-      app.add_subcommand("plan", "Predict memory, time and traffic of a job, without running it");
+void add_plan_command(const Command& program) {
+  const Command command =
+      program.subcommand("plan", "Predict memory, time and traffic of a job, without running it");
   auto arguments = std::make_shared<Arguments>();
-  command->add_option("job", arguments->job, "Job file (JSON)")->required();
+  command.option("job", arguments->job, "Job file (JSON)").required();
   command
-      ->add_option("--set", arguments->overrides,
-                   "Override a key: --set training.micro_batch_tokens=65536 (repeatable)")
-      ->allow_extra_args(false);
-  command->add_option("--world-size", arguments->world_size, "Ranks (default 1)")
-      ->check(CLI::Range(1, 1 << 20));
-  command->add_option("--device", arguments->device,
-                      "Device profile: a built-in name or a file (default: the job's)");
-  command->add_flag("--max-sequence", arguments->max_sequence,
-                    "Find the longest sequence that fits, one to a rank or group, and plan that");
+      .option("--set", arguments->overrides,
+              "Override a key: --set training.micro_batch_tokens=65536 (repeatable)")
+      .one_at_a_time();
+  command.option("--world-size", arguments->world_size, "Ranks (default 1)").within(1, 1 << 20);
+  command.option("--device", arguments->device,
+                 "Device profile: a built-in name or a file (default: the job's)");
+  command.flag("--max-sequence", arguments->max_sequence,
+               "Find the longest sequence that fits, one to a rank or group, and plan that");
   command
-      ->add_option("--assume-state-bytes", arguments->state_bytes,
-                   "What if weights, gradients and optimizer state took so many bytes a parameter?")
-      ->check(CLI::PositiveNumber);
-  command->add_flag("--json", arguments->json, "Print one JSON object instead of text");
-  command->add_option("--picture", arguments->picture,
-                      "Write memory over one step as an SVG picture to this file");
-  command->footer(
+      .option("--assume-state-bytes", arguments->state_bytes,
+              "What if weights, gradients and optimizer state took so many bytes a parameter?")
+      .positive();
+  command.flag("--json", arguments->json, "Print one JSON object instead of text");
+  command.option("--picture", arguments->picture,
+                 "Write memory over one step as an SVG picture to this file");
+  command.footer(
       "Memory is counted by the trainer's own step on a backend that computes nothing.\n"
       "Times are estimates from the profile's roofline.");
-  command->callback([arguments] { run(*arguments); });
+  command.callback([arguments] { run(*arguments); });
 }
 
 }  // namespace longspan::cli

@@ -1,19 +1,19 @@
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <memory>
 
+#include "cli/command.h"
 #include "cli/commands.h"
 #include "longspan/train/job.h"
 
 namespace longspan::cli {
 
-void add_schema_command(CLI::App& app) {
-  auto* command =
-      app.add_subcommand("schema", "Print the JSON Schema of job files, for editors and checks");
+void add_schema_command(const Command& program) {
+  const Command command =
+      program.subcommand("schema", "Print the JSON Schema of job files, for editors and checks");
   auto markdown = std::make_shared<bool>(false);
-  command->add_flag("--markdown", *markdown, "Print the table of docs/job-file.md instead");
-  command->callback(
+  command.flag("--markdown", *markdown, "Print the table of docs/job-file.md instead");
+  command.callback(
       [markdown] { fmt::print("{}", *markdown ? train::job_markdown() : train::job_schema()); });
 }
 

@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
 
+#include "cli/command.h"
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
 #include "longspan/data/sentencepiece_trainer.h"
@@ -133,45 +133,42 @@ void run(const TokenizeOptions& options) {
 
 }  // namespace
 
-void add_tokenize_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("tokenize", "Turn text into a token file");
+void add_tokenize_command(const Command& program) {
+  const Command command = program.subcommand("tokenize", "Turn text into a token file");
   const auto options = std::make_shared<TokenizeOptions>();
-  command->footer(fmt::format(
+  command.footer(fmt::format(
       "A file ending in .jsonl or .ndjson gives one document a line, any other file is one "
       "document.\nOf a folder, files ending in {} are taken, sorted by path.",
       fmt::join(data::default_text_extensions(), " ")));
-  command->add_option("input", options->inputs, "Text files, JSON-lines files and folders")
-      ->required();
-  command->add_option("-o,--output", options->output, "The token file to write")->required();
-  auto* tokenizer = command->add_option("--tokenizer", options->tokenizer,
-                                        "\"bytes\", a sentencepiece .model file, or a directory "
-                                        "with a tokenizer");
-  tokenizer->capture_default_str();
+  command.option("input", options->inputs, "Text files, JSON-lines files and folders").required();
+  command.option("-o,--output", options->output, "The token file to write").required();
+  const Option tokenizer = command.option("--tokenizer", options->tokenizer,
+                                          "\"bytes\", a sentencepiece .model file, or a directory "
+                                          "with a tokenizer");
+  tokenizer.show_default();
   command
-      ->add_option("--train-vocab", options->train_vocab,
-                   "Train a sentencepiece tokenizer of this many ids on the input, and use it")
-      ->check(CLI::Range(260, 1 << 20))
-      ->excludes(tokenizer);
-  command->add_option("--model-out", options->model_out, "Where the trained tokenizer is written");
+      .option("--train-vocab", options->train_vocab,
+              "Train a sentencepiece tokenizer of this many ids on the input, and use it")
+      .within(260, 1 << 20)
+      .excludes(tokenizer);
+  command.option("--model-out", options->model_out, "Where the trained tokenizer is written");
   command
-      ->add_option("--train-bytes", options->train_bytes,
-                   "Train on evenly spaced stretches of about this much of the input")
-      ->transform(CLI::AsSizeValue(false))
-      ->capture_default_str();
-  command->add_option("--format", options->format, "tokens, or megatron for a .bin and an .idx")
-      ->check(CLI::IsMember({"tokens", "megatron"}))
-      ->capture_default_str();
-  command
-      ->add_option("--text-field", options->text.text_field, "The field of JSON lines that is text")
-      ->capture_default_str();
-  command->add_option("--extension", options->text.extensions,
-                      "Take files with this extension (with its dot) from folders instead");
-  auto* bos = command->add_flag("--bos", options->bos,
-                                "Begin each document with bos (the default but for megatron)");
-  command->add_flag("--no-bos", options->no_bos, "Do not begin each document with bos")
-      ->excludes(bos);
-  command->add_flag("--no-eos", options->no_eos, "Do not end each document with eos");
-  command->callback([options] { run(*options); });
+      .option("--train-bytes", options->train_bytes,
+              "Train on evenly spaced stretches of about this much of the input")
+      .size()
+      .show_default();
+  command.option("--format", options->format, "tokens, or megatron for a .bin and an .idx")
+      .one_of({"tokens", "megatron"})
+      .show_default();
+  command.option("--text-field", options->text.text_field, "The field of JSON lines that is text")
+      .show_default();
+  command.option("--extension", options->text.extensions,
+                 "Take files with this extension (with its dot) from folders instead");
+  const Option bos = command.flag("--bos", options->bos,
+                                  "Begin each document with bos (the default but for megatron)");
+  command.flag("--no-bos", options->no_bos, "Do not begin each document with bos").excludes(bos);
+  command.flag("--no-eos", options->no_eos, "Do not end each document with eos");
+  command.callback([options] { run(*options); });
 }
 
 }  // namespace longspan::cli

@@ -1,12 +1,10 @@
 #pragma once
 
-namespace CLI {
-class App;
-}
-
 namespace longspan::cli {
 
+class Command;
+
 /// Adds the subcommand `tokenize`: text to a token file, and the training of a tokenizer.
-void add_tokenize_command(CLI::App& app);
+void add_tokenize_command(const Command& program);
 
 }  // namespace longspan::cli

@@ -1,8 +1,8 @@
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "cli/command.h"
 #include "cli/commands.h"
 #include "cli/launch.h"
 #include "longspan/base/error.h"
@@ -30,39 +30,37 @@ int run(const Arguments& arguments) {
 
 }  // namespace
 
-void add_train_command(CLI::App& app, int& exit_code) {
-  auto* command = app.add_subcommand("train", "Train a model as a job file says");
+void add_train_command(const Command& program, int& exit_code) {
+  const Command command = program.subcommand("train", "Train a model as a job file says");
   auto arguments = std::make_shared<Arguments>();
-  command->add_option("job", arguments->job, "Job file (JSON); keys are listed below")->required();
+  command.option("job", arguments->job, "Job file (JSON); keys are listed below").required();
   command
-      ->add_option("--set", arguments->overrides,
-                   "Override a key: --set optimizer.learning_rate=1e-3 (repeatable)")
-      ->allow_extra_args(false);
+      .option("--set", arguments->overrides,
+              "Override a key: --set optimizer.learning_rate=1e-3 (repeatable)")
+      .one_at_a_time();
   command
-      ->add_option("--until-step", arguments->options.until_step,
-                   "Save and stop after this many steps in all; schedules keep the job's horizon")
-      ->check(CLI::PositiveNumber);
-  command->add_flag("--dry-run", arguments->options.dry_run,
-                    "Check files, disk, memory and job, print the plan, and stop");
-  command->add_flag("--force", arguments->options.force,
-                    "Start although the plan says that the job will not fit into memory");
-  auto* trace =
-      command->add_option("--trace", arguments->options.trace_file,
-                          "Write when operations, copies and collectives of each rank ran, in the "
-                          "steps after the first, for https://ui.perfetto.dev or chrome://tracing");
-  trace->type_name("FILE")->check(
-      [](const std::string& file) { return file.empty() ? "needs the name of a file" : ""; });
-  command
-      ->add_option("--trace-steps", arguments->options.trace_steps, "With --trace: how many steps")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber)
-      ->needs(trace);
-  command->footer(
+      .option("--until-step", arguments->options.until_step,
+              "Save and stop after this many steps in all; schedules keep the job's horizon")
+      .positive();
+  command.flag("--dry-run", arguments->options.dry_run,
+               "Check files, disk, memory and job, print the plan, and stop");
+  command.flag("--force", arguments->options.force,
+               "Start although the plan says that the job will not fit into memory");
+  const Option trace =
+      command.option("--trace", arguments->options.trace_file,
+                     "Write when operations, copies and collectives of each rank ran, in the "
+                     "steps after the first, for https://ui.perfetto.dev or chrome://tracing");
+  trace.value_name("FILE").not_empty("needs the name of a file");
+  command.option("--trace-steps", arguments->options.trace_steps, "With --trace: how many steps")
+      .show_default()
+      .positive()
+      .needs(trace);
+  command.footer(
       "Under mpirun or srun every process is one rank; parallel.* says how they share the work.\n"
       "SIGUSR1, SIGTERM or SIGINT: save and leave with exit code 75; the same command resumes.\n\n"
       "Keys of the job file\n" +
       train::job_help());
-  command->callback([arguments, &exit_code] { exit_code = run(*arguments); });
+  command.callback([arguments, &exit_code] { exit_code = run(*arguments); });
 }
 
 }  // namespace longspan::cli

@@ -1,11 +1,11 @@
 #include "longspan/train/verify.h"
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "cli/command.h"
 #include "cli/commands.h"
 #include "cli/launch.h"
 #include "longspan/base/error.h"
@@ -38,27 +38,27 @@ void run(const Arguments& arguments) {
 
 }  // namespace
 
-void add_verify_command(CLI::App& app) {
-  auto* command = app.add_subcommand(
+void add_verify_command(const Command& program) {
+  const Command command = program.subcommand(
       "verify", "Prove that a job's layout gives what one rank gives: loss and every gradient");
   auto arguments = std::make_shared<Arguments>();
-  command->add_option("job", arguments->job, "Job file (JSON)")->required();
+  command.option("job", arguments->job, "Job file (JSON)").required();
   command
-      ->add_option("--set", arguments->overrides,
-                   "Override a key: --set parallel.sequence=4 (repeatable)")
-      ->allow_extra_args(false);
-  command->add_flag("--full", arguments->full,
-                    "Run model and rows as they are; every rank then holds all of it, plain");
-  command->add_flag("--json", arguments->json,
-                    "Print one JSON object instead of text, with every gradient's error");
-  command->footer(
+      .option("--set", arguments->overrides,
+              "Override a key: --set parallel.sequence=4 (repeatable)")
+      .one_at_a_time();
+  command.flag("--full", arguments->full,
+               "Run model and rows as they are; every rank then holds all of it, plain");
+  command.flag("--json", arguments->json,
+               "Print one JSON object instead of text, with every gradient's error");
+  command.footer(
       "Start it as the job will be started: mpirun -np 4 longspan verify job.json\n"
       "One step of the job's data is run by all ranks and by one that shards, chunks and "
       "recomputes\n"
       "nothing. Unless --full, with fewer and narrower layers and shorter rows, but with the "
       "job's\n"
       "heads, layout and policies. Exit code 1 when anything differs.");
-  command->callback([arguments] { run(*arguments); });
+  command.callback([arguments] { run(*arguments); });
 }
 
 }  // namespace longspan::cli

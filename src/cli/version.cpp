@@ -4,8 +4,8 @@
 #include <fmt/ranges.h>
 #include <xxhash.h>
 
-#include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
+#include <CLI/Version.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include "longspan/backend/versions.h"
 #include "longspan/comm/communicator.h"

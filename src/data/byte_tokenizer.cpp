@@ -6,6 +6,7 @@
 
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
+#include "longspan/base/json.h"
 
 namespace longspan::data {
 namespace {
@@ -47,7 +48,7 @@ void ByteTokenizer::save(const std::filesystem::path& directory) const {
                                  {"eos_token", "</s>"},
                                  {"unk_token", "<unk>"}};
   base::make_directories(directory);
-  base::replace_file(directory / "tokenizer_config.json", config.dump(2) + "\n");
+  base::replace_file(directory / "tokenizer_config.json", base::json_text(config, 2) + "\n");
 }
 
 }  // namespace longspan::data

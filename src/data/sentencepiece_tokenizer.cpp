@@ -8,6 +8,7 @@
 #include "data/parallel.h"
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
+#include "longspan/base/json.h"
 
 namespace longspan::data {
 namespace {
@@ -256,7 +257,7 @@ void SentencePieceTokenizer::save(const std::filesystem::path& directory) const 
   if (as_json) {
     base::replace_file(directory / "tokenizer.json", tokenizer_json(processor_, settings_));
   }
-  base::replace_file(directory / "tokenizer_config.json", config.dump(2) + "\n");
+  base::replace_file(directory / "tokenizer_config.json", base::json_text(config, 2) + "\n");
 }
 
 }  // namespace longspan::data

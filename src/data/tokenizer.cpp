@@ -8,6 +8,7 @@
 #include "data/sentencepiece_tokenizer.h"
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
+#include "longspan/base/json.h"
 
 namespace longspan::data {
 namespace {
@@ -21,7 +22,7 @@ std::unique_ptr<Tokenizer> load_model(const fs::path& file) {
 std::unique_ptr<Tokenizer> load_directory(const fs::path& directory) {
   if (fs::exists(directory / "tokenizer.model")) return load_model(directory / "tokenizer.model");
   const fs::path file = directory / "tokenizer_config.json";
-  const auto config = nlohmann::json::parse(base::read_text(file), nullptr, false);
+  const auto config = base::try_parse_json(base::read_text(file));
   if (!config.is_object()) {
     throw base::InputError(
         fmt::format("cannot load the tokenizer {}: not a JSON object", file.string()));

@@ -6,6 +6,7 @@
 
 #include "data/sentencepiece_tokenizer.h"
 #include "data/utf8.h"
+#include "longspan/base/json.h"
 
 namespace longspan::data {
 namespace {
@@ -111,7 +112,7 @@ std::string tokenizer_json(const Processor& processor, const SentencePieceSettin
                      {"post_processor", nullptr},
                      {"decoder", decoder(settings.add_dummy_prefix)},
                      {"model", model}};
-  return file.dump() + "\n";
+  return base::json_text(file) + "\n";
 }
 
 }  // namespace longspan::data

@@ -3,11 +3,9 @@
 #include <fmt/format.h>
 
 #include <cstddef>
-#include <nlohmann/json.hpp>
 
 #include "longspan/base/declarations.h"
 #include "longspan/base/error.h"
-#include "longspan/base/json.h"
 
 namespace longspan::train {
 namespace {
@@ -424,7 +422,7 @@ Job read_job(const std::string& path, const std::vector<std::string>& overrides)
   Job job;
   Declarations declarations("Longspan job file", "");
   declare(job, declarations);
-  declarations.read(base::read_json(path, kMaxJobBytes), path, overrides);
+  declarations.read_file(path, overrides, kMaxJobBytes);
   try {
     check(job);
   } catch (const InputError& error) {

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "longspan/base/file.h"
+#include "longspan/base/json.h"
 
 namespace longspan::train {
 namespace {
@@ -30,7 +31,7 @@ LossCurves read_loss_curves(const std::filesystem::path& metrics) {
   LossCurves curves;
   while (!rest.empty()) {
     const std::size_t end = std::min(rest.find('\n'), rest.size());
-    const Json line = Json::parse(rest.substr(0, end), nullptr, false);
+    const Json line = base::try_parse_json(rest.substr(0, end));
     rest.remove_prefix(std::min(end + 1, rest.size()));
     if (!line.is_object()) continue;
     add_point(line, "loss", curves.training);

@@ -10,6 +10,7 @@
 
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
+#include "longspan/base/json.h"
 #include "train/tensorboard.h"
 
 namespace longspan::train {
@@ -29,7 +30,7 @@ std::string text_of(double value) {
 std::string text_of(const std::map<std::string, std::uint64_t>& bytes) {
   std::string text = "{";
   for (const auto& [name, count] : bytes) {
-    text += fmt::format("{}{}:{}", text.size() > 1 ? "," : "", Json(name).dump(), count);
+    text += fmt::format("{}{}:{}", text.size() > 1 ? "," : "", base::json_text(Json(name)), count);
   }
   return text + "}";
 }
@@ -57,7 +58,7 @@ std::string line_of(const ValidationMetrics& metrics) {
 
 /// The step of a line; nullopt when it is no line of ours.
 std::optional<std::int64_t> step_of(std::string_view line) {
-  const Json value = Json::parse(line, nullptr, false);
+  const Json value = base::try_parse_json(line);
   if (!value.is_object()) return std::nullopt;
   const auto step = value.find("step");
   if (step == value.end() || !step->is_number_integer()) return std::nullopt;

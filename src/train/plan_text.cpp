@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "longspan/base/file.h"
+#include "longspan/base/json.h"
 #include "longspan/train/plan.h"
 #include "train/report.h"
 
@@ -208,7 +209,7 @@ std::string plan_json(const Plan& plan) {
                                     {"count", one.count},
                                     {"bytes", one.bytes}});
   }
-  return json.dump();
+  return base::json_text(json);
 }
 
 }  // namespace longspan::train

@@ -6,6 +6,7 @@
 
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
+#include "longspan/base/json.h"
 #include "longspan/checkpoint/safetensors.h"
 
 namespace longspan::train {
@@ -47,15 +48,16 @@ std::string trainer_json(const Progress& progress) {
   out["skipped"] = progress.skipped;
   out["skipped_in_row"] = progress.skipped_in_row;
   out["sampling"] = progress.sampling;
-  return out.dump(2) + "\n";
+  return base::json_text(out, 2) + "\n";
 }
 
 Progress read_progress(const std::filesystem::path& file) {
   try {
-    const json in = json::parse(base::read_text(file));
+    const json in = base::parse_plain_json(base::read_text(file));
     if (in.at("format").get<int>() != kTrainerFormat) {
       throw InputError(fmt::format("{} has format {}, and this version reads format {}",
-                                   file.string(), in.at("format").dump(), kTrainerFormat));
+                                   file.string(), base::json_text(in.at("format")),
+                                   kTrainerFormat));
     }
     Progress progress;
     progress.step = in.at("step").get<std::int64_t>();

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "longspan/base/json.h"
 #include "longspan/train/verify.h"
 
 namespace longspan::train {
@@ -97,7 +98,7 @@ std::string verification_json(const Verification& verification) {
     }
     json["comparisons"].push_back(std::move(one));
   }
-  return json.dump();
+  return base::json_text(json);
 }
 
 }  // namespace longspan::train

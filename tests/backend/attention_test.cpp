@@ -248,7 +248,7 @@ TEST_CASE("attention gradients agree with finite differences", "[attention]") {
 }
 
 TEST_CASE("attention of a query that is no number is no number, and others' are", "[attention]") {
-  const auto backend = backend::make_cpu_backend(kMemory);
+  const auto backend = backend::make_cpu_backend(std::size_t{1} << 24U);
   const auto dtype = GENERATE(DType::kFloat32, DType::kFloat64);
   Case c(*backend, {2, 1, 16, {0, 40}, {0, 40}}, dtype);
   backend->fill(c.q.rows(7, 8), std::numeric_limits<double>::quiet_NaN());

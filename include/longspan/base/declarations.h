@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <nlohmann/json_fwd.hpp>
@@ -146,6 +147,11 @@ class Declarations {
   /// one), not legal (with what is) or, all of them, missing; variables may then be half set.
   void read(const nlohmann::json& document, const std::string& file,
             const std::vector<std::string>& overrides = {});
+  /// The same of JSON text, as parse_json reads it.
+  void read_text(std::string_view text, const std::string& file);
+  /// The same of a whole file.
+  void read_file(const std::string& file, const std::vector<std::string>& overrides,
+                 std::size_t max_bytes);
 
   /// JSON Schema, draft 2020-12.
   std::string schema() const;

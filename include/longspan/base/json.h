@@ -23,4 +23,17 @@ nlohmann::json parse_json(std::string_view text, const std::string& file,
 /// The same of a whole file. Throws InputError when it cannot be read, too.
 nlohmann::json read_json(const std::filesystem::path& file, std::size_t max_bytes = kMaxJsonBytes);
 
+// The JSON library's parser and writer are templates that take seconds to compile: json.cpp does so
+// for all others.
+
+/// As the library parses, with none of the above: for files that this program wrote. Throws
+/// nlohmann::json::exception.
+nlohmann::json parse_plain_json(std::string_view text);
+/// The same, but what is not JSON gives a discarded value, which is of no type.
+nlohmann::json try_parse_json(std::string_view text);
+
+/// The value's `dump`.
+std::string json_text(const nlohmann::json& value, int indent = -1);
+std::string json_text(const nlohmann::ordered_json& value, int indent = -1);
+
 }  // namespace longspan::base
