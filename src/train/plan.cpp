@@ -59,7 +59,7 @@ std::vector<std::string> describe_recomputation(const Job& job) {
       case model::Checkpointing::kNone:
         break;
     }
-    return policy.mlp(layer) ? "gate and up of the MLP, range by range" : "";
+    return policy.mlp(layer) ? "the up-projection of the MLP, range by range" : "";
   };
   std::vector<std::string> lines;
   const std::int64_t layers = job.model.num_hidden_layers;
@@ -70,7 +70,7 @@ std::vector<std::string> describe_recomputation(const Job& job) {
     if (!level.empty()) lines.push_back(fmt::format("blocks {}-{}: {}", first, end - 1, level));
     first = end;
   }
-  lines.emplace_back("everywhere: norm outputs and SwiGLU products (no products of matrices)");
+  lines.emplace_back("everywhere: outputs of norms and of the MLP's activation (no products of matrices)");
   return lines;
 }
 

@@ -21,7 +21,7 @@ class Shrinking {
   Shrunk finish() { return std::move(result_); }
 
   void shrink_model() {
-    model::LlamaConfig& model = result_.job.model;
+    model::ModelConfig& model = result_.job.model;
     const std::int64_t layers = model.num_hidden_layers;
     lower("model.num_hidden_layers", model.num_hidden_layers, kLayers);
     shrink_checkpointing(layers);

@@ -46,7 +46,7 @@ base::DType supported_dtype(const Job& job, const backend::Backend& backend) {
 }
 
 /// The optimizer copies the first weights, so they are made before it.
-model::Llama& initialised(model::Llama& model, const Job& job) {
+model::Decoder& initialised(model::Decoder& model, const Job& job) {
   model.parameters().initialise(job.run.seed, job.model.initializer_range);
   return model;
 }

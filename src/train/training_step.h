@@ -6,7 +6,7 @@
 
 #include "longspan/backend/backend.h"
 #include "longspan/data/sampler.h"
-#include "longspan/model/llama.h"
+#include "longspan/model/decoder.h"
 #include "longspan/optim/adamw.h"
 #include "longspan/optim/schedule.h"
 #include "longspan/shard/mesh.h"
@@ -32,7 +32,7 @@ class TrainingStep {
     double nll = 0;
     double targets = 0;
     double tokens = 0;
-    double flops = 0;  ///< of the model: see model::LlamaConfig::training_flops
+    double flops = 0;  ///< of the model: see model::ModelConfig::training_flops
 
     double loss() const { return nll / targets; }
   };
@@ -61,7 +61,7 @@ class TrainingStep {
   /// norm, bit for bit, and so decide alike. `step` counts from 0.
   Update update(std::int64_t step, double loss);
 
-  model::Llama& model() { return model_; }
+  model::Decoder& model() { return model_; }
   optim::AdamW& optimizer() { return optimizer_; }
   const optim::AdamW& optimizer() const { return optimizer_; }
 
@@ -71,7 +71,7 @@ class TrainingStep {
   const Job* job_;
   backend::Backend* backend_;
   const shard::Mesh* mesh_;
-  model::Llama model_;
+  model::Decoder model_;
   optim::AdamW optimizer_;
   optim::Schedule schedule_;
 };

@@ -42,7 +42,7 @@ std::shared_ptr<const data::MicroBatch> within(const data::MicroBatch& row, std:
 }
 
 /// The rows of the job's first step, of its own data.
-Rows first_rows(const Job& job, const model::LlamaConfig& model, const comm::Communicator& world) {
+Rows first_rows(const Job& job, const model::ModelConfig& model, const comm::Communicator& world) {
   Job reading = job;
   reading.model = model;  // of the vocabulary that the data were made for
   Corpus corpus(reading, world.rank(), world.size());

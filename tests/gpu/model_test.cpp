@@ -3,7 +3,7 @@
 #include "longspan/backend/cuda.h"
 #include "longspan/backend/dry.h"
 #include "longspan/base/error.h"
-#include "longspan/model/llama.h"
+#include "longspan/model/decoder.h"
 #include "tests/gpu/sides.h"
 #include "tests/model/fixture.h"
 
@@ -14,7 +14,7 @@ namespace {
 using backend::kMemoryTags;
 using backend::MemoryTag;
 using base::DType;
-using model::Llama;
+using model::Decoder;
 using model::MemoryPolicy;
 using model::test::Batch;
 
@@ -27,15 +27,15 @@ struct Outcome {
 /// Two micro-batches, so that gradients are added to as well.
 Outcome train(backend::Backend& backend, DType dtype, const MemoryPolicy& memory, bool tied,
               const Batch& batch, backend::Backend* host = nullptr) {
-  Llama llama(model::test::small_config(tied), dtype, backend, memory, {}, host);
-  llama.parameters().initialise(5, 0.3);
-  llama.parameters().start_gradients();
+  Decoder decoder(model::test::small_config(tied), dtype, backend, memory, {}, host);
+  decoder.parameters().initialise(5, 0.3);
+  decoder.parameters().start_gradients();
   Outcome outcome;
-  outcome.nll_sum += model::test::run(llama, batch, 0.1).nll_sum;
-  outcome.nll_sum += model::test::run(llama, batch.document(0), 0.1).nll_sum;
-  llama.parameters().settle_gradients();
-  outcome.gradients = model::test::gradients(backend, llama);
-  outcome.evaluated = llama.evaluate(batch).nll_sum;
+  outcome.nll_sum += model::test::run(decoder, batch, 0.1).nll_sum;
+  outcome.nll_sum += model::test::run(decoder, batch.document(0), 0.1).nll_sum;
+  decoder.parameters().settle_gradients();
+  outcome.gradients = model::test::gradients(backend, decoder);
+  outcome.evaluated = decoder.evaluate(batch).nll_sum;
   return outcome;
 }
 
@@ -104,12 +104,12 @@ TEST_CASE("gpu: a dry run keeps the ledger of the device, and finds its gaps") {
   const auto device = backend::make_cuda_backend(0, kLimit);
   backend::DryBackend dry(backend::DeviceProfile::load("h200"), 1);
   for (backend::Backend* backend : {device.get(), static_cast<backend::Backend*>(&dry)}) {
-    Llama llama(model::test::small_config(true), dtype, *backend, policy(level, "3"));
-    llama.parameters().initialise(5, 0.3);
-    llama.parameters().start_gradients();
-    model::test::run(llama, batch, 0.1);
-    llama.parameters().settle_gradients();
-    llama.parameters().gradient_squares();
+    Decoder decoder(model::test::small_config(true), dtype, *backend, policy(level, "3"));
+    decoder.parameters().initialise(5, 0.3);
+    decoder.parameters().start_gradients();
+    model::test::run(decoder, batch, 0.1);
+    decoder.parameters().settle_gradients();
+    decoder.parameters().gradient_squares();
   }
   CHECK(device->ledger().peak_total() == dry.ledger().peak_total());
   for (std::size_t tag = 0; tag < kMemoryTags; ++tag) {
@@ -120,10 +120,10 @@ TEST_CASE("gpu: a dry run keeps the ledger of the device, and finds its gaps") {
   // In a range of exactly the footprint it works again, in one of less it does not.
   const auto again = [&](std::size_t bytes) {
     const auto small = backend::make_cuda_backend(0, bytes);
-    Llama llama(model::test::small_config(true), dtype, *small, policy(level, "3"));
-    llama.parameters().initialise(5, 0.3);
-    llama.parameters().start_gradients();
-    model::test::run(llama, batch, 0.1);
+    Decoder decoder(model::test::small_config(true), dtype, *small, policy(level, "3"));
+    decoder.parameters().initialise(5, 0.3);
+    decoder.parameters().start_gradients();
+    model::test::run(decoder, batch, 0.1);
   };
   CHECK_NOTHROW(again(dry.footprint()));
   CHECK_THROWS_AS(again(dry.footprint() - 256), base::OutOfMemoryError);

@@ -10,7 +10,7 @@
 namespace longspan::model {
 
 /// What a block keeps for its backward (Chen et al. 2016, "Training Deep Nets with Sublinear Memory
-/// Cost"). Norm outputs and the SwiGLU product are never kept.
+/// Cost"). The outputs of norms and of the MLP's activation are never kept.
 enum class Checkpointing : std::uint8_t {
   kNone,                ///< everything else: nothing is computed twice
   kBlock,               ///< its input: the backward computes the block anew

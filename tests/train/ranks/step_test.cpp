@@ -16,9 +16,10 @@ using longspan::test::world;
 using shard::SequenceDegrees;
 using Rows = std::vector<std::shared_ptr<const data::MicroBatch>>;
 
-Job job_of(Index heads, Index kv_heads, const std::string& precision) {
+Job job_of(Index heads, Index kv_heads, const std::string& precision,
+           const std::string& model_type = "llama") {
   Job job;
-
+  job.model.model_type = model_type;
   job.model.vocab_size = 61;
   job.model.hidden_size = 4 * heads;
   job.model.intermediate_size = 40;
@@ -118,8 +119,14 @@ TEST_CASE("every layout of ranks: loss, gradients and their norm are one rank's"
   SECTION("fp64") { check_layouts(job_of(heads, kv_heads, "fp64"), 1e-12); }
 }
 
+TEST_CASE("every layout of ranks, of GPT-2") {
+  const Index heads = GENERATE(8, 7);
+  SECTION("fp32") { check_layouts(job_of(heads, heads, "fp32", "gpt2"), 1e-5); }
+  SECTION("fp64") { check_layouts(job_of(heads, heads, "fp64", "gpt2"), 1e-12); }
+}
+
 TEST_CASE("every layout of ranks, with recomputation and mini-sequences") {
-  Job job = job_of(8, 2, "fp64");
+  Job job = GENERATE(job_of(8, 2, "fp64"), job_of(8, 8, "fp64", "gpt2"));
   job.memory.activation_checkpointing =
       GENERATE(std::string("block"), std::string("block_keep_attention"));
   job.memory.mini_sequence_mlp = std::to_string(3);
@@ -130,7 +137,7 @@ TEST_CASE("every layout of ranks, with recomputation and mini-sequences") {
 TEST_CASE("every layout of ranks, in bfloat16, to its precision") {
   const auto backend = backend::make_cpu_backend(std::size_t{1} << 20U);
   if (!backend->supports(base::DType::kBFloat16, nullptr)) return;
-  check_layouts(job_of(8, 2, "bf16"), 0.03);
+  check_layouts(GENERATE(job_of(8, 2, "bf16"), job_of(8, 8, "bf16", "gpt2")), 0.03);
 }
 
 TEST_CASE("parallel layout: what a job says, and what it leaves to us") {
