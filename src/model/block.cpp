@@ -10,14 +10,14 @@ namespace {
 
 /// The same projections, of one block.
 nn::AttentionProjections of_block(nn::AttentionProjections projections, const std::string& prefix) {
-  for (std::string& name : projections.qkv) name = prefix + name;
-  projections.output = prefix + projections.output;
+  for (std::string& name : projections.qkv) name.insert(0, prefix);
+  projections.output.insert(0, prefix);
   return projections;
 }
 
 nn::MlpProjections of_block(nn::MlpProjections projections, const std::string& prefix) {
-  for (std::string& name : projections.up) name = prefix + name;
-  projections.down = prefix + projections.down;
+  for (std::string& name : projections.up) name.insert(0, prefix);
+  projections.down.insert(0, prefix);
   return projections;
 }
 

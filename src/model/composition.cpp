@@ -59,16 +59,15 @@ std::unique_ptr<nn::Norm> make_norm(nn::ParameterSet& parameters, const Composit
 
 double block_matmul_weights(const ModelConfig& config, const Composition& composition) {
   const Sizes sizes(config);
-  return sizes.hidden *
-         (sizes.qkv() + sizes.heads + up_width(sizes, composition) + sizes.inner);
+  return sizes.hidden * (sizes.qkv() + sizes.heads + up_width(sizes, composition) + sizes.inner);
 }
 
 double all_parameters(const ModelConfig& config, const Composition& composition) {
   const Sizes sizes(config);
   const double norm =
       composition.norms.kind == NormKind::kLayer ? 2.0 * sizes.hidden : sizes.hidden;
-  const double block = block_matmul_weights(config, composition) +
-                       block_biases(sizes, composition) + 2.0 * norm;
+  const double block =
+      block_matmul_weights(config, composition) + block_biases(sizes, composition) + 2.0 * norm;
   const double tables = (composition.is_tied() ? 1.0 : 2.0) * sizes.vocab * sizes.hidden;
   const double positions =
       composition.learned_positions.empty() ? 0.0 : sizes.positions * sizes.hidden;

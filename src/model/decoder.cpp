@@ -75,8 +75,7 @@ void check_positions(const Ids& positions, const ModelConfig& config) {
 }
 
 /// None without rotary positions.
-std::vector<double> inverse_frequencies(const ModelConfig& config,
-                                        const Composition& composition) {
+std::vector<double> inverse_frequencies(const ModelConfig& config, const Composition& composition) {
   std::vector<double> frequencies;
   if (!composition.attention.is_rotary) return frequencies;
   for (Index i = 0; i < config.head_dim; i += 2) {
@@ -174,7 +173,8 @@ class Decoder::Impl {
     cache.length += count;
     const Tensor normed = pass.workspace({1, config_.hidden_size});
     open_head(nn::Use::kWeights, nn::ParameterSet::kNoUnit);
-    norm_->forward(normed, pass.workspace_statistics(norm_->statistics(1)), x.rows(count - 1, count), pass);
+    norm_->forward(normed, pass.workspace_statistics(norm_->statistics(1)),
+                   x.rows(count - 1, count), pass);
     std::vector<float> logits = download_logits(normed, pass);
     close_head();
     return logits;
@@ -335,8 +335,7 @@ class Decoder::Impl {
 };
 
 Decoder::Decoder(const ModelConfig& config, base::DType dtype, backend::Backend& backend,
-                 const MemoryPolicy& memory, const nn::Placement& placement,
-                 backend::Backend* host)
+                 const MemoryPolicy& memory, const nn::Placement& placement, backend::Backend* host)
     : impl_(std::make_unique<Impl>(config, dtype, backend, memory, placement, host)) {}
 
 Decoder::~Decoder() = default;

@@ -17,9 +17,9 @@ const std::vector<Family>& families() {
 }
 
 const Family* find_family(const std::string& model_type) {
-  const auto found =
-      std::find_if(families().begin(), families().end(),
-                   [&](const Family& family) { return family.model_type == model_type; });
+  const auto found = std::find_if(families().begin(), families().end(), [&](const Family& family) {
+    return family.model_type == model_type;
+  });
   return found == families().end() ? nullptr : &*found;
 }
 

@@ -58,10 +58,10 @@ class Resolution {
     require_real("initializer_range", config_.initializer_range, /*may_be_zero=*/true);
     const Composition composition = family_.compose(config_);
     if (composition.attention.is_rotary && config_.head_dim % 2 != 0) {
-      refuse("head_dim", fmt::format("is {} (its default is {} / {}); rotary positions need an "
-                                     "even number",
-                                     config_.head_dim, name_of("hidden_size"),
-                                     name_of("num_attention_heads")));
+      refuse("head_dim",
+             fmt::format("is {} (its default is {} / {}); rotary positions need an "
+                         "even number",
+                         config_.head_dim, name_of("hidden_size"), name_of("num_attention_heads")));
     }
     require_countable(composition);
   }
@@ -95,8 +95,8 @@ class Resolution {
   void require_multiple(const char* key, std::int64_t value, const char* divisor_key,
                         std::int64_t divisor) const {
     if (value % divisor != 0) {
-      refuse(key, fmt::format("is {}, not a multiple of {} {}", value, name_of(divisor_key),
-                              divisor));
+      refuse(key,
+             fmt::format("is {}, not a multiple of {} {}", value, name_of(divisor_key), divisor));
     }
   }
 
@@ -139,8 +139,7 @@ class Resolution {
       if (value == 0.0) return;
       refuse(number.name, fmt::format("is {}, but model_type \"{}\" has no such number ({}); leave "
                                       "it out",
-                                      json(value).dump(), family_.model_type,
-                                      family_.description));
+                                      json(value).dump(), family_.model_type, family_.description));
     }
     if (value == 0.0) value = *otherwise;
     require_real(number.name, value, /*may_be_zero=*/false);
@@ -174,13 +173,38 @@ class Resolution {
 };
 
 /// What may stand in the config.json of any family without changing what is trained.
-const std::vector<const char*> kHarmless = {
-    "_name_or_path", "_attn_implementation", "bos_token_id", "eos_token_id", "pad_token_id",
-    "sep_token_id", "decoder_start_token_id", "torch_dtype", "dtype", "transformers_version",
-    "use_cache", "return_dict", "output_attentions", "output_hidden_states", "torchscript",
-    "problem_type", "id2label", "label2id", "num_labels", "finetuning_task", "tokenizer_class",
-    "task_specific_params", "chunk_size_feed_forward", "max_length", "min_length", "do_sample",
-    "num_beams", "temperature", "top_k", "top_p", "keys_to_ignore_at_inference", "prefix"};
+const std::vector<const char*> kHarmless = {"_name_or_path",
+                                            "_attn_implementation",
+                                            "bos_token_id",
+                                            "eos_token_id",
+                                            "pad_token_id",
+                                            "sep_token_id",
+                                            "decoder_start_token_id",
+                                            "torch_dtype",
+                                            "dtype",
+                                            "transformers_version",
+                                            "use_cache",
+                                            "return_dict",
+                                            "output_attentions",
+                                            "output_hidden_states",
+                                            "torchscript",
+                                            "problem_type",
+                                            "id2label",
+                                            "label2id",
+                                            "num_labels",
+                                            "finetuning_task",
+                                            "tokenizer_class",
+                                            "task_specific_params",
+                                            "chunk_size_feed_forward",
+                                            "max_length",
+                                            "min_length",
+                                            "do_sample",
+                                            "num_beams",
+                                            "temperature",
+                                            "top_k",
+                                            "top_p",
+                                            "keys_to_ignore_at_inference",
+                                            "prefix"};
 
 /// Refuses what no family can do.
 void refuse_for_all(ConfigReader& reader, const Family& family) {
@@ -209,8 +233,8 @@ const Family& read_family(ConfigReader& reader, const json& document) {
   const json& name = document.at("model_type");
   const Family* const family = name.is_string() ? find_family(name.get<std::string>()) : nullptr;
   if (family == nullptr) {
-    reader.fail("model_type", fmt::format("is {}; only {} is supported", name.dump(),
-                                          known_types()));
+    reader.fail("model_type",
+                fmt::format("is {}; only {} is supported", name.dump(), known_types()));
   }
   return *family;
 }
@@ -232,9 +256,8 @@ std::int64_t ModelConfig::parameters() const {
 
 double ModelConfig::training_flops(std::int64_t tokens, double attention_pairs) const {
   const auto layers = static_cast<double>(num_hidden_layers);
-  const double matmul_weights =
-      layers * block_matmul_weights(*this, composition_of(*this)) +
-      static_cast<double>(vocab_size) * static_cast<double>(hidden_size);
+  const double matmul_weights = layers * block_matmul_weights(*this, composition_of(*this)) +
+                                static_cast<double>(vocab_size) * static_cast<double>(hidden_size);
   const double head_width = static_cast<double>(num_attention_heads * head_dim);
   return 6.0 * matmul_weights * static_cast<double>(tokens) +
          12.0 * layers * head_width * attention_pairs;

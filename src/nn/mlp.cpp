@@ -16,8 +16,7 @@ std::vector<Linear::Part> up_parts(const MlpProjections& projections, Index inte
   return parts;
 }
 
-void activate(Activation activation, const Tensor& out, const Tensor& projected,
-              Backend& backend) {
+void activate(Activation activation, const Tensor& out, const Tensor& projected, Backend& backend) {
   switch (activation) {
     case Activation::kSwiGlu:
       return backend.swiglu_forward(out, projected);

@@ -301,7 +301,8 @@ void declare_machine(Job& job, Declarations& keys) {
       .automatic("what the device has, divided by the ranks that share it")
       .known_elsewhere_as({"max_memory", "memory_limit"});
   keys.phrase("memory.activation_checkpointing", job.memory.activation_checkpointing,
-              {{"none", "all that its backward needs but the outputs of norms and of the MLP's activation"},
+              {{"none",
+                "all that its backward needs but the outputs of norms and of the MLP's activation"},
                {"block", "its input; the backward computes the block again"},
                {"block_keep_attention",
                 "its input and what the attention gave; all but the attention again"}},

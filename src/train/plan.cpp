@@ -70,7 +70,8 @@ std::vector<std::string> describe_recomputation(const Job& job) {
     if (!level.empty()) lines.push_back(fmt::format("blocks {}-{}: {}", first, end - 1, level));
     first = end;
   }
-  lines.emplace_back("everywhere: outputs of norms and of the MLP's activation (no products of matrices)");
+  lines.emplace_back(
+      "everywhere: outputs of norms and of the MLP's activation (no products of matrices)");
   return lines;
 }
 

@@ -16,6 +16,7 @@ using backend::MemoryTag;
 using base::DType;
 using model::Decoder;
 using model::MemoryPolicy;
+using model::ModelConfig;
 using model::test::Batch;
 
 struct Outcome {
@@ -25,9 +26,9 @@ struct Outcome {
 };
 
 /// Two micro-batches, so that gradients are added to as well.
-Outcome train(backend::Backend& backend, DType dtype, const MemoryPolicy& memory, bool tied,
-              const Batch& batch, backend::Backend* host = nullptr) {
-  Decoder decoder(model::test::small_config(tied), dtype, backend, memory, {}, host);
+Outcome train(backend::Backend& backend, DType dtype, const MemoryPolicy& memory,
+              const ModelConfig& config, const Batch& batch, backend::Backend* host = nullptr) {
+  Decoder decoder(config, dtype, backend, memory, {}, host);
   decoder.parameters().initialise(5, 0.3);
   decoder.parameters().start_gradients();
   Outcome outcome;
@@ -60,25 +61,26 @@ TEST_CASE("gpu: loss and every gradient of a model are the cpu's") {
   const auto [dtype, tolerance] =
       GENERATE(std::pair{DType::kFloat64, 1e-10}, std::pair{DType::kFloat32, 1e-5},
                std::pair{DType::kBFloat16, 0.05});
-  const bool tied = GENERATE(true, false);
+  const ModelConfig config = GENERATE(from_range(model::test::small_configs()));
   const char* level = GENERATE("none", "block", "block_keep_attention");
-  INFO(base::name_of(dtype) << ", " << level);
+  INFO(config.model_type << ", " << base::name_of(dtype) << ", " << level);
   const Batch batch = some_batch();
   const MemoryPolicy memory = policy(level, "3");
-  check_same(train(cuda_side().backend(), dtype, memory, tied, batch),
-             train(cpu_side().backend(), dtype, memory, tied, batch), tolerance);
+  check_same(train(cuda_side().backend(), dtype, memory, config, batch),
+             train(cpu_side().backend(), dtype, memory, config, batch), tolerance);
 }
 
 TEST_CASE("gpu: checkpointing, and inputs that wait on the host, change no bit") {
   const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
+  const ModelConfig config = GENERATE(model::test::small_config(false), model::test::small_gpt2());
   const Batch batch = some_batch();
   auto& backend = cuda_side().backend();
-  const Outcome kept = train(backend, dtype, policy("none", "1"), false, batch);
+  const Outcome kept = train(backend, dtype, policy("none", "1"), config, batch);
   const auto host = backend::make_pinned_backend(std::size_t{1} << 20U);
   for (const char* level : {"block", "block_keep_attention"}) {
     for (backend::Backend* where : {static_cast<backend::Backend*>(nullptr), host.get()}) {
       INFO(level);
-      const Outcome again = train(backend, dtype, policy(level, "1"), false, batch, where);
+      const Outcome again = train(backend, dtype, policy(level, "1"), config, batch, where);
       CHECK(again.nll_sum == kept.nll_sum);
       CHECK(again.gradients == kept.gradients);
     }
@@ -88,10 +90,11 @@ TEST_CASE("gpu: checkpointing, and inputs that wait on the host, change no bit")
 
 TEST_CASE("gpu: the same bits in every run") {
   const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
+  const ModelConfig config = GENERATE(model::test::small_config(true), model::test::small_gpt2());
   const Batch batch = some_batch();
   auto& backend = cuda_side().backend();
-  const Outcome first = train(backend, dtype, policy("block", "2"), true, batch);
-  const Outcome second = train(backend, dtype, policy("block", "2"), true, batch);
+  const Outcome first = train(backend, dtype, policy("block", "2"), config, batch);
+  const Outcome second = train(backend, dtype, policy("block", "2"), config, batch);
   CHECK(first.nll_sum == second.nll_sum);
   CHECK(first.gradients == second.gradients);
 }
@@ -99,12 +102,13 @@ TEST_CASE("gpu: the same bits in every run") {
 TEST_CASE("gpu: a dry run keeps the ledger of the device, and finds its gaps") {
   const DType dtype = GENERATE(DType::kFloat64, DType::kFloat32);
   const char* level = GENERATE("none", "block", "block_keep_attention");
+  const ModelConfig config = GENERATE(model::test::small_config(true), model::test::small_gpt2());
   const Batch batch = some_batch();
   constexpr std::size_t kLimit = std::size_t{128} << 20U;
   const auto device = backend::make_cuda_backend(0, kLimit);
   backend::DryBackend dry(backend::DeviceProfile::load("h200"), 1);
   for (backend::Backend* backend : {device.get(), static_cast<backend::Backend*>(&dry)}) {
-    Decoder decoder(model::test::small_config(true), dtype, *backend, policy(level, "3"));
+    Decoder decoder(config, dtype, *backend, policy(level, "3"));
     decoder.parameters().initialise(5, 0.3);
     decoder.parameters().start_gradients();
     model::test::run(decoder, batch, 0.1);

@@ -13,9 +13,9 @@ namespace {
 
 using backend::Index;
 using backend::kIgnoredLabel;
-using Catch::Matchers::Contains;
 using backend::MemoryTag;
 using base::DType;
+using Catch::Matchers::Contains;
 using test::Batch;
 
 struct Model {
@@ -120,13 +120,15 @@ TEST_CASE("a tied head adds its gradient to the embedding's") {
   auto weights = std::map<std::string, std::vector<double>>();
   int number = 0;
   for (const nn::Parameter& parameter : tied.decoder.parameters().parameters()) {
-    weights[parameter.name] = test::values(*tied.backend, tied.decoder.parameters().weight(number++));
+    weights[parameter.name] =
+        test::values(*tied.backend, tied.decoder.parameters().weight(number++));
   }
   weights["lm_head.weight"] = weights.at("model.embed_tokens.weight");
   test::load_weights(*untied.backend, untied.decoder, weights);
 
   const Batch batch = test::random_batch(tied.decoder.config(), {10}, 5);
-  CHECK(test::run(tied.decoder, batch, 1.0).nll_sum == test::run(untied.decoder, batch, 1.0).nll_sum);
+  CHECK(test::run(tied.decoder, batch, 1.0).nll_sum ==
+        test::run(untied.decoder, batch, 1.0).nll_sum);
   auto expected = untied.take_gradients();
   std::vector<double>& embedding = expected.at("model.embed_tokens.weight");
   const std::vector<double>& head = expected.at("lm_head.weight");

@@ -15,8 +15,9 @@ constexpr double kTokens = 48;
 backend::DryCounts counts_of(const ModelConfig& config, const std::string& checkpointing,
                              const std::string& mlp, const std::string& lm_head) {
   DryBackend dry(backend::DeviceProfile::load("h200"), 1);
-  Decoder decoder(config, DType::kBFloat16, dry,
-              MemoryPolicy::parse(checkpointing, mlp, lm_head, config.num_hidden_layers, "memory"));
+  Decoder decoder(
+      config, DType::kBFloat16, dry,
+      MemoryPolicy::parse(checkpointing, mlp, lm_head, config.num_hidden_layers, "memory"));
   dry.start_step();
   test::run(decoder, test::random_batch(config, {static_cast<std::int32_t>(kTokens)}, 1), 1.0);
   return dry.counts();

@@ -46,8 +46,8 @@ class LayerBench {
   std::uint64_t stream_ = 0;
 };
 
-/// Llama's: q, k and v of names of their own, rotated, without biases; and GPT-2's: one matrix stored
-/// inputs first, with biases, not rotated.
+/// Llama's: q, k and v of names of their own, rotated, without biases; and GPT-2's: one matrix
+/// stored inputs first, with biases, not rotated.
 AttentionProjections plain_attention();
 AttentionProjections joined_attention();
 /// The same of their MLPs.

@@ -75,7 +75,8 @@ TEST_CASE("linear: stored inputs first it is the same layer, transposed") {
 TEST_CASE("linear: parameter gradients add up; dx may replace x") {
   LayerBench bench;
   ParameterSet set;
-  const LinearOptions options{.has_bias = GENERATE(false, true), .inputs_first = GENERATE(false, true)};
+  const LinearOptions options{.has_bias = GENERATE(false, true),
+                              .inputs_first = GENERATE(false, true)};
   const Linear linear(set, {{"w", 4}}, 3, options);
   bench.fill(set);
   Pass pass = bench.pass({5});

@@ -29,10 +29,10 @@ enum class KeyKind : std::uint8_t {
 /// The functions that return the key itself are called in a chain where it is declared.
 class Key {
  public:
-  using Value = std::variant<bool, std::optional<bool>, std::int64_t, std::uint64_t, double, std::string,
-                             std::vector<std::string>>;
-  using Target = std::variant<bool*, std::optional<bool>*, std::int64_t*, std::uint64_t*, double*, std::string*,
-                              std::vector<std::string>*>;
+  using Value = std::variant<bool, std::optional<bool>, std::int64_t, std::uint64_t, double,
+                             std::string, std::vector<std::string>>;
+  using Target = std::variant<bool*, std::optional<bool>*, std::int64_t*, std::uint64_t*, double*,
+                              std::string*, std::vector<std::string>*>;
   using Word = std::pair<std::string, std::string>;  ///< a word and what it means
 
   Key(std::string path, KeyKind kind, Target target, std::string help, std::vector<Word> words,

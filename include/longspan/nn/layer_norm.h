@@ -7,8 +7,8 @@
 
 namespace longspan::nn {
 
-/// Layer norm with weight and bias (Ba et al. 2016). Its statistics are [2, tokens]: the means, then
-/// the rstd.
+/// Layer norm with weight and bias (Ba et al. 2016). Its statistics are [2, tokens]: the means,
+/// then the rstd.
 class LayerNorm final : public Norm {
  public:
   /// Declares `name`.weight and `name`.bias, [hidden]. `parameters` must outlive the layer.

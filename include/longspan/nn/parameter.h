@@ -21,8 +21,8 @@ struct Parameter {
   backend::Shape shape;
   ParameterKind kind = ParameterKind::kMatrix;
   double initial_scale = 1.0;  ///< of its first values' deviation
-  backend::Index offset = 0;  ///< first element on the flat axis
-  int unit = 0;               ///< of which unit it is a part
+  backend::Index offset = 0;   ///< first element on the flat axis
+  int unit = 0;                ///< of which unit it is a part
 };
 
 /// How a set lies on the ranks of a job: ZeRO (Rajbhandari et al. 2020). From stage 1 on a rank

@@ -30,10 +30,8 @@ Composition compose(const ModelConfig& config) {
                            .output_options = residual,
                            .is_rotary = false};
   composition.activation = nn::Activation::kGeluTanh;
-  composition.mlp = {.up = {"mlp.c_fc"},
-                     .down = "mlp.c_proj",
-                     .up_options = inner,
-                     .down_options = residual};
+  composition.mlp = {
+      .up = {"mlp.c_fc"}, .down = "mlp.c_proj", .up_options = inner, .down_options = residual};
   return composition;
 }
 

@@ -78,7 +78,8 @@ TEST_CASE("loss, every gradient, norm and weights are those of one plain rank") 
 }
 
 TEST_CASE("the same with checkpointing and mini-sequences") {
-  train::Job job = test::small_job(GENERATE(from_range(model::test::small_configs())), GENERATE(2, 3));
+  train::Job job =
+      test::small_job(GENERATE(from_range(model::test::small_configs())), GENERATE(2, 3));
   job.memory.activation_checkpointing =
       GENERATE(as<std::string>(), "block", "block_keep_attention");
   job.memory.mini_sequence_mlp = GENERATE(as<std::string>(), "3", "1KiB");
