@@ -81,6 +81,10 @@ Key& Declarations::boolean(std::string path, bool& target, std::string help) {
   return add(std::move(path), KeyKind::kBool, &target, std::move(help));
 }
 
+Key& Declarations::boolean(std::string path, std::optional<bool>& target, std::string help) {
+  return add(std::move(path), KeyKind::kBool, &target, std::move(help));
+}
+
 Key& Declarations::integer(std::string path, std::int64_t& target, std::string help) {
   return add(std::move(path), KeyKind::kInteger, &target, std::move(help));
 }

@@ -22,6 +22,7 @@ bool is_zero(const Key::Value& value) {
       [](const auto& held) {
         using Held = std::decay_t<decltype(held)>;
         if constexpr (std::is_arithmetic_v<Held>) return held == Held{0};
+        if constexpr (std::is_same_v<Held, std::optional<bool>>) return !held.has_value();
         return false;
       },
       value);
@@ -309,8 +310,9 @@ std::optional<Key::Value> Key::convert(const nlohmann::json& found) const {
   }
   switch (kind_) {
     case KeyKind::kBool:
-      if (found.is_boolean()) return found.get<bool>();
-      break;
+      if (!found.is_boolean()) break;
+      if (std::holds_alternative<bool*>(target_)) return found.get<bool>();
+      return std::optional<bool>(found.get<bool>());
     case KeyKind::kSize:
       if (found.is_string()) {
         const std::optional<std::uint64_t> size = parse_size(found.get_ref<const std::string&>());
@@ -379,7 +381,13 @@ Json Key::to_json(const Value& value) const {
     const bool is_count = text.find_first_not_of("0123456789") == std::string::npos;
     if (is_count) return parse_plain_json(text);
   }
-  return std::visit([](const auto& held) { return Json(held); }, value);
+  return std::visit(
+      [](const auto& held) {
+        using Held = std::decay_t<decltype(held)>;
+        if constexpr (std::is_same_v<Held, std::optional<bool>>) return Json(held.value());
+        if constexpr (!std::is_same_v<Held, std::optional<bool>>) return Json(held);
+      },
+      value);
 }
 
 std::optional<Json> Key::present() const {

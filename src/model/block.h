@@ -1,26 +1,27 @@
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 
-#include "longspan/model/llama_config.h"
 #include "longspan/model/memory_policy.h"
-#include "longspan/nn/attention.h"
-#include "longspan/nn/gated_mlp.h"
-#include "longspan/nn/rms_norm.h"
+#include "longspan/model/model_config.h"
+#include "model/composition.h"
 
 namespace longspan::model {
 
 /// One pre-norm transformer block: mid = x + attention(norm(x)); out = mid + mlp(norm(mid)).
-/// Of its own it keeps x, mid and the norms' rstd; the norms' outputs are made again in the
+/// Of its own it keeps x, mid and the norms' statistics; the norms' outputs are made again in the
 /// backward. A checkpointed block keeps x (and, if so told, what the attention gave), and its
 /// backward first computes the block anew as far as the MLP's input: the MLP then makes again what
 /// it needs itself, range by range.
 class Block {
  public:
-  /// Declares the parameters `prefix`input_layernorm.weight ... mlp.down_proj.weight.
-  Block(nn::ParameterSet& parameters, const std::string& prefix, const LlamaConfig& config,
-        Checkpointing checkpointing, std::optional<nn::MiniSequence> mlp);
+  /// Declares the parameters of block `prefix` ("model.layers.0.") in the order attention's norm,
+  /// attention, MLP's norm, MLP.
+  Block(nn::ParameterSet& parameters, const std::string& prefix, const ModelConfig& config,
+        const Composition& composition, Checkpointing checkpointing,
+        std::optional<nn::MiniSequence> mlp);
 
   /// x, out [tokens, hidden]; out is not x. See nn::Attention for `cache`.
   void forward(const backend::Tensor& out, const backend::Tensor& x, nn::Pass& pass,
@@ -33,18 +34,18 @@ class Block {
   /// What the backward needs besides x and the slots of attention and MLP.
   struct Middle {
     backend::Tensor mid;
-    backend::Tensor attention_rstd;
-    backend::Tensor mlp_rstd;
+    backend::Tensor attention_statistics;
+    backend::Tensor mlp_statistics;
   };
   Middle attend_again(const backend::Tensor& x, nn::Pass& pass) const;
   static Middle take_middle(nn::Pass& pass);
   nn::AttentionKeep keep() const;
 
   Checkpointing checkpointing_;
-  nn::RmsNorm attention_norm_;
+  std::unique_ptr<nn::Norm> attention_norm_;
   nn::Attention attention_;
-  nn::RmsNorm mlp_norm_;
-  nn::GatedMlp mlp_;
+  std::unique_ptr<nn::Norm> mlp_norm_;
+  nn::Mlp mlp_;
 };
 
 }  // namespace longspan::model

@@ -11,16 +11,22 @@
 
 namespace longspan::model {
 
-const char* name_of(Checkpointing level) {
-  switch (level) {
-    case Checkpointing::kBlock:
-      return "block";
-    case Checkpointing::kBlockKeepAttention:
-      return "block_keep_attention";
-    case Checkpointing::kNone:
-      break;
-  }
-  return "none";
+const std::vector<CheckpointingWords>& checkpointing_levels() {
+  static const std::vector<CheckpointingWords> kLevels = {
+      {Checkpointing::kNone, "none",
+       "all that its backward needs but the outputs of norms and of the MLP's activation", ""},
+      {Checkpointing::kBlock, "block", "its input; the backward computes the block again",
+       "the block as far as its MLP, whose range by range"},
+      {Checkpointing::kBlockKeepAttention, "block_keep_attention",
+       "its input and what the attention gave; all but the attention again",
+       "the block without its attention as far as its MLP, whose range by range"},
+  };
+  return kLevels;
+}
+
+const CheckpointingWords& words_of(Checkpointing level) {
+  return *std::find_if(checkpointing_levels().begin(), checkpointing_levels().end(),
+                       [&](const CheckpointingWords& words) { return words.level == level; });
 }
 
 namespace {
@@ -62,9 +68,8 @@ std::optional<MiniSequence> parse_ranges(const std::string& text, const std::str
 }
 
 std::optional<Checkpointing> level_of(std::string_view word) {
-  for (const Checkpointing level :
-       {Checkpointing::kNone, Checkpointing::kBlock, Checkpointing::kBlockKeepAttention}) {
-    if (word == name_of(level)) return level;
+  for (const CheckpointingWords& words : checkpointing_levels()) {
+    if (word == words.name) return words.level;
   }
   return std::nullopt;
 }

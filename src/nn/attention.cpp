@@ -19,22 +19,33 @@ bool has_ring(const Pass& pass) {
   return pass.shard() != nullptr && pass.shard()->layout.degrees().ring > 1;
 }
 
+/// q, k and v side by side: of a name each, or of one.
+std::vector<Linear::Part> qkv_parts(const std::vector<std::string>& names,
+                                    const AttentionSizes& sizes) {
+  const Index q = sizes.heads * sizes.head_dim;
+  const Index kv = sizes.kv_heads * sizes.head_dim;
+  if (names.size() == 1) return {{names[0], q + 2 * kv}};
+  return {{names.at(0), q}, {names.at(1), kv}, {names.at(2), kv}};
+}
+
 }  // namespace
 
-Attention::Attention(ParameterSet& parameters, const std::string& prefix,
+Attention::Attention(ParameterSet& parameters, const AttentionProjections& projections,
                      const AttentionSizes& sizes)
     : sizes_(sizes),
+      is_rotary_(projections.is_rotary),
       options_{.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(sizes.head_dim))),
                .causal = true},
-      qkv_(parameters,
-           {{prefix + "q_proj.weight", sizes.heads * sizes.head_dim},
-            {prefix + "k_proj.weight", sizes.kv_heads * sizes.head_dim},
-            {prefix + "v_proj.weight", sizes.kv_heads * sizes.head_dim}},
-           sizes.hidden),
-      output_(parameters, {{prefix + "o_proj.weight", sizes.hidden}},
-              sizes.heads * sizes.head_dim) {}
+      qkv_(parameters, qkv_parts(projections.qkv, sizes), sizes.hidden, projections.qkv_options),
+      output_(parameters, {{projections.output, sizes.hidden}}, sizes.heads * sizes.head_dim,
+              projections.output_options) {}
+
+Tensor Attention::rope_table(const Pass& pass) const {
+  return is_rotary_ ? pass.rope_table() : Tensor();
+}
 
 void Attention::rotate(const Tensor& qkv, Pass& pass, bool inverse) const {
+  if (!is_rotary_) return;
   const Heads heads = split_heads(qkv, sizes_.heads, sizes_.kv_heads, sizes_.head_dim);
   pass.backend().rope(heads.q, heads.q, pass.rope_table(), inverse);
   pass.backend().rope(heads.k, heads.k, pass.rope_table(), inverse);
@@ -57,7 +68,7 @@ void Attention::forward(const Tensor& out, const Tensor& x, Pass& pass, const At
     if (alone) {
       rotate(local, pass, /*inverse=*/false);
     } else {
-      ulysses.qkv_to_heads(slots.qkv, local, pass.rope_table());
+      ulysses.qkv_to_heads(slots.qkv, local, rope_table(pass));
     }
   }
   slots.shared = make(ulysses.is_alone() ? keeps_output : keeps_all, ulysses.attended_shape());
@@ -90,7 +101,7 @@ void Attention::again(const Tensor& out, const Tensor& x, Pass& pass, AttentionK
     slots.qkv = pass.saved(ulysses.qkv_shape());
     slots.shared = pass.saved(ulysses.attended_shape());
     ulysses.qkv_and_attended_to_heads(slots.qkv, slots.shared, local, slots.attended,
-                                      pass.rope_table());
+                                      rope_table(pass));
   }
   output_.forward(out, slots.attended, pass);
   push(std::move(slots), AttentionKeep::kAll, ulysses, pass);

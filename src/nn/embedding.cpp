@@ -7,7 +7,7 @@ using backend::Tensor;
 
 Embedding::Embedding(ParameterSet& parameters, const std::string& name, Index vocab, Index hidden)
     : parameters_(&parameters),
-      number_(parameters.declare(name, {vocab, hidden}, ParameterKind::kEmbedding)) {}
+      number_(parameters.declare(name + ".weight", {vocab, hidden}, ParameterKind::kEmbedding)) {}
 
 void Embedding::forward(const Tensor& out, const Tensor& ids, Pass& pass) const {
   pass.backend().gather_rows(out, ids, parameters_->weight(number_));

@@ -1,23 +1,46 @@
 #include "longspan/nn/linear.h"
 
+#include "longspan/base/error.h"
+
 namespace longspan::nn {
 
 using backend::Index;
+using backend::Shape;
 using backend::Tensor;
 
-Linear::Linear(ParameterSet& parameters, const std::vector<Part>& parts, Index inputs)
-    : parameters_(&parameters), inputs_(inputs), count_(static_cast<int>(parts.size())) {
+Linear::Linear(ParameterSet& parameters, const std::vector<Part>& parts, Index inputs,
+               const LinearOptions& options)
+    : parameters_(&parameters),
+      options_(options),
+      inputs_(inputs),
+      count_(static_cast<int>(parts.size())) {
+  if (options.inputs_first && count_ != 1) {
+    throw base::InternalError("matrices stored inputs first do not lie side by side: " +
+                              parts.front().name + " has others beside it");
+  }
   for (const Part& part : parts) {
+    const Shape shape =
+        options.inputs_first ? Shape{inputs, part.outputs} : Shape{part.outputs, inputs};
     const bool continues = outputs_ > 0;
-    const int number = parameters.declare(part.name, {part.outputs, inputs}, ParameterKind::kMatrix,
-                                          /*join=*/continues);
+    const int number = parameters.declare(part.name + ".weight", shape, ParameterKind::kMatrix,
+                                          /*join=*/continues, options.initial_scale);
     if (!continues) first_ = number;
     outputs_ += part.outputs;
+  }
+  if (!options.has_bias) return;
+  first_bias_ = first_ + count_;
+  for (const Part& part : parts) {
+    parameters.declare(part.name + ".bias", {part.outputs}, ParameterKind::kBias,
+                       /*join=*/&part != &parts.front());
   }
 }
 
 void Linear::forward(const Tensor& out, const Tensor& x, Pass& pass) const {
-  pass.backend().matmul(out, x, parameters_->joined_weight(first_, count_), {.transpose_b = true});
+  pass.backend().matmul(out, x, parameters_->joined_weight(first_, count_),
+                        {.transpose_b = !options_.inputs_first});
+  if (options_.has_bias) {
+    pass.backend().add_bias(out, parameters_->joined_weight(first_bias_, count_));
+  }
 }
 
 void Linear::backward(const Tensor& dx, const Tensor& dy, const Tensor& x, Pass& pass) const {
@@ -27,12 +50,18 @@ void Linear::backward(const Tensor& dx, const Tensor& dy, const Tensor& x, Pass&
 
 void Linear::backward_weight(const Tensor& dy, const Tensor& x, Pass& pass) const {
   const bool accumulate = !parameters_->claim_gradient(first_, count_);
-  pass.backend().matmul(parameters_->joined_gradient(first_, count_), dy, x,
+  const Tensor& left = options_.inputs_first ? x : dy;
+  const Tensor& right = options_.inputs_first ? dy : x;
+  pass.backend().matmul(parameters_->joined_gradient(first_, count_), left, right,
                         {.transpose_a = true, .accumulate = accumulate});
+  if (options_.has_bias) {
+    pass.backend().bias_backward(parameters_->joined_gradient(first_bias_, count_), dy);
+  }
 }
 
 void Linear::backward_input(const Tensor& dx, const Tensor& dy, Pass& pass) const {
-  pass.backend().matmul(dx, dy, parameters_->joined_weight(first_, count_), {});
+  pass.backend().matmul(dx, dy, parameters_->joined_weight(first_, count_),
+                        {.transpose_b = options_.inputs_first});
 }
 
 }  // namespace longspan::nn

@@ -26,7 +26,8 @@ Index end_of(const Parameter& parameter) { return parameter.offset + parameter.s
 
 }  // namespace
 
-int ParameterSet::declare(std::string name, Shape shape, ParameterKind kind, bool join) {
+int ParameterSet::declare(std::string name, Shape shape, ParameterKind kind, bool join,
+                          double initial_scale) {
   if (partition_) {
     throw base::InternalError("parameter " + name + " declared after the set was allocated");
   }
@@ -35,6 +36,7 @@ int ParameterSet::declare(std::string name, Shape shape, ParameterKind kind, boo
   parameter.name = std::move(name);
   parameter.shape = shape;
   parameter.kind = kind;
+  parameter.initial_scale = initial_scale;
   parameter.offset = join ? elements_ : aligned(elements_);
   parameter.unit = static_cast<int>(units_.size()) - 1;
   elements_ = end_of(parameter);
@@ -112,17 +114,21 @@ Tensor ParameterSet::view(const Tensor& whole, int first, int count, const char*
 
 Tensor ParameterSet::joined(const Tensor& whole, int first, int count, const char* what) const {
   const Parameter& head = at(first);
-  const Index columns = head.shape[1];
   Index end = head.offset;
   for (int number = first; number < first + count; ++number) {
     const Parameter& part = at(number);
-    if (part.shape.rank() != 2 || part.shape[1] != columns || part.offset != end) {
+    const bool is_alike = part.shape.rank() == head.shape.rank() &&
+                          (part.shape.rank() == 1 || part.shape[1] == head.shape[1]);
+    if (!is_alike || part.shape.rank() > 2 || part.offset != end) {
       throw base::InternalError("parameter " + part.name + " " + part.shape.to_string() +
-                                " does not continue the matrix that starts with " + head.name);
+                                " does not continue the matrix or vector that starts with " +
+                                head.name);
     }
     end = end_of(part);
   }
-  return view(whole, first, count, what).reshape({(end - head.offset) / columns, columns});
+  const Tensor vector = view(whole, first, count, what);
+  if (head.shape.rank() == 1) return vector;
+  return vector.reshape({(end - head.offset) / head.shape[1], head.shape[1]});
 }
 
 Tensor ParameterSet::weight(int number) const {
@@ -169,10 +175,13 @@ Tensor ParameterSet::own_gradient(const OwnRange& range) const {
 
 void ParameterSet::initialise(std::uint64_t seed, double deviation) {
   const auto write = [&](int number, const Tensor& elements, Index first) {
-    if (at(number).kind == ParameterKind::kNorm) return backend_->fill(elements, 1.0);
+    const Parameter& parameter = at(number);
+    if (parameter.kind == ParameterKind::kNorm) return backend_->fill(elements, 1.0);
+    if (parameter.kind == ParameterKind::kBias) return backend_->fill(elements, 0.0);
     const base::RandomStream stream(seed, base::Purpose::kInitialWeight, 0,
                                     static_cast<std::uint64_t>(number));
-    backend_->random_normal(elements, stream, deviation, static_cast<std::uint64_t>(first));
+    backend_->random_normal(elements, stream, deviation * parameter.initial_scale,
+                            static_cast<std::uint64_t>(first));
   };
   if (splits_weights()) {
     for (const OwnRange& own : own_ranges_) write(own.number, own_weight(own), own.elements.begin);

@@ -103,12 +103,13 @@ void ParameterSet::start_gradients() {
   }
 }
 
-/// Norms' gradients are small and added to, so they are set to 0 at once.
+/// Norms' and biases' gradients are small and added to, so they are set to 0 at once.
 void ParameterSet::void_gradients(int first, int end) {
   for (int number = first; number < end; ++number) {
-    const bool is_norm = at(number).kind == ParameterKind::kNorm;
-    if (is_norm) backend_->zero(gradient(number));
-    unset_[static_cast<std::size_t>(number)] = !is_norm;
+    const ParameterKind kind = at(number).kind;
+    const bool is_small = kind == ParameterKind::kNorm || kind == ParameterKind::kBias;
+    if (is_small) backend_->zero(gradient(number));
+    unset_[static_cast<std::size_t>(number)] = !is_small;
   }
 }
 

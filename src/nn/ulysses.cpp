@@ -93,6 +93,7 @@ Tensor Ulysses::as_heads(const Tensor& attended) const {
 
 /// Writers of q and k, which come first.
 std::vector<shard::BlockWriter> Ulysses::rotating(const Tensor& rope_table) const {
+  if (!rope_table.defined()) return {};
   const auto rotate = [backend = backend_, rope_table](const Tensor& out, const Tensor& in,
                                                        backend::Index first_row) {
     backend->rope(out, in, rope_table.rows(first_row, first_row + in.size(0)), /*inverse=*/false);

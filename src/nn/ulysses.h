@@ -25,7 +25,8 @@ class Ulysses {
   const HeadRuns& runs() const { return runs_; }
 
   /// Only when not alone. `local` are this rank's tokens, `shared` as attention sees them. q and k
-  /// are rotated on their way, by the angles of this rank's tokens: a pass over them less.
+  /// are rotated on their way, by the angles of this rank's tokens: a pass over them less. Without
+  /// a table they go as they are.
   void qkv_to_heads(const backend::Tensor& shared, const backend::Tensor& local,
                     const backend::Tensor& rope_table) const;
   /// The same of an output that was kept as `attended`: once more to where attention gave it.

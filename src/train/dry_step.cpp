@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "train/resources.h"
+#include "train/step_plan.h"
 
 namespace longspan::train {
 namespace {
@@ -96,11 +97,8 @@ DryStep::DryStep(const Job& job, const PlanSetting& setting, int rank, std::int6
   backend.start_step();
   if (host) host->start_step();
   const auto full = full_micro_batch(job.training.micro_batch_tokens);
-  std::vector<std::shared_ptr<const data::MicroBatch>> rows;
-  for (const std::int64_t row : rows_of_group(ParallelLayout::rows(job), mesh)) {
-    rows.push_back(row == kNoRow ? empty_micro_batch() : full);
-  }
-  sums = step.forward_backward(rows);
+  const StepPlan plan = StepPlan::fixed(ParallelLayout::rows(job), mesh);
+  sums = step.forward_backward(plan.batches([&](std::size_t) { return full; }));
   step.update(0, 0.0);
 }
 

@@ -14,7 +14,7 @@
 #include "longspan/checkpoint/safetensors.h"
 #include "longspan/checkpoint/store.h"
 #include "longspan/data/tokenizer.h"
-#include "longspan/model/llama.h"
+#include "longspan/model/decoder.h"
 #include "longspan/train/device.h"
 #include "train/training_state.h"
 
@@ -68,7 +68,7 @@ TokenId sample_token(const std::vector<float>& logits, const GenerateOptions& op
   return order[count - 1];
 }
 
-std::string one_sample(model::Llama& model, const data::Tokenizer& tokenizer,
+std::string one_sample(model::Decoder& model, const data::Tokenizer& tokenizer,
                        const GenerateOptions& options, std::int64_t sample) {
   std::vector<TokenId> ids = {tokenizer.bos_id()};
   for (const TokenId id : tokenizer.encode(options.prompt)) ids.push_back(id);
@@ -105,7 +105,7 @@ void generate(const std::string& checkpoint, const GenerateOptions& options,
   checkpoint::verify(directory);
   const auto config_path = directory / "config.json";
   const auto config =
-      model::LlamaConfig::from_config_json(base::read_text(config_path), config_path.string());
+      model::ModelConfig::from_config_json(base::read_text(config_path), config_path.string());
   const auto tokenizer =
       data::load_tokenizer(options.tokenizer.empty() ? directory.string() : options.tokenizer);
   if (tokenizer->vocab_size() > config.vocab_size) {
@@ -118,7 +118,7 @@ void generate(const std::string& checkpoint, const GenerateOptions& options,
         fmt::format("{} holds no tensors", (directory / "model.safetensors").string()));
   }
   const auto backend = make_device(options.device);
-  model::Llama model(config, weights.tensors().begin()->second.dtype, *backend);
+  model::Decoder model(config, weights.tensors().begin()->second.dtype, *backend);
   load_weights(directory, model, *backend);
   for (std::int64_t sample = 0; sample < options.samples; ++sample) {
     emit(sample, one_sample(model, *tokenizer, options, sample));

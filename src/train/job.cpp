@@ -61,7 +61,7 @@ void declare_run(Job::Run& run, Declarations& keys) {
       .known_elsewhere_as({"num_threads", "omp_num_threads"});
 }
 
-void declare_model_sizes(model::LlamaConfig& model, Declarations& keys) {
+void declare_model_sizes(model::ModelConfig& model, Declarations& keys) {
   keys.integer("model.vocab_size", model.vocab_size,
                "Token ids the model knows; at least as many as the tokenizer has.")
       .required()
@@ -74,7 +74,7 @@ void declare_model_sizes(model::LlamaConfig& model, Declarations& keys) {
       .at_most(kMaxWidth)
       .known_elsewhere_as({"n_embd", "d_model", "dim", "embedding_size"});
   keys.integer("model.intermediate_size", model.intermediate_size,
-               "Width of the gated MLP (SwiGLU) between its projections.")
+               "Width of the MLP between its projections.")
       .required()
       .at_least(1)
       .at_most(kMaxWidth)
@@ -95,36 +95,49 @@ void declare_model_sizes(model::LlamaConfig& model, Declarations& keys) {
       .at_most(kMaxCount)
       .may_be_absent("as many as num_attention_heads")
       .known_elsewhere_as({"n_kv_head", "n_kv_heads", "num_kv_heads", "num_query_groups"});
-  keys.integer("model.head_dim", model.head_dim, "Width of one head; even.")
+  keys.integer("model.head_dim", model.head_dim, "Width of one head; with rotary positions even.")
       .at_least(1)
       .at_most(kMaxCount)
       .may_be_absent("hidden_size / num_attention_heads")
       .known_elsewhere_as({"head_size", "kv_channels"});
 }
 
-void declare_model(Job& job, Declarations& keys) {
-  model::LlamaConfig& model = job.model;
-  keys.section("model", "The model, with the names of Hugging Face's config.json.");
-  keys.choice("model.model_type", job.model_type,
-              {{"llama", "RMSNorm, rotary positions, grouped-query attention, SwiGLU"}},
-              "Family of the model.")
-      .known_elsewhere_as({"architecture", "architectures", "family"});
-  declare_model_sizes(model, keys);
+/// What not all families have, or not with the same default: left out, the family decides.
+void declare_family_keys(model::ModelConfig& model, Declarations& keys) {
   keys.integer("model.max_position_embeddings", model.max_position_embeddings,
-               "Longest sequence the model is made for.")
+               "Longest sequence the model is made for; of learned positions, how many there are.")
       .at_least(1)
       .at_most(kMaxInt32)
       .unit("tokens")
+      .may_be_absent(model::family_defaults("max_position_embeddings"))
       .known_elsewhere_as({"n_positions", "n_ctx", "max_seq_len", "max_sequence_length"});
-  keys.real("model.rms_norm_eps", model.rms_norm_eps, "Added to the mean square in RMSNorm.")
+  keys.real("model.rms_norm_eps", model.rms_norm_eps,
+            "Added to the mean square in RMSNorm, of families that have it.")
       .above(0)
-      .known_elsewhere_as({"norm_eps", "norm_epsilon", "layer_norm_eps", "layernorm_epsilon"});
-  keys.real("model.rope_theta", model.rope_theta, "Base of the rotary frequencies.")
+      .may_be_absent(model::family_defaults("rms_norm_eps"))
+      .known_elsewhere_as({"norm_eps", "norm_epsilon"});
+  keys.real("model.layer_norm_epsilon", model.layer_norm_epsilon,
+            "Added to the variance in LayerNorm, of families that have it.")
       .above(0)
+      .may_be_absent(model::family_defaults("layer_norm_epsilon"))
+      .known_elsewhere_as({"layer_norm_eps", "layernorm_epsilon"});
+  keys.real("model.rope_theta", model.rope_theta,
+            "Base of the rotary frequencies, of families that have them.")
+      .above(0)
+      .may_be_absent(model::family_defaults("rope_theta"))
       .known_elsewhere_as({"rope_base", "rotary_base"});
   keys.boolean("model.tie_word_embeddings", model.tie_word_embeddings,
                "Whether the head uses the embedding's weights.")
+      .may_be_absent(model::family_defaults("tie_word_embeddings"))
       .known_elsewhere_as({"tie_embeddings", "tied", "weight_tying"});
+}
+
+void declare_model(model::ModelConfig& model, Declarations& keys) {
+  keys.section("model", "The model, with the names that config.json has in most families.");
+  keys.choice("model.model_type", model.model_type, model::model_types(), "Family of the model.")
+      .known_elsewhere_as({"architecture", "architectures", "family"});
+  declare_model_sizes(model, keys);
+  declare_family_keys(model, keys);
   keys.real("model.initializer_range", model.initializer_range,
             "Standard deviation of the initial weights.")
       .above(0)
@@ -185,7 +198,7 @@ void declare_optimizer(Job::Optimizer& optimizer, Declarations& keys) {
       .at_least(0)
       .known_elsewhere_as({"wd", "decay"});
   keys.boolean("optimizer.decay_norms_and_embeddings", optimizer.decay_norms_and_embeddings,
-               "Whether weight_decay concerns norms and embeddings, too.");
+               "Whether weight_decay concerns norms, biases and embeddings, too.");
   keys.real("optimizer.max_grad_norm", optimizer.max_grad_norm,
             "Gradients of a larger global norm are scaled down to it; 0: never.")
       .at_least(0)
@@ -279,6 +292,14 @@ void declare_training(Job::Training& training, Declarations& keys) {
       .unit("steps");
 }
 
+std::vector<base::Key::Word> checkpointing_words() {
+  std::vector<base::Key::Word> words;
+  for (const model::CheckpointingWords& level : model::checkpointing_levels()) {
+    words.push_back({level.name, level.keeps});
+  }
+  return words;
+}
+
 void declare_machine(Job& job, Declarations& keys) {
   keys.section("memory", "What the run may take of the machine.");
   keys.size("memory.limit", job.memory.limit, "Most memory of one rank's device.")
@@ -286,10 +307,7 @@ void declare_machine(Job& job, Declarations& keys) {
       .automatic("what the device has, divided by the ranks that share it")
       .known_elsewhere_as({"max_memory", "memory_limit"});
   keys.phrase("memory.activation_checkpointing", job.memory.activation_checkpointing,
-              {{"none", "all that its backward needs but norm outputs and the SwiGLU product"},
-               {"block", "its input; the backward computes the block again"},
-               {"block_keep_attention",
-                "its input and what the attention gave; all but the attention again"}},
+              checkpointing_words(),
               "levels by layers such as \"0-15: block, 16-31: block_keep_attention\"",
               "What a block keeps for its backward.")
       .known_elsewhere_as({"gradient_checkpointing", "recompute", "recompute_granularity",
@@ -408,7 +426,7 @@ std::string describe(std::string (Declarations::*text)() const) {
 
 void declare(Job& job, Declarations& declarations) {
   declare_run(job.run, declarations);
-  declare_model(job, declarations);
+  declare_model(job.model, declarations);
   declare_data(job.data, declarations);
   declare_optimizer(job.optimizer, declarations);
   declare_schedule(job.schedule, declarations);

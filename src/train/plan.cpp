@@ -50,16 +50,10 @@ Job keeping_everything(const Job& job) {
 
 std::vector<std::string> describe_recomputation(const Job& job) {
   const model::MemoryPolicy policy = memory_policy(job);
-  const auto level_of = [&](std::int64_t layer) {
-    switch (policy.checkpointing(layer)) {
-      case model::Checkpointing::kBlock:
-        return "the block as far as its MLP, whose range by range";
-      case model::Checkpointing::kBlockKeepAttention:
-        return "the block without its attention as far as its MLP, whose range by range";
-      case model::Checkpointing::kNone:
-        break;
-    }
-    return policy.mlp(layer) ? "gate and up of the MLP, range by range" : "";
+  const auto level_of = [&](std::int64_t layer) -> std::string {
+    const std::string again = model::words_of(policy.checkpointing(layer)).again;
+    if (!again.empty()) return again;
+    return policy.mlp(layer) ? "the up-projection of the MLP, range by range" : "";
   };
   std::vector<std::string> lines;
   const std::int64_t layers = job.model.num_hidden_layers;
@@ -70,7 +64,8 @@ std::vector<std::string> describe_recomputation(const Job& job) {
     if (!level.empty()) lines.push_back(fmt::format("blocks {}-{}: {}", first, end - 1, level));
     first = end;
   }
-  lines.emplace_back("everywhere: norm outputs and SwiGLU products (no products of matrices)");
+  lines.emplace_back(
+      "everywhere: outputs of norms and of the MLP's activation (no products of matrices)");
   return lines;
 }
 

@@ -5,7 +5,7 @@
 
 #include "longspan/backend/backend.h"
 #include "longspan/comm/communicator.h"
-#include "longspan/model/llama_config.h"
+#include "longspan/model/model_config.h"
 #include "longspan/train/job.h"
 #include "longspan/train/metrics.h"
 

@@ -21,7 +21,7 @@ class Shrinking {
   Shrunk finish() { return std::move(result_); }
 
   void shrink_model() {
-    model::LlamaConfig& model = result_.job.model;
+    model::ModelConfig& model = result_.job.model;
     const std::int64_t layers = model.num_hidden_layers;
     lower("model.num_hidden_layers", model.num_hidden_layers, kLayers);
     shrink_checkpointing(layers);
@@ -69,7 +69,7 @@ class Shrinking {
     for (std::int64_t layer = 0; layer < fewer; ++layer) {
       const std::int64_t from = layer * (layers - 1) / std::max<std::int64_t>(fewer - 1, 1);
       levels += fmt::format("{}{}: {}", layer == 0 ? "" : ", ", layer,
-                            model::name_of(policy.checkpointing(from)));
+                            model::words_of(policy.checkpointing(from)).name);
     }
     text = levels;
   }

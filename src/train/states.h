@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "longspan/comm/communicator.h"
-#include "longspan/model/llama.h"
+#include "longspan/model/decoder.h"
 #include "longspan/optim/adamw.h"
 
 namespace longspan::train {

@@ -22,6 +22,7 @@
 #include "train/run_directory.h"
 #include "train/starting_point.h"
 #include "train/states.h"
+#include "train/step_plan.h"
 #include "train/trace/step_trace.h"
 #include "train/training_state.h"
 #include "train/training_step.h"
@@ -272,16 +273,10 @@ void Trainer::draw_picture() {
 /// The micro-batches of this step that are this rank's group's.
 std::vector<std::shared_ptr<const data::MicroBatch>> Trainer::my_batches() {
   const auto rows = corpus_->training().rows(progress_.step);
-  std::vector<std::shared_ptr<const data::MicroBatch>> batches;
-  for (const std::int64_t number : rows_of_group(static_cast<std::int64_t>(rows.size()), *mesh_)) {
-    if (number == kNoRow) {
-      batches.push_back(empty_micro_batch());
-      continue;
-    }
-    batches.push_back(std::make_shared<const data::MicroBatch>(
-        corpus_->training().read(rows[static_cast<std::size_t>(number)])));
-  }
-  return batches;
+  const StepPlan plan = StepPlan::fixed(static_cast<std::int64_t>(rows.size()), *mesh_);
+  return plan.batches([&](std::size_t row) {
+    return std::make_shared<const data::MicroBatch>(corpus_->training().read(rows[row]));
+  });
 }
 
 /// Once for each reason.
@@ -393,13 +388,13 @@ std::vector<std::vector<data::Span>> Trainer::validation_rows() const {
   return rows;
 }
 
-/// Every rank runs the same number of passes, since a pass may need all of them.
 void Trainer::validate() {
   if (corpus_->validation() == nullptr) return;
   std::vector<double> sums(4);  // nll, targets, bytes, rows of unknown bytes
   const auto rows = validation_rows();
-  for (const std::int64_t number : rows_of_group(static_cast<std::int64_t>(rows.size()), *mesh_)) {
-    if (number == kNoRow) {
+  for (const std::int64_t number :
+       StepPlan::fixed(static_cast<std::int64_t>(rows.size()), *mesh_).rows) {
+    if (number == StepPlan::kNoRow) {
       step_->evaluate(*empty_micro_batch());
       continue;
     }

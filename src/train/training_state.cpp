@@ -118,7 +118,7 @@ void check_count(const checkpoint::SafetensorsFile& file, const std::filesystem:
 
 }  // namespace
 
-checkpoint::Contents checkpoint_contents(model::Llama& model, StateReader& reader,
+checkpoint::Contents checkpoint_contents(model::Decoder& model, StateReader& reader,
                                          const Progress& progress,
                                          const data::Tokenizer* tokenizer) {
   checkpoint::Contents contents;
@@ -143,7 +143,7 @@ checkpoint::Contents checkpoint_contents(model::Llama& model, StateReader& reade
   return contents;
 }
 
-void load_weights(const std::filesystem::path& step_directory, model::Llama& model,
+void load_weights(const std::filesystem::path& step_directory, model::Decoder& model,
                   backend::Backend& backend) {
   const nn::ParameterSet& parameters = model.parameters();
   const auto path = step_directory / "model.safetensors";
@@ -152,7 +152,7 @@ void load_weights(const std::filesystem::path& step_directory, model::Llama& mod
   load_state(file, path, weights_of(parameters, backend), parameters);
 }
 
-Progress load_checkpoint(const std::filesystem::path& step_directory, model::Llama& model,
+Progress load_checkpoint(const std::filesystem::path& step_directory, model::Decoder& model,
                          optim::AdamW& optimizer, backend::Backend& backend) {
   load_weights(step_directory, model, backend);
   const nn::ParameterSet& parameters = model.parameters();

@@ -6,7 +6,7 @@
 
 #include "longspan/checkpoint/store.h"
 #include "longspan/data/tokenizer.h"
-#include "longspan/model/llama.h"
+#include "longspan/model/decoder.h"
 #include "longspan/optim/adamw.h"
 #include "train/states.h"
 
@@ -24,18 +24,18 @@ struct Progress {
 /// The contents of a checkpoint, which do not depend on how ranks hold them; tensors are read when
 /// they are written, through `reader`, on rank 0. `tokenizer` may be null. The objects must outlive
 /// the contents.
-checkpoint::Contents checkpoint_contents(model::Llama& model, StateReader& reader,
+checkpoint::Contents checkpoint_contents(model::Decoder& model, StateReader& reader,
                                          const Progress& progress,
                                          const data::Tokenizer* tokenizer);
 
 /// Loads the weights alone, of which this rank takes what it holds. Throws InputError as
 /// load_checkpoint does.
-void load_weights(const std::filesystem::path& step_directory, model::Llama& model,
+void load_weights(const std::filesystem::path& step_directory, model::Decoder& model,
                   backend::Backend& backend);
 
 /// Loads weights, optimizer state and progress from a committed, verified step. Throws InputError
 /// when it is of another model, naming the first tensor that differs.
-Progress load_checkpoint(const std::filesystem::path& step_directory, model::Llama& model,
+Progress load_checkpoint(const std::filesystem::path& step_directory, model::Decoder& model,
                          optim::AdamW& optimizer, backend::Backend& backend);
 
 }  // namespace longspan::train

@@ -46,7 +46,7 @@ base::DType supported_dtype(const Job& job, const backend::Backend& backend) {
 }
 
 /// The optimizer copies the first weights, so they are made before it.
-model::Llama& initialised(model::Llama& model, const Job& job) {
+model::Decoder& initialised(model::Decoder& model, const Job& job) {
   model.parameters().initialise(job.run.seed, job.model.initializer_range);
   return model;
 }
@@ -62,22 +62,6 @@ double attention_pairs(const data::MicroBatch& batch) {
 }
 
 }  // namespace
-
-std::vector<std::int64_t> rows_of_group(std::int64_t rows, const shard::Mesh& mesh) {
-  const std::int64_t groups = mesh.data().size();
-  std::vector<std::int64_t> numbers;
-  for (std::int64_t first = 0; first < rows; first += groups) {
-    const std::int64_t number = first + mesh.data().rank();
-    numbers.push_back(number < rows ? number : kNoRow);
-  }
-  return numbers;
-}
-
-std::shared_ptr<const data::MicroBatch> empty_micro_batch() {
-  auto batch = std::make_shared<data::MicroBatch>();
-  batch->cu_seqlens = {0};
-  return batch;
-}
 
 /// What this rank holds of a row.
 class TrainingStep::Part {

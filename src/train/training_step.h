@@ -6,22 +6,13 @@
 
 #include "longspan/backend/backend.h"
 #include "longspan/data/sampler.h"
-#include "longspan/model/llama.h"
+#include "longspan/model/decoder.h"
 #include "longspan/optim/adamw.h"
 #include "longspan/optim/schedule.h"
 #include "longspan/shard/mesh.h"
 #include "longspan/train/job.h"
 
 namespace longspan::train {
-
-/// What a rank runs that has no row for a pass.
-std::shared_ptr<const data::MicroBatch> empty_micro_batch();
-
-/// Which of a step's rows are this rank's group's: numbers g, g + n, ... for group g of n. Where
-/// some groups have one row more than others, theirs ends with kNoRow: every rank runs as many
-/// passes.
-inline constexpr std::int64_t kNoRow = -1;
-std::vector<std::int64_t> rows_of_group(std::int64_t rows, const shard::Mesh& mesh);
 
 /// Model, optimizer and the work of one step, on any backend and communicator: what the trainer
 /// runs, and what a plan runs on a backend that computes nothing.
@@ -32,7 +23,7 @@ class TrainingStep {
     double nll = 0;
     double targets = 0;
     double tokens = 0;
-    double flops = 0;  ///< of the model: see model::LlamaConfig::training_flops
+    double flops = 0;  ///< of the model: see model::ModelConfig::training_flops
 
     double loss() const { return nll / targets; }
   };
@@ -61,7 +52,7 @@ class TrainingStep {
   /// norm, bit for bit, and so decide alike. `step` counts from 0.
   Update update(std::int64_t step, double loss);
 
-  model::Llama& model() { return model_; }
+  model::Decoder& model() { return model_; }
   optim::AdamW& optimizer() { return optimizer_; }
   const optim::AdamW& optimizer() const { return optimizer_; }
 
@@ -71,7 +62,7 @@ class TrainingStep {
   const Job* job_;
   backend::Backend* backend_;
   const shard::Mesh* mesh_;
-  model::Llama model_;
+  model::Decoder model_;
   optim::AdamW optimizer_;
   optim::Schedule schedule_;
 };

@@ -13,6 +13,7 @@
 #include "longspan/train/device.h"
 #include "train/resources.h"
 #include "train/shrink.h"
+#include "train/step_plan.h"
 #include "train/training_step.h"
 
 namespace longspan::train {
@@ -42,7 +43,7 @@ std::shared_ptr<const data::MicroBatch> within(const data::MicroBatch& row, std:
 }
 
 /// The rows of the job's first step, of its own data.
-Rows first_rows(const Job& job, const model::LlamaConfig& model, const comm::Communicator& world) {
+Rows first_rows(const Job& job, const model::ModelConfig& model, const comm::Communicator& world) {
   Job reading = job;
   reading.model = model;  // of the vocabulary that the data were made for
   Corpus corpus(reading, world.rank(), world.size());
@@ -67,11 +68,8 @@ class Run {
         devices_(link_devices(ranks, *backend_)),
         mesh_(devices_ ? *devices_ : ranks, layout_.sequence),
         step_(job, *backend_, mesh_, host_.get()) {
-    Rows mine;
-    for (const std::int64_t row : rows_of_group(static_cast<std::int64_t>(all.size()), mesh_)) {
-      mine.push_back(row == kNoRow ? empty_micro_batch() : all[static_cast<std::size_t>(row)]);
-    }
-    loss_ = step_.forward_backward(mine).loss();
+    const StepPlan plan = StepPlan::fixed(static_cast<std::int64_t>(all.size()), mesh_);
+    loss_ = step_.forward_backward(plan.batches([&](std::size_t row) { return all[row]; })).loss();
     norm_ = std::sqrt(parameters().gradient_squares());
   }
 

@@ -24,6 +24,8 @@ SHAPES = {
             "num_attention_heads": 3, "num_key_value_heads": 3, "head_dim": 22},
     "tied": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4,
              "num_attention_heads": 8, "num_key_value_heads": 1, "tie_word_embeddings": True},
+    "gpt2": {"model_type": "gpt2", "hidden_size": 66, "intermediate_size": 250,
+             "num_hidden_layers": 3, "num_attention_heads": 3},
 }
 BUDGETS = {
     "auto": {},
@@ -106,7 +108,7 @@ class PlanEqualsRun(harness.Workspace):
         for number, (ranks, sequence) in enumerate([
                 (2, "2"), (2, "1x2"), (3, "3"), (3, "1x3"), (4, "4"), (4, "2x2"), (4, "1x4"), (4, "2"),
                 (4, "1x2"), (4, "4"), (3, "3"), (4, "2x2")]):
-            shape = SHAPES[list(SHAPES)[number % 3]]
+            shape = SHAPES[list(SHAPES)[number % len(SHAPES)]]
             precision = ["fp32", "bf16"][number % 2]
             tokens = draw.choice([5, 64, 129, 1000])
             name = f"shared-{number}-{sequence}-{precision}-{tokens}"

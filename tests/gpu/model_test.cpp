@@ -3,7 +3,7 @@
 #include "longspan/backend/cuda.h"
 #include "longspan/backend/dry.h"
 #include "longspan/base/error.h"
-#include "longspan/model/llama.h"
+#include "longspan/model/decoder.h"
 #include "tests/gpu/sides.h"
 #include "tests/model/fixture.h"
 
@@ -14,8 +14,9 @@ namespace {
 using backend::kMemoryTags;
 using backend::MemoryTag;
 using base::DType;
-using model::Llama;
+using model::Decoder;
 using model::MemoryPolicy;
+using model::ModelConfig;
 using model::test::Batch;
 
 struct Outcome {
@@ -25,17 +26,17 @@ struct Outcome {
 };
 
 /// Two micro-batches, so that gradients are added to as well.
-Outcome train(backend::Backend& backend, DType dtype, const MemoryPolicy& memory, bool tied,
-              const Batch& batch, backend::Backend* host = nullptr) {
-  Llama llama(model::test::small_config(tied), dtype, backend, memory, {}, host);
-  llama.parameters().initialise(5, 0.3);
-  llama.parameters().start_gradients();
+Outcome train(backend::Backend& backend, DType dtype, const MemoryPolicy& memory,
+              const ModelConfig& config, const Batch& batch, backend::Backend* host = nullptr) {
+  Decoder decoder(config, dtype, backend, memory, {}, host);
+  decoder.parameters().initialise(5, 0.3);
+  decoder.parameters().start_gradients();
   Outcome outcome;
-  outcome.nll_sum += model::test::run(llama, batch, 0.1).nll_sum;
-  outcome.nll_sum += model::test::run(llama, batch.document(0), 0.1).nll_sum;
-  llama.parameters().settle_gradients();
-  outcome.gradients = model::test::gradients(backend, llama);
-  outcome.evaluated = llama.evaluate(batch).nll_sum;
+  outcome.nll_sum += model::test::run(decoder, batch, 0.1).nll_sum;
+  outcome.nll_sum += model::test::run(decoder, batch.document(0), 0.1).nll_sum;
+  decoder.parameters().settle_gradients();
+  outcome.gradients = model::test::gradients(backend, decoder);
+  outcome.evaluated = decoder.evaluate(batch).nll_sum;
   return outcome;
 }
 
@@ -60,25 +61,26 @@ TEST_CASE("gpu: loss and every gradient of a model are the cpu's") {
   const auto [dtype, tolerance] =
       GENERATE(std::pair{DType::kFloat64, 1e-10}, std::pair{DType::kFloat32, 1e-5},
                std::pair{DType::kBFloat16, 0.05});
-  const bool tied = GENERATE(true, false);
+  const ModelConfig config = GENERATE(from_range(model::test::small_configs()));
   const char* level = GENERATE("none", "block", "block_keep_attention");
-  INFO(base::name_of(dtype) << ", " << level);
+  INFO(config.model_type << ", " << base::name_of(dtype) << ", " << level);
   const Batch batch = some_batch();
   const MemoryPolicy memory = policy(level, "3");
-  check_same(train(cuda_side().backend(), dtype, memory, tied, batch),
-             train(cpu_side().backend(), dtype, memory, tied, batch), tolerance);
+  check_same(train(cuda_side().backend(), dtype, memory, config, batch),
+             train(cpu_side().backend(), dtype, memory, config, batch), tolerance);
 }
 
 TEST_CASE("gpu: checkpointing, and inputs that wait on the host, change no bit") {
   const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
+  const ModelConfig config = GENERATE(model::test::small_config(false), model::test::small_gpt2());
   const Batch batch = some_batch();
   auto& backend = cuda_side().backend();
-  const Outcome kept = train(backend, dtype, policy("none", "1"), false, batch);
+  const Outcome kept = train(backend, dtype, policy("none", "1"), config, batch);
   const auto host = backend::make_pinned_backend(std::size_t{1} << 20U);
   for (const char* level : {"block", "block_keep_attention"}) {
     for (backend::Backend* where : {static_cast<backend::Backend*>(nullptr), host.get()}) {
       INFO(level);
-      const Outcome again = train(backend, dtype, policy(level, "1"), false, batch, where);
+      const Outcome again = train(backend, dtype, policy(level, "1"), config, batch, where);
       CHECK(again.nll_sum == kept.nll_sum);
       CHECK(again.gradients == kept.gradients);
     }
@@ -88,10 +90,11 @@ TEST_CASE("gpu: checkpointing, and inputs that wait on the host, change no bit")
 
 TEST_CASE("gpu: the same bits in every run") {
   const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
+  const ModelConfig config = GENERATE(model::test::small_config(true), model::test::small_gpt2());
   const Batch batch = some_batch();
   auto& backend = cuda_side().backend();
-  const Outcome first = train(backend, dtype, policy("block", "2"), true, batch);
-  const Outcome second = train(backend, dtype, policy("block", "2"), true, batch);
+  const Outcome first = train(backend, dtype, policy("block", "2"), config, batch);
+  const Outcome second = train(backend, dtype, policy("block", "2"), config, batch);
   CHECK(first.nll_sum == second.nll_sum);
   CHECK(first.gradients == second.gradients);
 }
@@ -99,17 +102,18 @@ TEST_CASE("gpu: the same bits in every run") {
 TEST_CASE("gpu: a dry run keeps the ledger of the device, and finds its gaps") {
   const DType dtype = GENERATE(DType::kFloat64, DType::kFloat32, DType::kBFloat16);
   const char* level = GENERATE("none", "block", "block_keep_attention");
+  const ModelConfig config = GENERATE(model::test::small_config(true), model::test::small_gpt2());
   const Batch batch = some_batch();
   constexpr std::size_t kLimit = std::size_t{128} << 20U;
   const auto device = backend::make_cuda_backend(0, kLimit);
   backend::DryBackend dry(backend::DeviceProfile::load("h200"), 1);
   for (backend::Backend* backend : {device.get(), static_cast<backend::Backend*>(&dry)}) {
-    Llama llama(model::test::small_config(true), dtype, *backend, policy(level, "3"));
-    llama.parameters().initialise(5, 0.3);
-    llama.parameters().start_gradients();
-    model::test::run(llama, batch, 0.1);
-    llama.parameters().settle_gradients();
-    llama.parameters().gradient_squares();
+    Decoder decoder(config, dtype, *backend, policy(level, "3"));
+    decoder.parameters().initialise(5, 0.3);
+    decoder.parameters().start_gradients();
+    model::test::run(decoder, batch, 0.1);
+    decoder.parameters().settle_gradients();
+    decoder.parameters().gradient_squares();
   }
   CHECK(device->ledger().peak_total() == dry.ledger().peak_total());
   for (std::size_t tag = 0; tag < kMemoryTags; ++tag) {
@@ -120,10 +124,10 @@ TEST_CASE("gpu: a dry run keeps the ledger of the device, and finds its gaps") {
   // In a range of exactly the footprint it works again, in one of less it does not.
   const auto again = [&](std::size_t bytes) {
     const auto small = backend::make_cuda_backend(0, bytes);
-    Llama llama(model::test::small_config(true), dtype, *small, policy(level, "3"));
-    llama.parameters().initialise(5, 0.3);
-    llama.parameters().start_gradients();
-    model::test::run(llama, batch, 0.1);
+    Decoder decoder(model::test::small_config(true), dtype, *small, policy(level, "3"));
+    decoder.parameters().initialise(5, 0.3);
+    decoder.parameters().start_gradients();
+    model::test::run(decoder, batch, 0.1);
   };
   CHECK_NOTHROW(again(dry.footprint()));
   CHECK_THROWS_AS(again(dry.footprint() - 256), base::OutOfMemoryError);

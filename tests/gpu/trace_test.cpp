@@ -1,7 +1,7 @@
 #include <catch2/catch.hpp>
 
 #include "longspan/backend/cuda.h"
-#include "longspan/model/llama.h"
+#include "longspan/model/decoder.h"
 #include "tests/model/fixture.h"
 #include "train/trace/backend_observer.h"
 
@@ -10,7 +10,7 @@ namespace longspan::test {
 namespace {
 
 using base::DType;
-using model::Llama;
+using model::Decoder;
 using train::Recorder;
 using train::Row;
 using train::TraceEvent;
@@ -26,20 +26,20 @@ struct Outcome {
 Outcome train_on(backend::Backend& device, backend::Backend& host, Recorder* recorder) {
   const auto memory = model::MemoryPolicy::parse("block", "2", "2", 2, "memory");
   const auto config = model::test::small_config(true);
-  Llama llama(config, DType::kFloat32, device, memory, {}, &host);
-  llama.parameters().initialise(5, 0.3);
-  llama.parameters().start_gradients();
+  Decoder decoder(config, DType::kFloat32, device, memory, {}, &host);
+  decoder.parameters().initialise(5, 0.3);
+  decoder.parameters().start_gradients();
   Outcome outcome;
   for (const bool is_traced : {false, recorder != nullptr}) {
     device.synchronize();
     if (is_traced) recorder->begin_step(2);
     const auto batch = model::test::random_batch(config, {17, 1, 0, 40, 9}, 1);
-    outcome.nll_sum += model::test::run(llama, batch, 0.1).nll_sum;
+    outcome.nll_sum += model::test::run(decoder, batch, 0.1).nll_sum;
     device.synchronize();
     if (is_traced) recorder->end_step();
   }
-  llama.parameters().settle_gradients();
-  outcome.gradients = model::test::gradients(device, llama);
+  decoder.parameters().settle_gradients();
+  outcome.gradients = model::test::gradients(device, decoder);
   return outcome;
 }
 

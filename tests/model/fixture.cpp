@@ -50,7 +50,7 @@ Fixture read_fixture(const std::string& name) {
   const auto header = nlohmann::json::parse(file.text().substr(sizeof(header_bytes), header_bytes));
 
   Fixture fixture;
-  fixture.config = LlamaConfig::from_config_json(header.at("__metadata__").at("config"), path);
+  fixture.config = ModelConfig::from_config_json(header.at("__metadata__").at("config"), path);
   fixture.batch = {payload<std::int32_t>(file, header.at("tokens")),
                    payload<std::int32_t>(file, header.at("labels")),
                    payload<std::int32_t>(file, header.at("positions")),
@@ -80,7 +80,7 @@ std::vector<double> values(backend::Backend& backend, const Tensor& tensor) {
   return host;
 }
 
-void load_weights(backend::Backend& backend, Llama& model,
+void load_weights(backend::Backend& backend, Decoder& model,
                   const std::map<std::string, std::vector<double>>& weights) {
   REQUIRE(model.parameters().parameters().size() == weights.size());
   int number = 0;
@@ -95,7 +95,7 @@ void load_weights(backend::Backend& backend, Llama& model,
   }
 }
 
-std::map<std::string, std::vector<double>> gradients(backend::Backend& backend, Llama& model) {
+std::map<std::string, std::vector<double>> gradients(backend::Backend& backend, Decoder& model) {
   std::map<std::string, std::vector<double>> by_name;
   int number = 0;
   for (const nn::Parameter& parameter : model.parameters().parameters()) {
@@ -104,20 +104,40 @@ std::map<std::string, std::vector<double>> gradients(backend::Backend& backend, 
   return by_name;
 }
 
-LlamaConfig small_config(bool tied) {
-  LlamaConfig config;
+namespace {
+
+ModelConfig small_sizes() {
+  ModelConfig config;
   config.vocab_size = 50;
   config.hidden_size = 16;
   config.intermediate_size = 24;
   config.num_hidden_layers = 2;
   config.num_attention_heads = 4;
+  return config;
+}
+
+}  // namespace
+
+ModelConfig small_config(bool tied) {
+  ModelConfig config = small_sizes();
   config.num_key_value_heads = 2;
   config.tie_word_embeddings = tied;
   config.resolve("model");
   return config;
 }
 
-Batch random_batch(const LlamaConfig& config, const std::vector<std::int32_t>& lengths,
+ModelConfig small_gpt2() {
+  ModelConfig config = small_sizes();
+  config.model_type = "gpt2";
+  config.resolve("model");
+  return config;
+}
+
+std::vector<ModelConfig> small_configs() {
+  return {small_config(true), small_config(false), small_gpt2()};
+}
+
+Batch random_batch(const ModelConfig& config, const std::vector<std::int32_t>& lengths,
                    std::uint64_t seed) {
   const base::RandomStream stream(seed, base::Purpose::kTest, 0, 0);
   const auto vocab = static_cast<std::uint64_t>(config.vocab_size);
@@ -135,7 +155,7 @@ Batch random_batch(const LlamaConfig& config, const std::vector<std::int32_t>& l
   return batch;
 }
 
-LossResult run(Llama& model, const Batch& batch, double loss_scale) {
+LossResult run(Decoder& model, const Batch& batch, double loss_scale) {
   return model.forward_backward(batch, loss_scale);
 }
 

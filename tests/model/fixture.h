@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "longspan/backend/backend.h"
-#include "longspan/model/llama.h"
+#include "longspan/model/decoder.h"
 #include "tests/support/relative_distance.h"
 
 namespace longspan::model::test {
 
-/// A packed micro-batch on the host, as Llama takes it.
+/// A packed micro-batch on the host, as Decoder takes it.
 struct Batch {
   std::vector<std::int32_t> tokens;
   std::vector<std::int32_t> labels;
@@ -25,9 +25,9 @@ struct Batch {
   Batch document(std::size_t i) const;
 };
 
-/// One case of scripts/fixtures/llama_reference.py.
+/// One case of scripts/fixtures/*_reference.py.
 struct Fixture {
-  LlamaConfig config;
+  ModelConfig config;
   Batch batch;
   double loss_scale = 0.0;
   double nll_sum = 0.0;
@@ -42,18 +42,21 @@ std::unique_ptr<backend::Backend> make_backend();
 /// Elements of any float tensor.
 std::vector<double> values(backend::Backend& backend, const backend::Tensor& tensor);
 /// Writes every weight of the model; the names must be exactly the model's.
-void load_weights(backend::Backend& backend, Llama& model,
+void load_weights(backend::Backend& backend, Decoder& model,
                   const std::map<std::string, std::vector<double>>& weights);
 /// Gradients of all parameters by name.
-std::map<std::string, std::vector<double>> gradients(backend::Backend& backend, Llama& model);
+std::map<std::string, std::vector<double>> gradients(backend::Backend& backend, Decoder& model);
 
 using longspan::test::relative_distance;
 
-/// A small configuration and a random batch of documents of these lengths.
-LlamaConfig small_config(bool tied);
-Batch random_batch(const LlamaConfig& config, const std::vector<std::int32_t>& lengths,
+/// A small configuration of Llama, of GPT-2, and of every family that there is (Llama tied and
+/// not); and a random batch of documents of these lengths.
+ModelConfig small_config(bool tied);
+ModelConfig small_gpt2();
+std::vector<ModelConfig> small_configs();
+Batch random_batch(const ModelConfig& config, const std::vector<std::int32_t>& lengths,
                    std::uint64_t seed);
 /// Runs forward and backward on a batch.
-LossResult run(Llama& model, const Batch& batch, double loss_scale);
+LossResult run(Decoder& model, const Batch& batch, double loss_scale);
 
 }  // namespace longspan::model::test

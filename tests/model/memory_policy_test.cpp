@@ -26,17 +26,18 @@ struct Outcome {
 };
 
 /// Two micro-batches, so that gradients are also added to.
-Outcome outcome_of(const MemoryPolicy& memory, DType dtype, const Batch& batch, bool tied = true,
+Outcome outcome_of(const MemoryPolicy& memory, DType dtype, const Batch& batch,
+                   const ModelConfig& config = test::small_config(true),
                    backend::Backend* host = nullptr) {
   const auto backend = test::make_backend();
-  Llama llama(test::small_config(tied), dtype, *backend, memory, {}, host);
-  llama.parameters().initialise(5, 0.3);
-  llama.parameters().start_gradients();
+  Decoder decoder(config, dtype, *backend, memory, {}, host);
+  decoder.parameters().initialise(5, 0.3);
+  decoder.parameters().start_gradients();
   Outcome outcome;
-  outcome.nll_sum += test::run(llama, batch, 0.1).nll_sum;
-  outcome.nll_sum += test::run(llama, batch.document(0), 0.1).nll_sum;
-  llama.parameters().settle_gradients();
-  outcome.gradients = test::gradients(*backend, llama);
+  outcome.nll_sum += test::run(decoder, batch, 0.1).nll_sum;
+  outcome.nll_sum += test::run(decoder, batch.document(0), 0.1).nll_sum;
+  decoder.parameters().settle_gradients();
+  outcome.gradients = test::gradients(*backend, decoder);
   return outcome;
 }
 
@@ -60,16 +61,19 @@ TEST_CASE("any number of ranges gives the loss and every gradient of the whole")
   const DType dtype = GENERATE(DType::kFloat64, DType::kFloat32);
   const std::string checkpointing = GENERATE("none", "block", "block_keep_attention");
   const double tolerance = dtype == DType::kFloat64 ? 1e-12 : 1e-6;
+  const ModelConfig config = GENERATE(test::small_config(true), test::small_gpt2());
   const Batch batch = masked_batch();
-  const Outcome whole = outcome_of(policy("none", "none", "1"), dtype, batch);
+  const Outcome whole = outcome_of(policy("none", "none", "1"), dtype, batch, config);
   for (std::size_t ranges = 1; ranges <= batch.tokens.size(); ++ranges) {
     INFO(ranges << " ranges");
     const std::string count = std::to_string(ranges);
-    check_same(outcome_of(policy(checkpointing, count, count), dtype, batch), whole, tolerance);
+    check_same(outcome_of(policy(checkpointing, count, count), dtype, batch, config), whole,
+               tolerance);
   }
   for (const char* size : {"1B", "1KiB", "3KiB", "1MiB"}) {
     INFO(size);
-    check_same(outcome_of(policy(checkpointing, size, size), dtype, batch), whole, tolerance);
+    check_same(outcome_of(policy(checkpointing, size, size), dtype, batch, config), whole,
+               tolerance);
   }
 }
 
@@ -77,12 +81,13 @@ TEST_CASE("checkpointing gives the same bits as keeping everything") {
   const DType dtype = GENERATE(DType::kFloat64, DType::kFloat32, DType::kBFloat16);
   if (!test::make_backend()->supports(dtype, nullptr)) return;
   const std::string mlp = GENERATE("none", "3");
+  const ModelConfig config = GENERATE(test::small_config(false), test::small_gpt2());
   const Batch batch = masked_batch();
-  const Outcome kept = outcome_of(policy("none", mlp, "2"), dtype, batch, false);
+  const Outcome kept = outcome_of(policy("none", mlp, "2"), dtype, batch, config);
   for (const char* level : {"block", "block_keep_attention", "0: block",
                             "1-1: block_keep_attention", "0: block_keep_attention, 1: block"}) {
     INFO(level);
-    const Outcome again = outcome_of(policy(level, mlp, "2"), dtype, batch, false);
+    const Outcome again = outcome_of(policy(level, mlp, "2"), dtype, batch, config);
     CHECK(again.nll_sum == kept.nll_sum);
     CHECK(again.gradients == kept.gradients);
   }
@@ -90,11 +95,12 @@ TEST_CASE("checkpointing gives the same bits as keeping everything") {
 
 TEST_CASE("blocks' inputs that wait on the host give the same bits and leave the device") {
   const std::string level = GENERATE("none", "block", "block_keep_attention");
+  const ModelConfig config = GENERATE(test::small_config(false), test::small_gpt2());
   const Batch batch = masked_batch();
-  const Outcome kept = outcome_of(policy(level, "none", "2"), DType::kFloat64, batch, false);
+  const Outcome kept = outcome_of(policy(level, "none", "2"), DType::kFloat64, batch, config);
   const auto host = test::make_backend();
   const Outcome parked =
-      outcome_of(policy(level, "none", "2"), DType::kFloat64, batch, false, host.get());
+      outcome_of(policy(level, "none", "2"), DType::kFloat64, batch, config, host.get());
   CHECK(parked.nll_sum == kept.nll_sum);
   CHECK(parked.gradients == kept.gradients);
   // Of the larger micro-batch: the inputs of both blocks, and nothing stays.
@@ -128,24 +134,25 @@ TEST_CASE("evaluation and generation do not depend on the policy") {
   const Batch batch = masked_batch();
   std::vector<double> losses;
   std::vector<std::vector<float>> logits;
+  const ModelConfig config = GENERATE(test::small_config(true), test::small_gpt2());
   for (const MemoryPolicy& memory : {policy("none", "none", "1"), policy("block", "5", "7")}) {
-    Llama llama(test::small_config(true), DType::kFloat64, *backend, memory);
-    llama.parameters().initialise(5, 0.3);
-    losses.push_back(llama.evaluate(batch).nll_sum);
-    KvCache cache = llama.make_cache(9);
-    logits.push_back(llama.next_logits({1, 2, 3, 4, 5, 6, 7}, cache));
+    Decoder decoder(config, DType::kFloat64, *backend, memory);
+    decoder.parameters().initialise(5, 0.3);
+    losses.push_back(decoder.evaluate(batch).nll_sum);
+    KvCache cache = decoder.make_cache(9);
+    logits.push_back(decoder.next_logits({1, 2, 3, 4, 5, 6, 7}, cache));
   }
   CHECK(losses[0] == Approx(losses[1]).epsilon(1e-13));
   CHECK(logits[0] == logits[1]);
 }
 
 TEST_CASE("a checkpointed model keeps the blocks' inputs alone") {
-  const LlamaConfig config = test::small_config(true);
+  const ModelConfig config = test::small_config(true);
   const auto kept = [&](const std::string& level, std::int32_t tokens) {
     const auto backend = test::make_backend();
-    Llama llama(config, DType::kFloat32, *backend, policy(level, "auto", "auto"));
+    Decoder decoder(config, DType::kFloat32, *backend, policy(level, "auto", "auto"));
     const Batch batch = test::random_batch(config, {tokens}, 8);
-    test::run(llama, batch, 1.0);
+    test::run(decoder, batch, 1.0);
     CHECK(backend->ledger().live(backend::MemoryTag::kSaved) == 0);
     return backend->ledger().peak(backend::MemoryTag::kSaved);
   };

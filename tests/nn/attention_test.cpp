@@ -11,10 +11,19 @@ using backend::Index;
 using backend::Tensor;
 using test::LayerBench;
 
-void check_backward(const AttentionSizes& sizes, const std::vector<std::int32_t>& lengths) {
+using Lengths = std::vector<std::int32_t>;
+
+std::vector<AttentionProjections> all_projections() {
+  AttentionProjections biased = test::plain_attention();
+  biased.qkv_options.has_bias = true;
+  return {test::plain_attention(), biased, test::joined_attention()};
+}
+
+void check_backward(const AttentionSizes& sizes, const Lengths& lengths,
+                    const AttentionProjections& projections) {
   LayerBench bench;
   ParameterSet set;
-  const Attention attention(set, "self_attn.", sizes);
+  const Attention attention(set, projections, sizes);
   bench.fill(set);
   const Index tokens = bench.pass(lengths).tokens();
   const Tensor x = bench.random({tokens, sizes.hidden});
@@ -42,19 +51,23 @@ void check_backward(const AttentionSizes& sizes, const std::vector<std::int32_t>
 }
 
 TEST_CASE("attention: its backward matches finite differences") {
+  const AttentionProjections projections = GENERATE(from_range(all_projections()));
   SECTION("grouped queries, packed documents, one of them empty") {
-    check_backward({.hidden = 6, .heads = 4, .kv_heads = 2, .head_dim = 4}, {3, 1, 0, 4});
+    check_backward({.hidden = 6, .heads = 4, .kv_heads = 2, .head_dim = 4}, {3, 1, 0, 4},
+                   projections);
   }
   SECTION("as many key-value heads as heads, narrower than the stream") {
-    check_backward({.hidden = 10, .heads = 2, .kv_heads = 2, .head_dim = 2}, {6});
+    check_backward({.hidden = 10, .heads = 2, .kv_heads = 2, .head_dim = 2}, {6}, projections);
   }
 }
 
 TEST_CASE("attention: what was not kept is made again, bit for bit") {
   const AttentionKeep kept = GENERATE(AttentionKeep::kOutput, AttentionKeep::kNothing);
+  const AttentionProjections projections = GENERATE(from_range(all_projections()));
   LayerBench bench;
   ParameterSet set;
-  const Attention attention(set, "", {.hidden = 6, .heads = 4, .kv_heads = 2, .head_dim = 4});
+  const Attention attention(set, projections,
+                            {.hidden = 6, .heads = 4, .kv_heads = 2, .head_dim = 4});
   bench.fill(set);
   const Tensor x = bench.random({8, 6});
   const Tensor cotangent = bench.random({8, 6});
@@ -76,22 +89,28 @@ TEST_CASE("attention: what was not kept is made again, bit for bit") {
   CHECK(gradients_of(kept) == gradients_of(AttentionKeep::kAll));
 }
 
-TEST_CASE("attention: names are Hugging Face's; q, k and v make one matrix") {
+TEST_CASE("attention: names are the projections'; q, k and v make one matrix") {
+  const AttentionSizes sizes{.hidden = 6, .heads = 4, .kv_heads = 2, .head_dim = 4};
   ParameterSet set;
-  const Attention attention(set, "self_attn.",
-                            {.hidden = 6, .heads = 4, .kv_heads = 2, .head_dim = 4});
+  const Attention attention(set, test::plain_attention(), sizes);
   const char* names[] = {"q_proj", "k_proj", "v_proj", "o_proj"};
-  for (int i = 0; i < 4; ++i) {
-    CHECK(set.at(i).name == "self_attn." + std::string(names[i]) + ".weight");
-  }
+  for (int i = 0; i < 4; ++i) CHECK(set.at(i).name == std::string(names[i]) + ".weight");
   CHECK(set.at(1).offset == 16 * 6);
   CHECK(set.at(3).shape == backend::Shape{6, 16});
+  ParameterSet joined;
+  const Attention other(joined, test::joined_attention(), sizes);
+  CHECK(joined.parameters().size() == 4);
+  CHECK(joined.at(0).shape == backend::Shape{6, 32});
+  CHECK(joined.at(1).name == "c_attn.bias");
+  CHECK(joined.at(2).shape == backend::Shape{16, 6});
 }
 
 TEST_CASE("attention: a document continued from a cache equals the whole document") {
+  const AttentionProjections projections = GENERATE(from_range(all_projections()));
   LayerBench bench;
   ParameterSet set;
-  const Attention attention(set, "", {.hidden = 6, .heads = 4, .kv_heads = 2, .head_dim = 4});
+  const Attention attention(set, projections,
+                            {.hidden = 6, .heads = 4, .kv_heads = 2, .head_dim = 4});
   bench.fill(set);
   const Tensor x = bench.random({9, 6});
   const Tensor whole = bench.empty({9, 6});

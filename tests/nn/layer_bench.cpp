@@ -101,6 +101,34 @@ void LayerBench::set_rope_table(Pass& pass, Index head_dim) const {
   pass.set_rope_table(table);
 }
 
+AttentionProjections plain_attention() {
+  AttentionProjections projections;
+  projections.qkv = {"q_proj", "k_proj", "v_proj"};
+  projections.output = "o_proj";
+  return projections;
+}
+
+AttentionProjections joined_attention() {
+  const LinearOptions options{.has_bias = true, .inputs_first = true};
+  return {.qkv = {"c_attn"},
+          .output = "c_proj",
+          .qkv_options = options,
+          .output_options = options,
+          .is_rotary = false};
+}
+
+MlpProjections gated_mlp() {
+  MlpProjections projections;
+  projections.up = {"gate_proj", "up_proj"};
+  projections.down = "down_proj";
+  return projections;
+}
+
+MlpProjections biased_mlp() {
+  const LinearOptions options{.has_bias = true, .inputs_first = true};
+  return {.up = {"c_fc"}, .down = "c_proj", .up_options = options, .down_options = options};
+}
+
 double dot(const Tensor& a, const Tensor& b) {
   double total = 0.0;
   for (Index i = 0; i < a.elements(); ++i) total += a.data<double>()[i] * b.data<double>()[i];

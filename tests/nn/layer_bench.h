@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "longspan/backend/backend.h"
+#include "longspan/nn/attention.h"
+#include "longspan/nn/mlp.h"
 #include "longspan/nn/parameter.h"
 #include "longspan/nn/pass.h"
 
@@ -43,6 +45,14 @@ class LayerBench {
   std::unique_ptr<backend::Backend> backend_;
   std::uint64_t stream_ = 0;
 };
+
+/// Llama's: q, k and v of names of their own, rotated, without biases; and GPT-2's: one matrix
+/// stored inputs first, with biases, not rotated.
+AttentionProjections plain_attention();
+AttentionProjections joined_attention();
+/// The same of their MLPs.
+MlpProjections gated_mlp();
+MlpProjections biased_mlp();
 
 /// sum of a * b.
 double dot(const backend::Tensor& a, const backend::Tensor& b);

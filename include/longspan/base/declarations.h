@@ -30,10 +30,10 @@ enum class KeyKind : std::uint8_t {
 /// The functions that return the key itself are called in a chain where it is declared.
 class Key {
  public:
-  using Value = std::variant<bool, std::int64_t, std::uint64_t, double, std::string,
-                             std::vector<std::string>>;
-  using Target = std::variant<bool*, std::int64_t*, std::uint64_t*, double*, std::string*,
-                              std::vector<std::string>*>;
+  using Value = std::variant<bool, std::optional<bool>, std::int64_t, std::uint64_t, double,
+                             std::string, std::vector<std::string>>;
+  using Target = std::variant<bool*, std::optional<bool>*, std::int64_t*, std::uint64_t*, double*,
+                              std::string*, std::vector<std::string>*>;
   using Word = std::pair<std::string, std::string>;  ///< a word and what it means
 
   Key(std::string path, KeyKind kind, Target target, std::string help, std::vector<Word> words,
@@ -47,7 +47,7 @@ class Key {
   Key& below(double bound);
   /// Zero is written "auto", and means this. A plain 0 is then not legal unless in the range.
   Key& automatic(std::string meaning);
-  /// Zero stands for a key that was left out, and means this.
+  /// Zero (of an optional: nothing) stands for a key that was left out, and means this.
   Key& may_be_absent(std::string meaning);
   Key& unit(std::string unit);
   /// A phrase may also be a whole number, at least 1, which is handed on as its digits.
@@ -126,6 +126,8 @@ class Declarations {
   /// Opens a section, named by its dotted path; its keys and inner sections follow.
   void section(std::string path, std::string help);
   Key& boolean(std::string path, bool& target, std::string help);
+  /// Nothing: left out; say what that means (`may_be_absent`).
+  Key& boolean(std::string path, std::optional<bool>& target, std::string help);
   Key& integer(std::string path, std::int64_t& target, std::string help);
   Key& integer(std::string path, std::uint64_t& target, std::string help);
   Key& real(std::string path, double& target, std::string help);

@@ -10,7 +10,7 @@
 namespace longspan::model {
 
 /// What a block keeps for its backward (Chen et al. 2016, "Training Deep Nets with Sublinear Memory
-/// Cost"). Norm outputs and the SwiGLU product are never kept.
+/// Cost"). The outputs of norms and of the MLP's activation are never kept.
 enum class Checkpointing : std::uint8_t {
   kNone,                ///< everything else: nothing is computed twice
   kBlock,               ///< its input: the backward computes the block anew
@@ -18,8 +18,16 @@ enum class Checkpointing : std::uint8_t {
                         ///< attention
 };
 
-/// The word of the job file: "none", "block", "block_keep_attention".
-const char* name_of(Checkpointing level);
+/// A level as a user meets it.
+struct CheckpointingWords {
+  Checkpointing level;
+  const char* name;   ///< in the job file
+  const char* keeps;  ///< what a block keeps
+  const char* again;  ///< what of a block is computed again, besides what always is; empty: nothing
+};
+/// All levels, the one that keeps most first.
+const std::vector<CheckpointingWords>& checkpointing_levels();
+const CheckpointingWords& words_of(Checkpointing level);
 
 /// How a model keeps what its backward needs, and in what portions it works.
 class MemoryPolicy {

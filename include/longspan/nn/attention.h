@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "longspan/nn/linear.h"
 
@@ -15,6 +16,15 @@ struct AttentionSizes {
   backend::Index heads = 0;
   backend::Index kv_heads = 0;
   backend::Index head_dim = 0;
+};
+
+/// How attention's projections are named and stored, and whether q and k are rotated.
+struct AttentionProjections {
+  std::vector<std::string> qkv;  ///< of q, k and v, or one of all three side by side
+  std::string output;
+  LinearOptions qkv_options;
+  LinearOptions output_options;
+  bool is_rotary = true;
 };
 
 /// Where a generating sequence keeps the keys (rotated) and values of one layer, each
@@ -35,8 +45,8 @@ enum class AttentionKeep : std::uint8_t {
   kNothing,  ///< nothing: `again` does everything once more
 };
 
-/// Causal self-attention within the documents of the pass, with rotary positions: q, k and v by one
-/// matrix, rotated, attended, projected. Where ranks share the tokens of the pass, its
+/// Causal self-attention within the documents of the pass: q, k and v by one product, rotated if so
+/// told (Su et al. 2021), attended, projected. Where ranks share the tokens of the pass, its
 /// Ulysses ranks exchange tokens for heads before and after (Jacobs et al. 2023), and the places of
 /// its ring pass keys and values around (Liu et al. 2023).
 ///
@@ -44,8 +54,9 @@ enum class AttentionKeep : std::uint8_t {
 /// need not be made before.
 class Attention {
  public:
-  /// Declares `prefix`q_proj.weight, k_proj.weight, v_proj.weight and o_proj.weight.
-  Attention(ParameterSet& parameters, const std::string& prefix, const AttentionSizes& sizes);
+  /// `parameters` must outlive the layer.
+  Attention(ParameterSet& parameters, const AttentionProjections& projections,
+            const AttentionSizes& sizes);
 
   /// x, out [tokens, hidden]; out may be x. With a cache the pass is one document that continues
   /// the cached tokens: its keys and values are appended (the caller then counts them in).
@@ -71,7 +82,7 @@ class Attention {
     backend::Tensor lse;
     backend::Tensor attended;
   };
-  /// q and k of qkv [tokens, outputs], in place.
+  /// q and k of qkv [tokens, outputs], in place, if they are rotated at all.
   void rotate(const backend::Tensor& qkv, Pass& pass, bool inverse) const;
   void attend(const Slots& slots, const Ulysses& ulysses, Pass& pass,
               const AttentionCache* cache) const;
@@ -80,7 +91,11 @@ class Attention {
   static void push(Slots slots, AttentionKeep keep, const Ulysses& ulysses, Pass& pass);
   static Slots pop(const Ulysses& ulysses, Pass& pass);
 
+  /// The pass's; undefined when nothing is rotated.
+  backend::Tensor rope_table(const Pass& pass) const;
+
   AttentionSizes sizes_;
+  bool is_rotary_;
   backend::AttentionOptions options_;
   Linear qkv_;
   Linear output_;

@@ -10,7 +10,7 @@ namespace longspan::nn {
 /// A row of the table for each token id.
 class Embedding {
  public:
-  /// Declares the table [vocab, hidden]. `parameters` must outlive the layer.
+  /// Declares the table, `name`.weight [vocab, hidden]. `parameters` must outlive the layer.
   Embedding(ParameterSet& parameters, const std::string& name, backend::Index vocab,
             backend::Index hidden);
 

@@ -8,8 +8,16 @@
 
 namespace longspan::nn {
 
-/// y = x W^T without bias; W [outputs, inputs]. Several matrices that read the same input may be
-/// declared as one (q, k and v; gate and up): their outputs lie side by side.
+/// What a linear layer has besides its matrix, and how that is stored and begun.
+struct LinearOptions {
+  bool has_bias = false;
+  bool inputs_first = false;   ///< stored [inputs, outputs] (GPT-2's Conv1D): of one part alone
+  double initial_scale = 1.0;  ///< of the matrix's first values: see Parameter
+};
+
+/// y = x W^T + b, W [outputs, inputs], or y = x W + b, W [inputs, outputs]; b if so told. Several
+/// matrices that read the same input may be declared as one (q, k and v; gate and up): their
+/// outputs lie side by side.
 class Linear {
  public:
   struct Part {
@@ -17,8 +25,10 @@ class Linear {
     backend::Index outputs = 0;
   };
 
-  /// Declares the parts in this order. `parameters` must outlive the layer.
-  Linear(ParameterSet& parameters, const std::vector<Part>& parts, backend::Index inputs);
+  /// Declares the parts' `name`.weight in this order, then each `name`.bias. `parameters` must
+  /// outlive the layer.
+  Linear(ParameterSet& parameters, const std::vector<Part>& parts, backend::Index inputs,
+         const LinearOptions& options = {});
 
   /// x [tokens, inputs]; out [tokens, outputs()], not x. Keeps nothing.
   void forward(const backend::Tensor& out, const backend::Tensor& x, Pass& pass) const;
@@ -34,10 +44,12 @@ class Linear {
 
  private:
   ParameterSet* parameters_;
+  LinearOptions options_;
   backend::Index inputs_;
   backend::Index outputs_ = 0;
-  int first_ = 0;
-  int count_ = 0;
+  int first_ = 0;       ///< of the matrices
+  int first_bias_ = 0;  ///< of the biases, if there are any
+  int count_ = 0;       ///< of each
 };
 
 }  // namespace longspan::nn

@@ -13,15 +13,16 @@
 namespace longspan::nn {
 
 /// What a parameter is, for weight decay and for its first value.
-enum class ParameterKind : std::uint8_t { kMatrix, kNorm, kEmbedding };
+enum class ParameterKind : std::uint8_t { kMatrix, kNorm, kBias, kEmbedding };
 
 /// One named tensor as checkpoints know it (Hugging Face's names and shapes).
 struct Parameter {
   std::string name;
   backend::Shape shape;
   ParameterKind kind = ParameterKind::kMatrix;
-  backend::Index offset = 0;  ///< first element on the flat axis
-  int unit = 0;               ///< of which unit it is a part
+  double initial_scale = 1.0;  ///< of its first values' deviation
+  backend::Index offset = 0;   ///< first element on the flat axis
+  int unit = 0;                ///< of which unit it is a part
 };
 
 /// How a set lies on the ranks of a job: ZeRO (Rajbhandari et al. 2020). From stage 1 on a rank
@@ -60,7 +61,8 @@ class ParameterSet {
   static constexpr int kNoUnit = -1;
 
   /// Declares a parameter in the unit begun last; returns its number. Only before `allocate`.
-  int declare(std::string name, backend::Shape shape, ParameterKind kind, bool join = false);
+  int declare(std::string name, backend::Shape shape, ParameterKind kind, bool join = false,
+              double initial_scale = 1.0);
   /// What is declared from now on is of another unit. The first begins by itself.
   void begin_unit();
   /// Makes the storage: weights in `dtype`, gradients in float32 (float64 for float64), both
@@ -71,8 +73,8 @@ class ParameterSet {
   const std::vector<Parameter>& parameters() const { return parameters_; }
   const Parameter& at(int number) const { return parameters_[static_cast<std::size_t>(number)]; }
 
-  /// Views of a parameter; of parameters first..first+count-1 (joined, equal row lengths) as one
-  /// matrix. Throw InternalError while the unit is not there.
+  /// Views of a parameter; of parameters first..first+count-1 (joined, all vectors or all of equal
+  /// row lengths) as one. Throw InternalError while the unit is not there.
   backend::Tensor weight(int number) const;
   backend::Tensor gradient(int number) const;
   backend::Tensor joined_weight(int first, int count) const;
@@ -120,8 +122,8 @@ class ParameterSet {
   const backend::Tensor& weights() const { return weights_; }
   const backend::Tensor& gradients() const { return gradients_; }
 
-  /// Writes first values: matrices and embeddings normal(0, deviation), norms 1. Depends on the
-  /// seed, the parameter's number and the element alone.
+  /// Writes first values: matrices and embeddings normal(0, deviation * initial_scale), norms 1,
+  /// biases 0. Depends on the seed, the parameter's number and the element alone.
   void initialise(std::uint64_t seed, double deviation);
 
  private:

@@ -57,7 +57,8 @@ class Pass {
   const SequenceShard* shard() const { return shard_ ? &*shard_ : nullptr; }
   const backend::Tensor& positions() const { return positions_; }
 
-  /// cos and sin of this pass's positions, made once by the model; [tokens, head_dim].
+  /// cos and sin of this pass's positions, made once by a model with rotary positions; [tokens,
+  /// head_dim].
   const backend::Tensor& rope_table() const { return rope_table_; }
   void set_rope_table(backend::Tensor table) { rope_table_ = std::move(table); }
 

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "longspan/model/llama_config.h"
 #include "longspan/model/memory_policy.h"
+#include "longspan/model/model_config.h"
 
 namespace longspan::base {
 class Declarations;
@@ -26,8 +26,7 @@ struct Job {
     std::int64_t threads = 0;  ///< per rank; 0: the machine's cores / local ranks
   } run;
 
-  std::string model_type = "llama";  ///< model.model_type
-  model::LlamaConfig model;
+  model::ModelConfig model;
 
   struct Data {
     std::vector<std::string> train;       ///< token files

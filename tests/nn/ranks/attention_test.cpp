@@ -51,8 +51,9 @@ Tensor part_of(const LayerBench& bench, const Tensor& whole, const shard::TokenL
 
 /// One attention layer of a model, forward and back, on one rank or on all.
 struct Bench : LayerBench {
-  Bench(const AttentionSizes& layer_sizes, const Lengths& document_lengths)
-      : sizes(layer_sizes), lengths(document_lengths), attention(set, "", sizes) {
+  Bench(const AttentionSizes& layer_sizes, const Lengths& document_lengths,
+        const AttentionProjections& projections = test::plain_attention())
+      : sizes(layer_sizes), lengths(document_lengths), attention(set, projections, sizes) {
     fill(set);
     for (const std::int32_t length : lengths) tokens += length;
     x = random({tokens, sizes.hidden});
@@ -135,8 +136,10 @@ const AttentionSizes kManySizes[] = {
 TEST_CASE("shared attention: output and every gradient equal one rank's") {
   const Lengths lengths = GENERATE(Lengths{1}, Lengths{2}, Lengths{3}, Lengths{5}, Lengths{17},
                                    Lengths{3, 0, 4, 1, 9}, Lengths{1, 1, 1, 1, 1, 12});
+  const AttentionProjections projections =
+      GENERATE(as<AttentionProjections>(), test::plain_attention(), test::joined_attention());
   for (const AttentionSizes& sizes : kManySizes) {
-    Bench bench(sizes, lengths);
+    Bench bench(sizes, lengths, projections);
     const Bench::Result whole = bench.alone();
     for (const SequenceDegrees degrees : all_degrees()) {
       const shard::Mesh mesh(world(), degrees);

@@ -77,7 +77,8 @@ TEST_CASE("a checkpoint loads at any ranks and stage, and is saved there as the 
   const int saved_at = GENERATE(0, 1, 2, 3);
   const SharedDirectory shared;
   const std::filesystem::path first = std::filesystem::path(shared.path) / "first";
-  train::Job job = test::small_job(false, saved_at);
+  train::Job job = test::small_job(
+      GENERATE(model::test::small_config(false), model::test::small_gpt2()), saved_at);
   job.training.precision = precision;
   {
     Part part(job, world());

@@ -73,7 +73,7 @@ struct Summed {
   }
 
   std::unique_ptr<backend::Backend> backend = model::test::make_backend();
-  model::Llama model;
+  model::Decoder model;
 };
 
 TEST_CASE("sums beside the backward are those taken at once, bit for bit") {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "tests/model/fixture.h"
+#include "train/step_plan.h"
 
 namespace longspan::test {
 
@@ -15,8 +16,12 @@ comm::Communicator& world() {
 }
 
 train::Job small_job(bool tied, int zero_stage) {
+  return small_job(model::test::small_config(tied), zero_stage);
+}
+
+train::Job small_job(const model::ModelConfig& config, int zero_stage) {
   train::Job job;
-  job.model = model::test::small_config(tied);
+  job.model = config;
   job.model.num_hidden_layers = 3;
   job.model.initializer_range = 0.3;
   job.optimizer.learning_rate = 0.01;

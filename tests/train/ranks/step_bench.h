@@ -12,7 +12,9 @@ namespace longspan::test {
 
 comm::Communicator& world();
 
-/// A small job with grouped-query attention in float32 on so many ranks.
+/// A small job in float32: of this model with three layers, or of Llama with grouped-query
+/// attention.
+train::Job small_job(const model::ModelConfig& config, int zero_stage);
 train::Job small_job(bool tied, int zero_stage);
 
 using Batches = std::vector<std::shared_ptr<const data::MicroBatch>>;

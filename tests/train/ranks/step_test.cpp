@@ -5,6 +5,7 @@
 #include "longspan/base/random.h"
 #include "tests/train/ranks/step_bench.h"
 #include "train/parallel_layout.h"
+#include "train/step_plan.h"
 #include "train/training_step.h"
 
 // Run by ctest under mpirun with 1 to 4 ranks: a whole step at every layout against one rank.
@@ -16,9 +17,10 @@ using longspan::test::world;
 using shard::SequenceDegrees;
 using Rows = std::vector<std::shared_ptr<const data::MicroBatch>>;
 
-Job job_of(Index heads, Index kv_heads, const std::string& precision) {
+Job job_of(Index heads, Index kv_heads, const std::string& precision,
+           const std::string& model_type = "llama") {
   Job job;
-
+  job.model.model_type = model_type;
   job.model.vocab_size = 61;
   job.model.hidden_size = 4 * heads;
   job.model.intermediate_size = 40;
@@ -66,11 +68,8 @@ struct Step {
   Step(const Job& step_job, comm::Communicator& communicator, SequenceDegrees degrees)
       : job(step_job), mesh(communicator, degrees), step(job, *backend, mesh) {
     const Rows all = rows_of_step();
-    Rows mine;
-    for (const std::int64_t row : rows_of_group(static_cast<std::int64_t>(all.size()), mesh)) {
-      mine.push_back(row == kNoRow ? empty_micro_batch() : all[static_cast<std::size_t>(row)]);
-    }
-    loss = step.forward_backward(mine).loss();
+    const StepPlan plan = StepPlan::fixed(static_cast<std::int64_t>(all.size()), mesh);
+    loss = step.forward_backward(plan.batches([&](std::size_t row) { return all[row]; })).loss();
     grad_norm = std::sqrt(parameters().gradient_squares());
   }
 
@@ -118,8 +117,14 @@ TEST_CASE("every layout of ranks: loss, gradients and their norm are one rank's"
   SECTION("fp64") { check_layouts(job_of(heads, kv_heads, "fp64"), 1e-12); }
 }
 
+TEST_CASE("every layout of ranks, of GPT-2") {
+  const Index heads = GENERATE(8, 7);
+  SECTION("fp32") { check_layouts(job_of(heads, heads, "fp32", "gpt2"), 1e-5); }
+  SECTION("fp64") { check_layouts(job_of(heads, heads, "fp64", "gpt2"), 1e-12); }
+}
+
 TEST_CASE("every layout of ranks, with recomputation and mini-sequences") {
-  Job job = job_of(8, 2, "fp64");
+  Job job = GENERATE(job_of(8, 2, "fp64"), job_of(8, 8, "fp64", "gpt2"));
   job.memory.activation_checkpointing =
       GENERATE(std::string("block"), std::string("block_keep_attention"));
   job.memory.mini_sequence_mlp = std::to_string(3);
@@ -133,7 +138,7 @@ TEST_CASE("every layout of ranks, in bfloat16, to its precision") {
     WARN("this processor has no bfloat16");
     return;
   }
-  check_layouts(job_of(8, 2, "bf16"), 0.03);
+  check_layouts(GENERATE(job_of(8, 2, "bf16"), job_of(8, 8, "bf16", "gpt2")), 0.03);
 }
 
 TEST_CASE("parallel layout: what a job says, and what it leaves to us") {

@@ -69,14 +69,17 @@ void check_against_plain(const train::Job& job, int first) {
 
 TEST_CASE("loss, every gradient, norm and weights are those of one plain rank") {
   const int stage = GENERATE(0, 1, 2, 3);
-  const bool tied = GENERATE(true, false);
+  const model::ModelConfig config = GENERATE(from_range(model::test::small_configs()));
   const int first = GENERATE(0, 1, 2, 3);
-  INFO("stage " << stage << (tied ? ", tied" : ", untied") << ", first part " << first);
-  check_against_plain(test::small_job(tied, stage), first);
+  INFO("stage " << stage << ", " << config.model_type
+                << (*config.tie_word_embeddings ? ", tied" : ", untied") << ", first part "
+                << first);
+  check_against_plain(test::small_job(config, stage), first);
 }
 
 TEST_CASE("the same with checkpointing and mini-sequences") {
-  train::Job job = test::small_job(GENERATE(true, false), GENERATE(2, 3));
+  train::Job job =
+      test::small_job(GENERATE(from_range(model::test::small_configs())), GENERATE(2, 3));
   job.memory.activation_checkpointing =
       GENERATE(as<std::string>(), "block", "block_keep_attention");
   job.memory.mini_sequence_mlp = GENERATE(as<std::string>(), "3", "1KiB");
@@ -99,8 +102,9 @@ UnitBytes bytes_of(const nn::ParameterSet& parameters, int unit) {
 
 TEST_CASE("what is sent is the formulas'") {
   const int stage = GENERATE(1, 2, 3);
-  const bool tied = GENERATE(true, false);
-  Divided divided(test::small_job(tied, stage));
+  const model::ModelConfig config = GENERATE(from_range(model::test::small_configs()));
+  const bool tied = *config.tie_word_embeddings;
+  Divided divided(test::small_job(config, stage));
   if (world().size() == 1) return;
   const auto batches = test::batches_of_ranks(divided.job, world().size(), 0, 0);
   const Batches mine = test::padded(batches, world().rank());

@@ -1,4 +1,6 @@
-#include "longspan/model/llama.h"
+#include "longspan/model/decoder.h"
+
+#include <fmt/format.h>
 
 #include <cmath>
 #include <optional>
@@ -7,9 +9,10 @@
 
 #include "longspan/base/error.h"
 #include "longspan/nn/embedding.h"
+#include "longspan/nn/learned_positions.h"
 #include "longspan/nn/lm_head_loss.h"
-#include "longspan/nn/rms_norm.h"
 #include "model/block.h"
+#include "model/composition.h"
 
 namespace longspan::model {
 
@@ -59,34 +62,50 @@ Index count_targets(const Ids& labels) {
   return targets;
 }
 
-std::vector<double> inverse_frequencies(const LlamaConfig& config) {
+/// Throws InputError for a position that the table of learned ones has no row for.
+void check_positions(const Ids& positions, const ModelConfig& config) {
+  for (const std::int32_t position : positions) {
+    if (position >= config.max_position_embeddings) {
+      throw base::InputError(fmt::format(
+          "position {} of a sequence is beyond the model's learned positions, which are {} "
+          "(max_position_embeddings)",
+          position, config.max_position_embeddings));
+    }
+  }
+}
+
+/// None without rotary positions.
+std::vector<double> inverse_frequencies(const ModelConfig& config, const Composition& composition) {
   std::vector<double> frequencies;
+  if (!composition.attention.is_rotary) return frequencies;
   for (Index i = 0; i < config.head_dim; i += 2) {
     const double exponent = static_cast<double>(i) / static_cast<double>(config.head_dim);
-    frequencies.push_back(std::pow(config.rope_theta, -exponent));
+    frequencies.push_back(std::pow(composition.rope_theta, -exponent));
   }
   return frequencies;
 }
 
 }  // namespace
 
-class Llama::Impl {
+class Decoder::Impl {
  public:
-  Impl(const LlamaConfig& config, base::DType dtype, backend::Backend& backend,
+  Impl(const ModelConfig& config, base::DType dtype, backend::Backend& backend,
        const MemoryPolicy& memory, const nn::Placement& placement, backend::Backend* host)
       : config_(config),
+        composition_(composition_of(config)),
         dtype_(dtype),
         backend_(&backend),
         host_(host),
-        embedding_(parameters_, "model.embed_tokens.weight", config.vocab_size, config.hidden_size),
-        blocks_(declare_blocks(parameters_, config, memory)),
-        norm_(parameters_, "model.norm.weight", config.hidden_size, config.rms_norm_eps),
-        head_(parameters_, declare_head(parameters_, config, embedding_), memory.lm_head()),
-        inverse_frequencies_(inverse_frequencies(config)) {
+        embedding_(parameters_, composition_.embedding, config.vocab_size, config.hidden_size),
+        positions_(declare_positions()),
+        blocks_(declare_blocks(memory)),
+        norm_(make_norm(parameters_, composition_, composition_.norms.last, config)),
+        head_(parameters_, declare_head(), memory.lm_head()),
+        inverse_frequencies_(inverse_frequencies(config, composition_)) {
     parameters_.allocate(backend, dtype, placement);
   }
 
-  const LlamaConfig& config() const { return config_; }
+  const ModelConfig& config() const { return config_; }
   base::DType dtype() const { return dtype_; }
   nn::ParameterSet& parameters() { return parameters_; }
 
@@ -111,6 +130,7 @@ class Llama::Impl {
     const backend::Scope embedding(*backend_, "embedding");
     parameters_.open(kEmbeddingUnit, nn::Use::kGradients);
     embedding_.backward(d, ids, pass);
+    if (positions_) positions_->backward(d, pass);
     parameters_.close(kEmbeddingUnit);
     return {.nll_sum = nll_sum, .targets = count_targets(batch.labels)};
   }
@@ -122,7 +142,7 @@ class Llama::Impl {
     const Tensor x = run_blocks(upload(batch.tokens, MemoryTag::kWorkspace), pass, nullptr);
     const Tensor normed = pass.workspace(x.shape());
     open_head(nn::Use::kWeights, nn::ParameterSet::kNoUnit);
-    norm_.forward(normed, pass.workspace_statistics({x.size(0)}), x, pass);
+    norm_->forward(normed, pass.workspace_statistics(norm_->statistics(x.size(0))), x, pass);
     const double nll_sum = head_.forward(normed, batch.labels, pass);
     close_head();
     return {.nll_sum = nll_sum, .targets = count_targets(batch.labels)};
@@ -146,13 +166,15 @@ class Llama::Impl {
     for (Index i = 0; i < count; ++i) {
       positions.push_back(static_cast<std::int32_t>(cache.length + i));
     }
+    if (positions_) check_positions(positions, config_);
     const Ids cu_seqlens{0, static_cast<std::int32_t>(count)};
     nn::Pass pass = make_pass(positions, cu_seqlens, nullptr, nn::Pass::Keep::kNothing);
     const Tensor x = run_blocks(upload(tokens, MemoryTag::kWorkspace), pass, &cache);
     cache.length += count;
     const Tensor normed = pass.workspace({1, config_.hidden_size});
     open_head(nn::Use::kWeights, nn::ParameterSet::kNoUnit);
-    norm_.forward(normed, pass.workspace_statistics({1}), x.rows(count - 1, count), pass);
+    norm_->forward(normed, pass.workspace_statistics(norm_->statistics(1)),
+                   x.rows(count - 1, count), pass);
     std::vector<float> logits = download_logits(normed, pass);
     close_head();
     return logits;
@@ -166,41 +188,47 @@ class Llama::Impl {
 
   /// A tied head reads the embedding's unit, too.
   void open_head(nn::Use use, int next) {
-    const bool tied = config_.tie_word_embeddings;
+    const bool tied = composition_.is_tied();
     parameters_.open(head_unit(), use, tied ? kEmbeddingUnit : next);
     if (tied) parameters_.open(kEmbeddingUnit, use, next);
   }
   /// The larger one last: its sums go on beside the next block's backward.
   void close_head() {
     parameters_.close(head_unit());
-    if (config_.tie_word_embeddings) parameters_.close(kEmbeddingUnit, /*comes_again=*/true);
+    if (composition_.is_tied()) parameters_.close(kEmbeddingUnit, /*comes_again=*/true);
+  }
+
+  std::optional<nn::LearnedPositions> declare_positions() {
+    if (composition_.learned_positions.empty()) return std::nullopt;
+    return nn::LearnedPositions(parameters_, composition_.learned_positions,
+                                config_.max_position_embeddings, config_.hidden_size);
   }
 
   /// Ends with the unit of norm and head begun.
-  static std::vector<Block> declare_blocks(nn::ParameterSet& parameters, const LlamaConfig& config,
-                                           const MemoryPolicy& memory) {
+  std::vector<Block> declare_blocks(const MemoryPolicy& memory) {
     std::vector<Block> blocks;
-    for (Index layer = 0; layer < config.num_hidden_layers; ++layer) {
-      parameters.begin_unit();
-      blocks.emplace_back(parameters, "model.layers." + std::to_string(layer) + ".", config,
-                          memory.checkpointing(layer), memory.mlp(layer));
+    for (Index layer = 0; layer < config_.num_hidden_layers; ++layer) {
+      parameters_.begin_unit();
+      blocks.emplace_back(parameters_, composition_.blocks + std::to_string(layer) + ".", config_,
+                          composition_, memory.checkpointing(layer), memory.mlp(layer));
     }
-    parameters.begin_unit();
+    parameters_.begin_unit();
     return blocks;
   }
 
   /// The number of the head's weight: the embedding's when tied.
-  static int declare_head(nn::ParameterSet& parameters, const LlamaConfig& config,
-                          const nn::Embedding& embedding) {
-    if (config.tie_word_embeddings) return embedding.parameter();
-    return parameters.declare("lm_head.weight", {config.vocab_size, config.hidden_size},
-                              nn::ParameterKind::kMatrix);
+  int declare_head() {
+    if (composition_.is_tied()) return embedding_.parameter();
+    return parameters_.declare(composition_.head + ".weight",
+                               {config_.vocab_size, config_.hidden_size},
+                               nn::ParameterKind::kMatrix);
   }
 
   void check(const TokenBatch& batch) const {
     check_lengths(batch);
     check_ids(batch.tokens, config_.vocab_size, "token", /*may_be_ignored=*/false);
     check_ids(batch.labels, config_.vocab_size, "label", /*may_be_ignored=*/true);
+    if (positions_) check_positions(batch.positions, config_);
   }
 
   void check_cache(const Ids& tokens, const KvCache& cache) const {
@@ -230,6 +258,7 @@ class Llama::Impl {
     std::optional<nn::SequenceShard> shard;
     if (shared != nullptr) shard = *shared;
     nn::Pass pass(*backend_, dtype_, cu_seqlens, device, keep, std::move(shard), host_);
+    if (inverse_frequencies_.empty()) return pass;
     const Tensor table = pass.saved_statistics({pass.tokens(), config_.head_dim});
     backend_->rope_table(table, device, inverse_frequencies_);
     pass.set_rope_table(table);
@@ -243,6 +272,7 @@ class Llama::Impl {
     Tensor x = pass.saved(shape);
     parameters_.open(kEmbeddingUnit, nn::Use::kWeights, unit_of(0));
     embedding_.forward(x, ids, pass);
+    if (positions_) positions_->forward(x, pass);
     parameters_.close(kEmbeddingUnit);
     for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
       const backend::Scope block(*backend_, "block", static_cast<Index>(layer));
@@ -267,11 +297,11 @@ class Llama::Impl {
     const backend::Scope scope(*backend_, "loss");
     open_head(nn::Use::kBoth, unit_of(blocks_.size() - 1));
     const Tensor normed = pass.saved(x.shape());
-    const Tensor rstd = pass.saved_statistics({x.size(0)});
-    norm_.forward(normed, rstd, x, pass);
+    const Tensor statistics = pass.saved_statistics(norm_->statistics(x.size(0)));
+    norm_->forward(normed, statistics, x, pass);
     nll_sum = head_.forward_backward(normed, normed, labels, loss_scale, pass);
     Tensor d = pass.workspace(x.shape());
-    norm_.backward(d, normed, {}, rstd, x, pass);
+    norm_->backward(d, normed, {}, statistics, x, pass);
     close_head();
     return d;
   }
@@ -290,39 +320,41 @@ class Llama::Impl {
     return host;
   }
 
-  LlamaConfig config_;
+  ModelConfig config_;
+  Composition composition_;
   base::DType dtype_;
   backend::Backend* backend_;
   backend::Backend* host_;
   nn::ParameterSet parameters_;
   nn::Embedding embedding_;
+  std::optional<nn::LearnedPositions> positions_;
   std::vector<Block> blocks_;
-  nn::RmsNorm norm_;
+  std::unique_ptr<nn::Norm> norm_;
   nn::LmHeadLoss head_;
   std::vector<double> inverse_frequencies_;
 };
 
-Llama::Llama(const LlamaConfig& config, base::DType dtype, backend::Backend& backend,
-             const MemoryPolicy& memory, const nn::Placement& placement, backend::Backend* host)
+Decoder::Decoder(const ModelConfig& config, base::DType dtype, backend::Backend& backend,
+                 const MemoryPolicy& memory, const nn::Placement& placement, backend::Backend* host)
     : impl_(std::make_unique<Impl>(config, dtype, backend, memory, placement, host)) {}
 
-Llama::~Llama() = default;
+Decoder::~Decoder() = default;
 
-const LlamaConfig& Llama::config() const { return impl_->config(); }
+const ModelConfig& Decoder::config() const { return impl_->config(); }
 
-base::DType Llama::dtype() const { return impl_->dtype(); }
+base::DType Decoder::dtype() const { return impl_->dtype(); }
 
-nn::ParameterSet& Llama::parameters() { return impl_->parameters(); }
+nn::ParameterSet& Decoder::parameters() { return impl_->parameters(); }
 
-LossResult Llama::forward_backward(const TokenBatch& batch, double loss_scale) {
+LossResult Decoder::forward_backward(const TokenBatch& batch, double loss_scale) {
   return impl_->forward_backward(batch, loss_scale);
 }
 
-LossResult Llama::evaluate(const TokenBatch& batch) { return impl_->evaluate(batch); }
+LossResult Decoder::evaluate(const TokenBatch& batch) { return impl_->evaluate(batch); }
 
-KvCache Llama::make_cache(std::int64_t capacity) { return impl_->make_cache(capacity); }
+KvCache Decoder::make_cache(std::int64_t capacity) { return impl_->make_cache(capacity); }
 
-std::vector<float> Llama::next_logits(const Ids& tokens, KvCache& cache) {
+std::vector<float> Decoder::next_logits(const Ids& tokens, KvCache& cache) {
   return impl_->next_logits(tokens, cache);
 }
 

@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "longspan/backend/backend.h"
-#include "longspan/model/llama_config.h"
 #include "longspan/model/memory_policy.h"
+#include "longspan/model/model_config.h"
 #include "longspan/nn/parameter.h"
 #include "longspan/nn/pass.h"
 
@@ -36,20 +36,22 @@ struct LossResult {
   std::int64_t targets = 0;  ///< unmasked labels
 };
 
-/// Llama (Touvron et al. 2023; Llama 2/3 shapes): pre-norm blocks of grouped-query attention with
-/// rotary positions and a SwiGLU MLP. Parameters bear Hugging Face's names.
-class Llama {
+/// A decoder-only transformer for language modelling: embedding, pre-norm blocks of attention and
+/// an MLP, a last norm and the head. Which norms, positions, activations and names follows from the
+/// config's family. Parameters bear Hugging Face's names.
+class Decoder {
  public:
   /// Declares and allocates the parameters (zeroed) in `dtype` on the backend, which must outlive
-  /// the model. `config` must be resolved. Embedding, blocks, and final norm with the head are the
+  /// the model. `config` must be resolved. Embedding (with learned
+  /// positions), blocks, and final norm with the head are the
   /// units in which `placement` divides parameters. The inputs that blocks keep for the backward
   /// wait on `host`, a backend of the processor, unless it is null.
-  Llama(const LlamaConfig& config, base::DType dtype, backend::Backend& backend,
-        const MemoryPolicy& memory = {}, const nn::Placement& placement = {},
-        backend::Backend* host = nullptr);
-  ~Llama();
+  Decoder(const ModelConfig& config, base::DType dtype, backend::Backend& backend,
+          const MemoryPolicy& memory = {}, const nn::Placement& placement = {},
+          backend::Backend* host = nullptr);
+  ~Decoder();
 
-  const LlamaConfig& config() const;
+  const ModelConfig& config() const;
   base::DType dtype() const;
   nn::ParameterSet& parameters();
 
@@ -57,13 +59,15 @@ class Llama {
   /// NLL to the parameters' (of this rank's tokens: what ranks hold is to be summed). Where ranks
   /// share a row all of them call it, and where parameters are divided among ranks, every rank runs
   /// the same number of passes (of `evaluate`, too): empty ones where it has no more rows. A token
-  /// or label outside the vocabulary throws InputError before any work.
+  /// or label outside the vocabulary, or a position beyond a table of learned ones, throws
+  /// InputError before any work.
   LossResult forward_backward(const TokenBatch& batch, double loss_scale);
   /// Loss alone; keeps nothing.
   LossResult evaluate(const TokenBatch& batch);
 
   /// For generation: a cache for `capacity` tokens, and the logits (host, float) of the last of
-  /// `tokens`, which continue the cached sequence. Throws InputError past the capacity.
+  /// `tokens`, which continue the cached sequence. Throws InputError past the capacity, or past a
+  /// table of learned positions.
   KvCache make_cache(std::int64_t capacity);
   std::vector<float> next_logits(const std::vector<std::int32_t>& tokens, KvCache& cache);
 

@@ -1,4 +1,4 @@
-// Whole models against values stored by scripts/fixtures/llama_reference.py.
+// Whole models against values stored by scripts/fixtures/*_reference.py.
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
@@ -11,7 +11,8 @@ namespace {
 using base::DType;
 using test::Fixture;
 
-const char* const kNames[] = {"gqa_tied", "gqa_untied_packed", "wide_heads_packed", "long_packed"};
+const char* const kNames[] = {"gqa_tied", "gqa_untied_packed", "wide_heads_packed", "long_packed",
+                              "gpt2",     "gpt2_packed"};
 
 void check_against_reference(const Fixture& fixture, DType dtype, double loss_tolerance,
                              double gradient_tolerance) {
@@ -21,7 +22,7 @@ void check_against_reference(const Fixture& fixture, DType dtype, double loss_to
     WARN("skipped: " << why_not);
     return;
   }
-  Llama model(fixture.config, dtype, *backend);
+  Decoder model(fixture.config, dtype, *backend);
   test::load_weights(*backend, model, fixture.weights);
   const test::Batch& batch = fixture.batch;
 

@@ -1,4 +1,4 @@
-#include "longspan/nn/gated_mlp.h"
+#include "longspan/nn/mlp.h"
 
 #include <catch2/catch.hpp>
 
@@ -12,17 +12,42 @@ using backend::Index;
 using backend::Tensor;
 using test::LayerBench;
 
-TEST_CASE("gated_mlp: its backward matches finite differences, in place too") {
+struct Kind {
+  Activation activation;
+  MlpProjections projections;
+};
+
+std::vector<Kind> all_kinds() {
+  MlpProjections biased_gated = test::gated_mlp();
+  biased_gated.up_options.has_bias = true;
+  return {{Activation::kSwiGlu, test::gated_mlp()},
+          {Activation::kSwiGlu, biased_gated},
+          {Activation::kGeluTanh, test::biased_mlp()}};
+}
+
+TEST_CASE("mlp: names and shapes of its parameters") {
+  ParameterSet set;
+  const Mlp gated(set, test::gated_mlp(), Activation::kSwiGlu, 4, 7);
+  const Mlp biased(set, test::biased_mlp(), Activation::kGeluTanh, 4, 7);
+  std::string names;
+  for (const Parameter& parameter : set.parameters()) names += parameter.name + " ";
+  CHECK(names ==
+        "gate_proj.weight up_proj.weight down_proj.weight "
+        "c_fc.weight c_fc.bias c_proj.weight c_proj.bias ");
+  CHECK(set.at(2).shape == backend::Shape{4, 7});
+  CHECK(set.at(3).shape == backend::Shape{4, 7});
+  CHECK(set.at(4).shape == backend::Shape{7});
+}
+
+TEST_CASE("mlp: its backward matches finite differences, in place too") {
   LayerBench bench;
   ParameterSet set;
+  const Kind kind = GENERATE(from_range(all_kinds()));
   const int ranges = GENERATE(0, 1, 2, 4, 6);  // 0: whole, and kept
   const auto mini_sequence =
       ranges == 0 ? std::nullopt : std::optional(MiniSequence::count(ranges));
-  const GatedMlp mlp(set, "mlp.", 4, 7, mini_sequence);
+  const Mlp mlp(set, kind.projections, kind.activation, 4, 7, mini_sequence);
   bench.fill(set);
-  CHECK(set.at(0).name == "mlp.gate_proj.weight");
-  CHECK(set.at(1).name == "mlp.up_proj.weight");
-  CHECK(set.at(2).name == "mlp.down_proj.weight");
   const Tensor x = bench.random({6, 4});
   const Tensor cotangent = bench.random({6, 4});
   const Tensor out = bench.empty({6, 4});
@@ -48,14 +73,14 @@ TEST_CASE("gated_mlp: its backward matches finite differences, in place too") {
 }
 
 /// Relative error of the weight gradients in bfloat16 against float64, in `ranges` ranges.
-double bfloat16_error(Index ranges) {
+double bfloat16_error(const Kind& kind, Index ranges) {
   constexpr Index kTokens = 1024;
   LayerBench bench;
   backend::Backend& backend = bench.backend();
   ParameterSet wide;
   ParameterSet narrow;
-  const GatedMlp exact(wide, "", 24, 40);
-  const GatedMlp ranged(narrow, "", 24, 40, MiniSequence::count(ranges));
+  const Mlp exact(wide, kind.projections, kind.activation, 24, 40);
+  const Mlp ranged(narrow, kind.projections, kind.activation, 24, 40, MiniSequence::count(ranges));
   bench.fill(wide);
   narrow.allocate(backend, base::DType::kBFloat16);
   backend.copy(narrow.weights(), wide.weights());
@@ -87,23 +112,26 @@ double bfloat16_error(Index ranges) {
                                            LayerBench::values(wide.gradients()));
 }
 
-TEST_CASE("gated_mlp: the error of bfloat16 weight gradients does not grow with the ranges") {
+TEST_CASE("mlp: the error of bfloat16 weight gradients does not grow with the ranges") {
   if (!LayerBench().backend().supports(base::DType::kBFloat16, nullptr)) {
     WARN("this processor has no bfloat16");
     return;
   }
-  const double whole = bfloat16_error(1);
-  const double ranged = bfloat16_error(128);
+  const Kind kind = GENERATE(from_range(all_kinds()));
+  const double whole = bfloat16_error(kind, 1);
+  const double ranged = bfloat16_error(kind, 128);
   INFO("relative error " << whole << " in one range, " << ranged << " in 128");
   CHECK(whole < 0.02);
   CHECK(ranged <= 1.01 * whole);
 }
 
-TEST_CASE("gated_mlp: ranges bound its memory in both directions, and it keeps nothing") {
+TEST_CASE("mlp: ranges bound its memory in both directions, and it keeps nothing") {
   LayerBench bench;
   ParameterSet set;
-  constexpr std::size_t kBudget = 3 * 40 * sizeof(double) * 16;  // 16 tokens
-  const GatedMlp mlp(set, "", 8, 40, MiniSequence::budget(kBudget));
+  const Kind kind = GENERATE(from_range(all_kinds()));
+  const std::size_t width = kind.activation == Activation::kSwiGlu ? 3 * 40 : 2 * 40;
+  const std::size_t budget = width * sizeof(double) * 16;  // 16 tokens
+  const Mlp mlp(set, kind.projections, kind.activation, 8, 40, MiniSequence::budget(budget));
   bench.fill(set);
   const backend::Ledger& ledger = bench.backend().ledger();
   for (const std::int32_t tokens : {16, 160, 1600}) {
@@ -115,7 +143,7 @@ TEST_CASE("gated_mlp: ranges bound its memory in both directions, and it keeps n
     mlp.forward(out, x, pass);
     CHECK(ledger.live_total() == before);
     mlp.backward(out, out, x, pass);
-    CHECK(ledger.peak_total() == before + kBudget);
+    CHECK(ledger.peak_total() == before + budget);
   }
 }
 

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace longspan::model {
+
+/// A model: its family, and sizes under the names that Hugging Face uses for most families. Where
+/// 0 is no legal value it stands for one that was not given: then the family's default holds.
+/// A family may be without some of them, which must not be given then (`resolve`).
+struct ModelConfig {
+  std::string model_type = "llama";
+  std::int64_t vocab_size = 0;
+  std::int64_t hidden_size = 0;
+  std::int64_t intermediate_size = 0;
+  std::int64_t num_hidden_layers = 0;
+  std::int64_t num_attention_heads = 0;
+  std::int64_t num_key_value_heads = 0;  ///< 0: as many as attention heads
+  std::int64_t head_dim = 0;             ///< 0: hidden_size / num_attention_heads
+  std::int64_t max_position_embeddings = 0;
+  double rms_norm_eps = 0.0;
+  double layer_norm_epsilon = 0.0;
+  double rope_theta = 0.0;
+  std::optional<bool> tie_word_embeddings;
+  double initializer_range = 0.02;
+
+  /// Fills in what was not given and checks what belongs together (a family that has the keys,
+  /// heads that divide, positive sizes). Throws InputError naming the key under `where` ("model"
+  /// gives "model.num_attention_heads").
+  void resolve(const std::string& where);
+
+  // The rest wants a config that is resolved.
+
+  /// Parameters in all; a tied head counts once.
+  std::int64_t parameters() const;
+  /// Model FLOPs of forward and backward: 6 per matmul weight and token (look-ups of embedding and
+  /// positions and adding a bias are no matmuls; the head is one, tied or not), and 12 * heads *
+  /// head_dim a layer for each pair of a query and a key it sees (forward: q.k and p.v at 2 FLOPs
+  /// each; backward: twice that). `attention_pairs` is the sum of n * (n + 1) / 2 over documents of
+  /// n tokens: causal attention counted once, recomputation not at all.
+  double training_flops(std::int64_t tokens, double attention_pairs) const;
+  /// Whether a sequence beyond max_position_embeddings is not just untrained but impossible: the
+  /// model has a table with a row for each position.
+  bool has_learned_positions() const;
+
+  /// The text of config.json with which `transformers` builds the family's model for causal
+  /// language modelling. `dtype`: "float32" or "bfloat16". A negative id means that there is no
+  /// such token.
+  std::string to_config_json(const std::string& dtype, std::int64_t bos_id,
+                             std::int64_t eos_id) const;
+  /// Reads a config.json text written by us or by transformers, and resolves it; what we cannot do
+  /// or do not know (other families, rope scaling, other activations) throws InputError naming key
+  /// and file.
+  static ModelConfig from_config_json(const std::string& text, const std::string& file);
+};
+
+/// The families: what model_type may be, with a line about each.
+std::vector<std::pair<std::string, std::string>> model_types();
+/// The families' defaults of a key that not all of them have, or not with the same default:
+/// "1e-05 (llama)". `key` is a member of ModelConfig.
+std::string family_defaults(const std::string& key);
+
+}  // namespace longspan::model

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "longspan/model/model_config.h"
+#include "model/composition.h"
+#include "model/config_reader.h"
+
+namespace longspan::model {
+
+/// Whose weights the head has.
+enum class Tying : std::uint8_t {
+  kNo,      ///< its own, unless the config says tied
+  kAlways,  ///< the embedding's
+};
+
+/// A family of models: all that is particular to it. Each lies in a file of its own in
+/// model/families and is listed in model/families.cpp.
+struct Family {
+  std::string model_type;    ///< as in config.json
+  std::string architecture;  ///< the class of transformers that its checkpoints are for
+  std::string description;   ///< a line for users
+
+  /// Which of the numbers that not all families have this one has, with the values that hold where
+  /// they are not given.
+  std::vector<std::pair<std::string, double>> numbers = {};
+  std::int64_t max_position_embeddings = 0;  ///< where it is not given
+  Tying tying = Tying::kNo;
+  /// As many key-value heads as query heads, each of hidden_size / num_attention_heads.
+  bool has_plain_heads = false;
+  /// Members of ModelConfig that config.json calls something else, for messages about that file.
+  std::vector<std::pair<std::string, std::string>> names_in_file = {};
+
+  /// Of a config that is resolved.
+  Composition (*compose)(const ModelConfig& config) = nullptr;
+  /// Takes the config out of a config.json, with transformers' defaults for what is not there. Says
+  /// of every key that it is understood, harmless, or refused; those of all families
+  /// (architectures, dtype, ids of tokens, ...) are known already.
+  void (*read)(ConfigReader& reader, ModelConfig& config) = nullptr;
+  /// Adds to a config.json all but model_type, architectures, ids of tokens and dtype.
+  void (*write)(const ModelConfig& config, nlohmann::ordered_json& out) = nullptr;
+};
+
+/// All of them, the first one for jobs that name none.
+const std::vector<Family>& families();
+/// Null when there is none of this name.
+const Family* find_family(const std::string& model_type);
+/// Of a config that is resolved, so that there is one.
+const Family& family_of(const ModelConfig& config);
+
+}  // namespace longspan::model
