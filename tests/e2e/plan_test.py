@@ -25,7 +25,7 @@ SHAPES = {
     "tied": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4,
              "num_attention_heads": 8, "num_key_value_heads": 1, "tie_word_embeddings": True},
     "gpt2": {"model_type": "gpt2", "hidden_size": 66, "intermediate_size": 250,
-             "num_hidden_layers": 3, "num_attention_heads": 3},
+             "num_hidden_layers": 3, "num_attention_heads": 3, "num_key_value_heads": 3},
 }
 BUDGETS = {
     "auto": {},

@@ -124,7 +124,7 @@ TEST_CASE("gpu: a dry run keeps the ledger of the device, and finds its gaps") {
   // In a range of exactly the footprint it works again, in one of less it does not.
   const auto again = [&](std::size_t bytes) {
     const auto small = backend::make_cuda_backend(0, bytes);
-    Decoder decoder(model::test::small_config(true), dtype, *small, policy(level, "3"));
+    Decoder decoder(config, dtype, *small, policy(level, "3"));
     decoder.parameters().initialise(5, 0.3);
     decoder.parameters().start_gradients();
     model::test::run(decoder, batch, 0.1);
