@@ -1,6 +1,7 @@
 #include <catch2/catch.hpp>
 #include <numeric>
 
+#include "longspan/backend/cuda.h"
 #include "tests/gpu/sides.h"
 
 // Every operation of the cuda backend against the cpu's, through Backend: contracts, dispatch and
