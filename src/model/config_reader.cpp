@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "longspan/base/error.h"
+#include "longspan/base/json.h"
 
 namespace longspan::model {
 
@@ -65,7 +66,7 @@ bool ConfigReader::boolean(const char* key, bool otherwise) {
 void ConfigReader::require(const char* key, const std::vector<json>& legal) {
   if (!has(key) || std::find(legal.begin(), legal.end(), object_.at(key)) != legal.end()) return;
   std::vector<std::string> texts;
-  for (const json& value : legal) texts.push_back(value.dump());
+  for (const json& value : legal) texts.push_back(base::json_text(value));
   fail(key, fmt::format("{}; only {} is supported", found(key), fmt::join(texts, " or ")));
 }
 
@@ -83,7 +84,7 @@ void ConfigReader::finish() const {
     if (!known_.contains(key)) {
       fail(key, fmt::format("is {}, a key that this version does not know; remove it if it does "
                             "not change what the model computes",
-                            value.dump()));
+                            base::json_text(value)));
     }
   }
 }
@@ -93,7 +94,7 @@ void ConfigReader::fail(const std::string& key, const std::string& what) const {
 }
 
 std::string ConfigReader::found(const char* key) const {
-  return fmt::format("is {}", object_.at(key).dump());
+  return fmt::format("is {}", base::json_text(object_.at(key)));
 }
 
 }  // namespace longspan::model

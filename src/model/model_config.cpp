@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "longspan/base/error.h"
+#include "longspan/base/json.h"
 #include "model/family.h"
 
 namespace longspan::model {
@@ -87,7 +88,7 @@ class Resolution {
 
   void require_real(const char* key, double value, bool may_be_zero) const {
     if (!std::isfinite(value) || value < 0.0 || (value == 0.0 && !may_be_zero)) {
-      refuse(key, fmt::format("is {}; legal: a finite number {}", json(value).dump(),
+      refuse(key, fmt::format("is {}; legal: a finite number {}", base::json_text(json(value)),
                               may_be_zero ? "of at least 0" : "above 0"));
     }
   }
@@ -137,9 +138,10 @@ class Resolution {
     const double* const otherwise = default_of(family_, number.name);
     if (otherwise == nullptr) {
       if (value == 0.0) return;
-      refuse(number.name, fmt::format("is {}, but model_type \"{}\" has no such number ({}); leave "
-                                      "it out",
-                                      json(value).dump(), family_.model_type, family_.description));
+      refuse(number.name,
+             fmt::format("is {}, but model_type \"{}\" has no such number ({}); leave "
+                         "it out",
+                         base::json_text(json(value)), family_.model_type, family_.description));
     }
     if (value == 0.0) value = *otherwise;
     require_real(number.name, value, /*may_be_zero=*/false);
@@ -234,7 +236,7 @@ const Family& read_family(ConfigReader& reader, const json& document) {
   const Family* const family = name.is_string() ? find_family(name.get<std::string>()) : nullptr;
   if (family == nullptr) {
     reader.fail("model_type",
-                fmt::format("is {}; only {} is supported", name.dump(), known_types()));
+                fmt::format("is {}; only {} is supported", base::json_text(name), known_types()));
   }
   return *family;
 }
@@ -277,11 +279,11 @@ std::string ModelConfig::to_config_json(const std::string& dtype, std::int64_t b
   out["bos_token_id"] = bos_id < 0 ? ordered_json() : ordered_json(bos_id);
   out["eos_token_id"] = eos_id < 0 ? ordered_json() : ordered_json(eos_id);
   out["torch_dtype"] = dtype;
-  return out.dump(2) + "\n";
+  return base::json_text(out, 2) + "\n";
 }
 
 ModelConfig ModelConfig::from_config_json(const std::string& text, const std::string& file) {
-  const json document = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const json document = base::try_parse_json(text);
   if (!document.is_object()) {
     throw base::InputError(file + " is not a JSON object; expected a Hugging Face config.json");
   }
@@ -311,7 +313,7 @@ std::string family_defaults(const std::string& key) {
     } else if (key == "tie_word_embeddings") {
       value = family.tying == Tying::kAlways ? "always true" : "false";
     } else if (const double* const number = default_of(family, key)) {
-      value = json(*number).dump();
+      value = base::json_text(json(*number));
     }
     if (!value.empty()) texts.push_back(fmt::format("{} ({})", value, family.model_type));
   }

@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+
 #include <utility>
+#include "longspan/base/json.h"
 
 namespace longspan::train {
 namespace {
@@ -71,7 +73,7 @@ std::string line_of(const TraceEvent& event, int rank, int thread) {
       {"pid", rank},
       {"tid", thread},
       {"args", arguments(details)}};
-  return json.dump();
+  return base::json_text(json);
 }
 
 /// The events of a row by their beginnings, what lies around others first.
@@ -109,8 +111,9 @@ void add_row(std::vector<std::string>& lines, const std::vector<TraceEvent>& all
     const int thread = first_thread(row) + static_cast<int>(lane);
     const std::string name =
         lane == 0 ? name_of(row) : fmt::format("{} {}", name_of(row), lane + 1);
-    lines.push_back(metadata("thread_name", rank, thread, "name", name).dump());
-    lines.push_back(metadata("thread_sort_index", rank, thread, "sort_index", thread).dump());
+    lines.push_back(base::json_text(metadata("thread_name", rank, thread, "name", name)));
+    lines.push_back(
+        base::json_text(metadata("thread_sort_index", rank, thread, "sort_index", thread)));
   }
 }
 
@@ -118,8 +121,9 @@ void add_row(std::vector<std::string>& lines, const std::vector<TraceEvent>& all
 
 std::string rank_trace(const std::vector<TraceEvent>& events, int rank) {
   std::vector<std::string> lines;
-  lines.push_back(metadata("process_name", rank, 0, "name", fmt::format("rank {}", rank)).dump());
-  lines.push_back(metadata("process_sort_index", rank, 0, "sort_index", rank).dump());
+  lines.push_back(
+      base::json_text(metadata("process_name", rank, 0, "name", fmt::format("rank {}", rank))));
+  lines.push_back(base::json_text(metadata("process_sort_index", rank, 0, "sort_index", rank)));
   for (const Row row : kRows) add_row(lines, events, row, rank);
   return fmt::format("{}", fmt::join(lines, ",\n"));
 }
