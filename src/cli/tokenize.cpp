@@ -146,17 +146,19 @@ void add_tokenize_command(const Command& program) {
                                           "\"bytes\", a sentencepiece .model file, or a directory "
                                           "with a tokenizer");
   tokenizer.show_default();
-  command
-      .option("--train-vocab", options->train_vocab,
-              "Train a sentencepiece tokenizer of this many ids on the input, and use it")
-      .within(260, 1 << 20)
-      .excludes(tokenizer);
+  const Option vocabulary =
+      command
+          .option("--train-vocab", options->train_vocab,
+                  "Train a sentencepiece tokenizer of this many ids on the input, and use it")
+          .within(260, 1 << 20)
+          .excludes(tokenizer);
   command.option("--model-out", options->model_out, "Where the trained tokenizer is written");
   command
       .option("--train-bytes", options->train_bytes,
               "Train on evenly spaced stretches of about this much of the input")
       .size()
-      .show_default();
+      .show_default()
+      .needs(vocabulary);
   command.option("--format", options->format, "tokens, or megatron for a .bin and an .idx")
       .one_of({"tokens", "megatron"})
       .show_default();

@@ -1,4 +1,4 @@
-#include "longspan/train/corpus.h"
+#include "train/corpus.h"
 
 #include <fmt/format.h>
 

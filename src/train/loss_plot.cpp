@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "longspan/base/file.h"
-#include "longspan/train/metrics.h"
+#include "train/metrics.h"
 #include "train/svg.h"
 
 namespace longspan::train {

@@ -7,7 +7,7 @@
 #include "longspan/comm/communicator.h"
 #include "longspan/model/model_config.h"
 #include "longspan/train/job.h"
-#include "longspan/train/metrics.h"
+#include "train/metrics.h"
 
 namespace longspan::train {
 

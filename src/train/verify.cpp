@@ -9,8 +9,8 @@
 #include <optional>
 
 #include "longspan/base/error.h"
-#include "longspan/train/corpus.h"
 #include "longspan/train/device.h"
+#include "train/corpus.h"
 #include "train/resources.h"
 #include "train/shrink.h"
 #include "train/step_plan.h"

@@ -10,8 +10,8 @@
 
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
-#include "longspan/train/metrics.h"
 #include "tests/support/temporary_directory.h"
+#include "train/metrics.h"
 
 namespace longspan::train {
 namespace {

@@ -1,4 +1,4 @@
-#include "longspan/train/metrics.h"
+#include "train/metrics.h"
 
 #include <signal.h>
 #include <sys/wait.h>

@@ -1,11 +1,11 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "longspan/comm/communicator.h"
 #include "longspan/data/sampler.h"
 #include "longspan/data/token_file.h"
 #include "longspan/data/tokenizer.h"
