@@ -35,8 +35,8 @@ struct ValidationMetrics {
 class MetricsWriter {
  public:
   /// Opens `directory`/metrics.jsonl for appending after dropping the lines of steps beyond
-  /// `resumed_step` and an incomplete last line (0: a new run; the file must not exist or be
-  /// empty after that). TensorBoard events go to a new file in the same directory.
+  /// `resumed_step` (0: all of them) and an incomplete last line. TensorBoard events go to a new
+  /// file in the same directory. This and what writes throw InputError with file and reason.
   MetricsWriter(const std::filesystem::path& directory, std::int64_t resumed_step,
                 bool tensorboard);
   ~MetricsWriter();

@@ -16,6 +16,7 @@ class Embedding {
 
   /// ids int32 [tokens], each below vocab (the caller has checked); out [tokens, hidden].
   void forward(const backend::Tensor& out, const backend::Tensor& ids, Pass& pass) const;
+  /// The table's gradient from dy [tokens, hidden].
   void backward(const backend::Tensor& dy, const backend::Tensor& ids, Pass& pass) const;
 
   /// The table's number in the set: a tied head reads the same parameter.

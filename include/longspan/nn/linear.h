@@ -32,7 +32,8 @@ class Linear {
 
   /// x [tokens, inputs]; out [tokens, outputs()], not x. Keeps nothing.
   void forward(const backend::Tensor& out, const backend::Tensor& x, Pass& pass) const;
-  /// dx may be x, but not dy.
+  /// dx, x [tokens, inputs]; dy [tokens, outputs()]; all of the pass's dtype. dx may be x, but not
+  /// dy. The gradients of matrices and biases are added to.
   void backward(const backend::Tensor& dx, const backend::Tensor& dy, const backend::Tensor& x,
                 Pass& pass) const;
   /// The two halves of `backward`, for a caller that has x only once dx is known.

@@ -25,7 +25,8 @@ class LmHeadLoss {
       : parameters_(&parameters), number_(number), mini_sequence_(mini_sequence) {}
 
   /// Sum of the negative log-likelihoods (natural log) of `labels` (host, one a row of x; each
-  /// below vocab or kIgnoredLabel) given x [tokens, hidden].
+  /// below vocab or kIgnoredLabel) given x [tokens, hidden]. Throws InternalError for another
+  /// number of labels.
   double forward(const backend::Tensor& x, const std::vector<std::int32_t>& labels,
                  Pass& pass) const;
   /// The same sum, with the gradients of `scale` times it: dx (may be x) is written, the weight's

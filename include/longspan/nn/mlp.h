@@ -40,7 +40,7 @@ class Mlp {
 
   /// x, out [tokens, hidden]; out may be x.
   void forward(const backend::Tensor& out, const backend::Tensor& x, Pass& pass) const;
-  /// dx may be dy or x.
+  /// dx, dy, x [tokens, hidden]; dx may be dy or x.
   void backward(const backend::Tensor& dx, const backend::Tensor& dy, const backend::Tensor& x,
                 Pass& pass) const;
 

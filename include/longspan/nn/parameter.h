@@ -60,7 +60,8 @@ class ParameterSet {
   static constexpr backend::Index kAlignment = shard::Partition::kAlignment;
   static constexpr int kNoUnit = -1;
 
-  /// Declares a parameter in the unit begun last; returns its number. Only before `allocate`.
+  /// Declares a parameter in the unit begun last; returns its number. Throws InternalError after
+  /// `allocate`.
   int declare(std::string name, backend::Shape shape, ParameterKind kind, bool join = false,
               double initial_scale = 1.0);
   /// What is declared from now on is of another unit. The first begins by itself.
@@ -74,7 +75,8 @@ class ParameterSet {
   const Parameter& at(int number) const { return parameters_[static_cast<std::size_t>(number)]; }
 
   /// Views of a parameter; of parameters first..first+count-1 (joined, all vectors or all of equal
-  /// row lengths) as one. Throw InternalError while the unit is not there.
+  /// row lengths) as one. Throw InternalError while the unit is not there, and for such as do not
+  /// join.
   backend::Tensor weight(int number) const;
   backend::Tensor gradient(int number) const;
   backend::Tensor joined_weight(int first, int count) const;
