@@ -10,9 +10,10 @@ namespace longspan::model {
 // One function a file of model/families.
 Family llama();
 Family gpt2();
+Family qwen2();
 
 const std::vector<Family>& families() {
-  static const std::vector<Family> kFamilies = {llama(), gpt2()};
+  static const std::vector<Family> kFamilies = {llama(), gpt2(), qwen2()};
   return kFamilies;
 }
 

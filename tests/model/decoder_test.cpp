@@ -201,7 +201,7 @@ std::size_t saved_bytes(const ModelConfig& c, std::size_t tokens, std::size_t ac
   const auto head_dim = static_cast<std::size_t>(c.head_dim);
   const std::size_t q = heads * head_dim;
   const std::size_t kv = static_cast<std::size_t>(c.num_key_value_heads) * head_dim;
-  const bool is_llama = c.model_type == "llama";
+  const bool is_llama = c.model_type != "gpt2";  // or made after it
   const std::size_t up =
       (is_llama ? 2U : 1U) * static_cast<std::size_t>(c.intermediate_size);  // with the gate
   const std::size_t norm = is_llama ? 1 : 2;                                 // rstd; mean and rstd

@@ -133,8 +133,16 @@ ModelConfig small_gpt2() {
   return config;
 }
 
+ModelConfig small_qwen2() {
+  ModelConfig config = small_sizes();
+  config.model_type = "qwen2";
+  config.num_key_value_heads = 2;
+  config.resolve("model");
+  return config;
+}
+
 std::vector<ModelConfig> small_configs() {
-  return {small_config(true), small_config(false), small_gpt2()};
+  return {small_config(true), small_config(false), small_gpt2(), small_qwen2()};
 }
 
 Batch random_batch(const ModelConfig& config, const std::vector<std::int32_t>& lengths,

@@ -173,12 +173,59 @@ TEST_CASE("GPT-2's config.json that asks for more is refused by its own names") 
   }
 }
 
+/// Qwen2.5's 0.5B as its file has it.
+json qwen2_file() {
+  return json::parse(R"({"architectures": ["Qwen2ForCausalLM"], "attention_dropout": 0.0,
+    "bos_token_id": 151643, "eos_token_id": 151643, "hidden_act": "silu", "hidden_size": 896,
+    "initializer_range": 0.02, "intermediate_size": 4864, "max_position_embeddings": 32768,
+    "max_window_layers": 24, "model_type": "qwen2", "num_attention_heads": 14,
+    "num_hidden_layers": 24, "num_key_value_heads": 2, "rms_norm_eps": 1e-06,
+    "rope_theta": 1000000.0, "sliding_window": 32768, "tie_word_embeddings": true,
+    "torch_dtype": "bfloat16", "transformers_version": "4.40.1", "use_cache": true,
+    "use_mrope": false, "use_sliding_window": false, "vocab_size": 151936})");
+}
+
+TEST_CASE("Qwen2's config.json: read, counted, written as it is read, refused by name") {
+  const ModelConfig config = ModelConfig::from_config_json(qwen2_file().dump(), "c.json");
+  CHECK(config.model_type == "qwen2");
+  CHECK(config.head_dim == 64);
+  CHECK(config.rope_theta == 1e6);
+  CHECK(config.parameters() == 494032768);  // as transformers counts them
+  const std::string text = config.to_config_json("bfloat16", 151643, 151643);
+  const json written = json::parse(text);
+  CHECK(written.at("architectures") == json::array({"Qwen2ForCausalLM"}));
+  const ModelConfig read = ModelConfig::from_config_json(text, "c.json");
+  CHECK(read.to_config_json("bfloat16", 151643, 151643) == text);
+
+  json newer = qwen2_file();
+  newer["layer_types"] = std::vector<std::string>(24, "full_attention");
+  CHECK_NOTHROW(ModelConfig::from_config_json(newer.dump(), "c.json"));
+  auto windowed = std::vector<std::string>(24, "full_attention");
+  windowed.back() = "sliding_attention";
+  const std::pair<const char*, json> refused[] = {
+      {"use_sliding_window", true},
+      {"layer_types", windowed},
+      {"use_mrope", true},
+      {"attention_bias", true},
+      {"rope_scaling", {{"type", "yarn"}, {"factor", 4.0}}},
+      {"num_experts", 60},
+  };
+  for (const auto& [key, value] : refused) {
+    json document = qwen2_file();
+    document[key] = value;
+    INFO(document.dump());
+    CHECK_THROWS_WITH(ModelConfig::from_config_json(document.dump(), "dir/config.json"),
+                      Contains("dir/config.json") && Contains(key));
+  }
+}
+
 TEST_CASE("families: each has a word, a line and its defaults") {
-  CHECK(model_types().size() == 2);
+  CHECK(model_types().size() == 3);
   CHECK(model_types().front().first == ModelConfig().model_type);
-  CHECK(family_defaults("rms_norm_eps") == "1e-05 (llama)");
-  CHECK(family_defaults("max_position_embeddings") == "2048 (llama), 1024 (gpt2)");
-  CHECK(family_defaults("tie_word_embeddings") == "false (llama), always true (gpt2)");
+  CHECK(family_defaults("rms_norm_eps") == "1e-05 (llama), 1e-06 (qwen2)");
+  CHECK(family_defaults("max_position_embeddings") == "2048 (llama), 1024 (gpt2), 32768 (qwen2)");
+  CHECK(family_defaults("tie_word_embeddings") ==
+        "false (llama), always true (gpt2), false (qwen2)");
   ModelConfig config = middle_sized();
   config.model_type = "gpt3";
   CHECK_THROWS_WITH(config.resolve("model"), Contains("model.model_type is \"gpt3\"; legal: "));
@@ -207,7 +254,7 @@ TEST_CASE("config.json of transformers, old and new, is understood") {
 
 TEST_CASE("config.json that asks for more than this program can do is refused by name") {
   const std::pair<const char*, json> refused[] = {
-      {"model_type", "qwen2"},
+      {"model_type", "qwen9"},
       {"model_type", nullptr},
       {"architectures", json::array({"LlamaForSequenceClassification"})},
       {"hidden_act", "gelu"},

@@ -28,7 +28,7 @@ struct Forward {
   explicit Forward(const ModelConfig& config) : c(config) {}
 
   ModelConfig c;
-  double parts = c.model_type == "llama" ? 2 : 1;  // of the up-projection: gate and up, or one
+  double parts = c.model_type == "gpt2" ? 1 : 2;  // of the up-projection: gate and up, or one
   double layers = static_cast<double>(c.num_hidden_layers);
   double hidden = static_cast<double>(c.hidden_size);
   double heads = static_cast<double>(c.num_attention_heads * c.head_dim);

@@ -12,7 +12,7 @@ using base::DType;
 using test::Fixture;
 
 const char* const kNames[] = {"gqa_tied", "gqa_untied_packed", "wide_heads_packed", "long_packed",
-                              "gpt2",     "gpt2_packed"};
+                              "gpt2",     "gpt2_packed",       "qwen2_packed",      "qwen2_tied"};
 
 void check_against_reference(const Fixture& fixture, DType dtype, double loss_tolerance,
                              double gradient_tolerance) {

@@ -1,0 +1,47 @@
+// Qwen2 and Qwen2.5 (Yang et al. 2024): Llama with biases of queries, keys and values.
+#include <nlohmann/json.hpp>
+
+#include "model/families/llama_like.h"
+#include "model/family.h"
+
+namespace longspan::model {
+
+using nlohmann::json;
+
+namespace {
+
+Composition compose(const ModelConfig& config) {
+  Composition composition = llama_like::compose(config);
+  composition.attention.qkv_options.has_bias = true;
+  return composition;
+}
+
+void read(ConfigReader& reader, ModelConfig& config) {
+  // The window's size and layers mean nothing where it is not used.
+  reader.require("use_sliding_window", {false});
+  reader.require("use_mrope", {false});
+  reader.ignore({"sliding_window", "max_window_layers"});
+  llama_like::read(reader, config, {.max_position_embeddings = 32768, .rms_norm_eps = 1e-6});
+  const auto layers = static_cast<std::size_t>(config.num_hidden_layers);
+  reader.require("layer_types", {json(std::vector<std::string>(layers, "full_attention"))});
+}
+
+void write(const ModelConfig& config, nlohmann::ordered_json& out) {
+  llama_like::write(config, out);
+  out["use_sliding_window"] = false;
+}
+
+}  // namespace
+
+Family qwen2() {
+  return {.model_type = "qwen2",
+          .architecture = "Qwen2ForCausalLM",
+          .description = "Llama with biases of queries, keys and values",
+          .numbers = {{"rms_norm_eps", 1e-6}, {"rope_theta", 1000000.0}},
+          .max_position_embeddings = 32768,
+          .compose = compose,
+          .read = read,
+          .write = write};
+}
+
+}  // namespace longspan::model
