@@ -115,6 +115,14 @@ Index rounded_tokens(Index tokens) {
   return divide_up(tokens, step) * step;
 }
 
+std::size_t fast_attention_forward_workspace(Index rounded_documents) {
+  return 768 + std::max<std::size_t>(16384, 256 * static_cast<std::size_t>(rounded_documents));
+}
+
+std::size_t fast_attention_backward_tables(Index rounded_documents) {
+  return 1152 + 448 * static_cast<std::size_t>(rounded_documents);
+}
+
 Index rounded_documents(Index documents) {
   return static_cast<Index>(
       std::bit_ceil(static_cast<std::uint64_t>(std::max<Index>(documents, 1))));
@@ -157,6 +165,7 @@ FastAttentionScratch FastAttentionScratch::forward(const Tensor& q, Index docume
   FastAttentionScratch scratch;
   if (documents == 0) return scratch;
   scratch.statistics = statistics_bytes(q.size(0), q);
+  scratch.workspace = fast_attention_forward_workspace(rounded_documents(documents));
   add_tables(scratch, documents, /*tensors=*/5);
   return scratch;
 }
@@ -182,6 +191,7 @@ FastAttentionScratch FastAttentionScratch::backward(const Tensor& q, const Tenso
        {&scratch.statistics, &scratch.workspace, &scratch.dq, &scratch.dk_and_dv}) {
     *bytes /= count;
   }
+  scratch.workspace += fast_attention_backward_tables(rounded_documents(documents));
   add_tables(scratch, documents, /*tensors=*/9);
   return scratch;
 }

@@ -76,6 +76,10 @@ struct PlainAttentionScratch {
 Index rounded_tokens(Index tokens);
 /// Documents likewise: the next power of two.
 Index rounded_documents(Index documents);
+/// What cuDNN's workspace has for so many documents besides what is proportional to the tokens: at
+/// most, of cuDNN 9.19 asked about every architecture.
+std::size_t fast_attention_forward_workspace(Index rounded_documents);
+std::size_t fast_attention_backward_tables(Index rounded_documents);
 
 /// What attention of bfloat16 is expected to take for so many documents that have queries and keys:
 /// a block each for tables of documents, statistics and cuDNN's own workspace, and three for

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "backend/cuda/cudnn_plans.h"
+#include "backend/cuda_scratch.h"
 #include "longspan/base/bfloat16.h"
 #include "longspan/base/error.h"
 
@@ -19,11 +20,14 @@ using base::BFloat16;
 
 /// As docs/cudnn-attention.md has it.
 std::size_t workspace_of(const AttentionShape& shape, AttentionDirection direction) {
-  if (direction == AttentionDirection::kForward) return 0;
+  if (direction == AttentionDirection::kForward) {
+    return fast_attention_forward_workspace(shape.documents);
+  }
   const Index kv_rows = shape.kv_heads == shape.heads ? 0 : 2 * shape.tokens_k;
   const Index floats =
       shape.tokens_q * shape.heads + (shape.tokens_q + kv_rows) * shape.heads * shape.head_dim;
-  return static_cast<std::size_t>(floats) * sizeof(float);
+  return static_cast<std::size_t>(floats) * sizeof(float) +
+         fast_attention_backward_tables(shape.documents);
 }
 
 class Double : public CudnnPlan {

@@ -167,24 +167,35 @@ TEST_CASE("cuDNN's workspace is proportional to the tokens") {
   }
 }
 
-TEST_CASE("a plan counts at least what cuDNN takes, for any number of tokens") {
+TEST_CASE("a plan counts at least what cuDNN takes, for any number of tokens and documents") {
+  using backend::FastAttentionScratch;
   const std::string architecture = GENERATE("sm_90", "sm_100");
   const Index kv_heads = GENERATE(8, 32);
+  const Index documents = GENERATE(1, 10, 200);
   CudnnAttention attention(Architecture::named(architecture));
-  for (const Index tokens : {1000, 16384, 131073}) {
+  for (const Index tokens : {1000, 16400, 131200}) {
     using backend::Tensor;
     const Tensor q(nullptr, nullptr, base::DType::kBFloat16, {tokens, 32, 128});
     const Tensor k(nullptr, nullptr, base::DType::kBFloat16, {tokens, kv_heads, 128});
-    const Index parts = backend::FastAttentionScratch::parts(q, k);
-    AttentionShape shape =
-        AttentionShape::of_equal_documents(32 / parts, kv_heads / parts, 128, 1, tokens);
-    shape.deterministic = false;
-    shape.dense_gradients = false;
-    const auto planned = backend::FastAttentionScratch::backward(q, k, 1, false);
-    INFO(architecture << ", 32/" << kv_heads << " heads, " << tokens << " tokens");
-    CHECK(attention.workspace_bytes(shape, AttentionDirection::kBackward) <=
-          planned.dq + 2 * planned.dk_and_dv + planned.lengths + planned.offsets +
-              planned.statistics + planned.workspace);
+    AttentionShape whole =
+        AttentionShape::of_equal_documents(32, kv_heads, 128, documents, tokens / documents);
+    INFO(architecture << ", 32/" << kv_heads << " heads, " << documents << " documents of "
+                      << tokens / documents);
+    const auto forward = FastAttentionScratch::forward(q, documents);
+    CHECK(attention.workspace_bytes(whole, AttentionDirection::kForward) <=
+          forward.lengths + forward.offsets + forward.statistics + forward.workspace);
+
+    const Index parts = FastAttentionScratch::parts(q, k);
+    AttentionShape part = AttentionShape::of_equal_documents(32 / parts, kv_heads / parts, 128,
+                                                             documents, tokens / documents);
+    part.deterministic = false;
+    part.dense_gradients = false;
+    const auto backward = FastAttentionScratch::backward(q, k, documents, false);
+    const std::size_t planned = backward.dq + 2 * backward.dk_and_dv + backward.lengths +
+                                backward.offsets + backward.statistics + backward.workspace;
+    const std::size_t taken = attention.workspace_bytes(part, AttentionDirection::kBackward);
+    CHECK(taken <= planned);
+    CHECK(planned <= taken + taken / 20);
   }
 }
 
