@@ -30,17 +30,15 @@ Tensor unmasked(const Tensor& tensor) {
 /// Passed when the queue has come to it.
 class PassedMark : public backend::Mark {
  public:
-  explicit PassedMark(FakeStream& stream) {
-    stream.push([time = time_] { *time = Clock::now(); });
-  }
+  explicit PassedMark(FakeStream& stream) { stream.mark(time_); }
   double seconds_since(const Mark& earlier) const override {
     const auto& other = static_cast<const PassedMark&>(earlier);
     return std::chrono::duration<double>(*time_ - *other.time_).count();
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
-  std::shared_ptr<Clock::time_point> time_ = std::make_shared<Clock::time_point>();
+  using Time = FakeStream::Clock::time_point;
+  std::shared_ptr<Time> time_ = std::make_shared<Time>();
 };
 
 class Streams : public backend::DeviceStreams {

@@ -1,6 +1,6 @@
 #include "tests/comm/fake_streams.h"
 
-#include <chrono>
+#include <algorithm>
 
 namespace longspan::testing {
 
@@ -20,10 +20,10 @@ FakeStream::~FakeStream() {
   thread_.join();
 }
 
-void FakeStream::push(std::function<void()> work) {
+void FakeStream::push(Item item) {
   {
     const std::lock_guard lock(mutex_);
-    queue_.push_back(std::move(work));
+    queue_.push_back(std::move(item));
   }
   changed_.notify_all();
 }
@@ -34,11 +34,12 @@ void FakeStream::record(FakeEvent& event) {
     const std::lock_guard lock(event.state_->mutex);
     ticket = ++event.state_->recorded;
   }
-  push([state = event.state_, ticket] {
+  const auto run = [state = event.state_, ticket] {
     const std::lock_guard lock(state->mutex);
     state->done = ticket;
     state->changed.notify_all();
-  });
+  };
+  push({run, /*is_work=*/false});
 }
 
 void FakeStream::wait_for(FakeEvent& event) {
@@ -53,6 +54,13 @@ void FakeStream::wait_for(FakeEvent& event) {
   });
 }
 
+void FakeStream::mark(std::shared_ptr<Clock::time_point> passed) {
+  const auto run = [this, passed = std::move(passed), given = Clock::now()] {
+    *passed = std::max(given, last_end_);
+  };
+  push({run, /*is_work=*/false});
+}
+
 void FakeStream::synchronize() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return queue_.empty() && !busy_; });
@@ -63,12 +71,13 @@ void FakeStream::work() {
   while (true) {
     changed_.wait(lock, [&] { return over_ || !queue_.empty(); });
     if (queue_.empty()) return;
-    const auto next = std::move(queue_.front());
+    const Item next = std::move(queue_.front());
     queue_.pop_front();
     busy_ = true;
     lock.unlock();
     std::this_thread::sleep_for(std::chrono::microseconds(random_() % 300));
-    next();
+    next.run();
+    if (next.is_work) last_end_ = Clock::now();
     lock.lock();
     busy_ = false;
     changed_.notify_all();

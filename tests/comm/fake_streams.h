@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -36,7 +37,12 @@ class FakeStream {
   FakeStream(const FakeStream&) = delete;
   FakeStream& operator=(const FakeStream&) = delete;
 
-  void push(std::function<void()> work);
+  using Clock = std::chrono::steady_clock;
+
+  void push(std::function<void()> work) { push({std::move(work), true}); }
+  /// When it is passed, `*passed` becomes the moment when the work before it was done, or when it
+  /// was given where there was none left: as a GPU takes the time, whatever the host's threads do.
+  void mark(std::shared_ptr<Clock::time_point> passed);
   void record(FakeEvent& event);
   /// What is pushed from now on waits for the event's last record.
   void wait_for(FakeEvent& event);
@@ -44,11 +50,17 @@ class FakeStream {
   void synchronize();
 
  private:
+  struct Item {
+    std::function<void()> run;
+    bool is_work = true;  ///< takes time of the device
+  };
+  void push(Item item);
   void work();
 
+  Clock::time_point last_end_;  // of work; the thread's
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<std::function<void()>> queue_;
+  std::deque<Item> queue_;
   bool busy_ = false;
   bool over_ = false;
   std::minstd_rand random_;

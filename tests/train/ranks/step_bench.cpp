@@ -84,7 +84,12 @@ std::vector<double> values_of(const Tensor& tensor) {
 
 }  // namespace
 
-double largest_distance(nn::ParameterSet& set, bool weights, nn::ParameterSet& reference) {
+bool is_no_bias(const nn::Parameter& parameter) {
+  return parameter.kind != nn::ParameterKind::kBias;
+}
+
+double largest_distance(nn::ParameterSet& set, bool weights, nn::ParameterSet& reference,
+                        bool (*counts)(const nn::Parameter&)) {
   const std::size_t count = set.parameters().size();
   std::vector<double> sums(2 * count);
   for (const nn::OwnRange& range : set.own_ranges()) {
@@ -102,6 +107,7 @@ double largest_distance(nn::ParameterSet& set, bool weights, nn::ParameterSet& r
   world().all_reduce_sum(sums);
   double largest = 0;
   for (std::size_t at = 0; at < count; ++at) {
+    if (counts != nullptr && !counts(set.parameters()[at])) continue;
     // Where all should be 0, all must be.
     const double scale = sums[2 * at + 1] > 0 ? sums[2 * at + 1] : 1e-30;
     const double distance = std::sqrt(sums[2 * at] / scale);

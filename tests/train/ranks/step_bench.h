@@ -28,9 +28,10 @@ Batches joined(const std::vector<Batches>& of_ranks);
 /// What this rank runs: its own, and empty ones until it has as many as any.
 Batches padded(const std::vector<Batches>& of_ranks, int rank);
 
-/// How far two sets of tensors, one of each parameter, are from each other: the largest
-/// ||a - b|| / ||b||, over all ranks. `of` gives what this rank holds of `a`, and `reference` is
-/// whole.
-double largest_distance(nn::ParameterSet& set, bool weights, nn::ParameterSet& reference);
+/// How far what this rank holds of the set's weights, or gradients, is from the reference, which is
+/// whole: the largest ||a - b|| / ||b|| of a parameter that counts (null: all do), over all ranks.
+double largest_distance(nn::ParameterSet& set, bool weights, nn::ParameterSet& reference,
+                        bool (*counts)(const nn::Parameter&) = nullptr);
+bool is_no_bias(const nn::Parameter& parameter);
 
 }  // namespace longspan::test

@@ -58,6 +58,7 @@ void check_against_plain(const train::Job& job, int first) {
     const auto found_update = divided.step.update(static_cast<std::int64_t>(step), 1.0);
     CHECK(found_update.grad_norm == Approx(update.grad_norm).epsilon(1e-5));
     CHECK(found_update.skipped == update.skipped);
+    CHECK(test::largest_distance(divided.parameters(), true, expected, test::is_no_bias) <= 1e-5);
     // A bias begins at 0 and is its updates alone, in which Adam divides each gradient by its own
     // size, also one that is little more than rounding (a key's, which softmax hardly sees).
     CHECK(test::largest_distance(divided.parameters(), true, expected) <= 1e-4);
