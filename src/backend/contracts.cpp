@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 
@@ -39,11 +40,18 @@ void expect_sum(const char* operation, const Tensor& sum, const Tensor& a, const
   expect(operation, "b", b, sum.dtype(), sum.shape());
 }
 
-void expect_norm_backward(const char* operation, const Tensor& dx, const Tensor& dweight,
-                          const Tensor& dy, const Tensor& residual, const Tensor& rstd,
-                          const Tensor& x, const Tensor& weight) {
-  check_rms_norm(operation, dx, rstd, x, weight);
-  expect(operation, "dweight", dweight, compute_dtype(x.dtype()), {x.size(1)});
+/// Of every norm: `width` elements are normalised together, and have statistics of this shape.
+void expect_norm(const char* operation, const Tensor& out, const Tensor& rstd, const Tensor& x,
+                 const Tensor& weight, Index width, const Shape& statistics) {
+  expect(operation, "out", out, x.dtype(), x.shape());
+  expect(operation, "rstd", rstd, compute_dtype(x.dtype()), statistics);
+  expect(operation, "weight", weight, x.dtype(), {width});
+  expect_float(operation, "x", x);
+}
+
+void expect_norm_backward(const char* operation, const Tensor& dweight, const Tensor& dy,
+                          const Tensor& residual, const Tensor& x, Index width) {
+  expect(operation, "dweight", dweight, compute_dtype(x.dtype()), {width});
   expect(operation, "dy", dy, x.dtype(), x.shape());
   if (residual.defined()) expect(operation, "residual", residual, x.dtype(), x.shape());
 }
@@ -51,6 +59,11 @@ void expect_norm_backward(const char* operation, const Tensor& dx, const Tensor&
 void expect_ids(const char* operation, const char* name, const Tensor& ids) {
   expect_rank(operation, name, ids, 1);
   expect(operation, name, ids, base::DType::kInt32, {ids.size(0)});
+}
+
+void expect_cap(const char* operation, float soft_cap) {
+  if (std::isfinite(soft_cap) && soft_cap >= 0) return;
+  contract_broken(operation, fmt::format("a soft cap of {}; expected 0 or more", soft_cap));
 }
 
 bool ends_with(const CuSeqlens& offsets, Index tokens) {
@@ -101,13 +114,15 @@ void check_accumulate(const Tensor& out, const Tensor& in) {
   expect_same_shape("accumulate", "in", in, out);
 }
 
+void check_scale(const Tensor& out) { expect_float("scale", "out", out); }
+
 void check_rms_norm(const char* operation, const Tensor& out, const Tensor& rstd, const Tensor& x,
                     const Tensor& weight) {
+  if (x.rank() == 3) {
+    return expect_norm(operation, out, rstd, x, weight, x.size(2), {x.size(0), x.size(1)});
+  }
   expect_rank(operation, "x", x, 2);
-  expect(operation, "out", out, x.dtype(), x.shape());
-  expect(operation, "rstd", rstd, compute_dtype(x.dtype()), {x.size(0)});
-  expect(operation, "weight", weight, x.dtype(), {x.size(1)});
-  expect_float(operation, "x", x);
+  expect_norm(operation, out, rstd, x, weight, x.size(1), {x.size(0)});
 }
 
 void check_add_rms_norm(const Tensor& out, const Tensor& rstd, const Tensor& sum, const Tensor& a,
@@ -120,13 +135,16 @@ void check_add_rms_norm(const Tensor& out, const Tensor& rstd, const Tensor& sum
 void check_rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
                              const Tensor& residual, const Tensor& rstd, const Tensor& x,
                              const Tensor& weight) {
-  expect_norm_backward("rms_norm_backward", dx, dweight, dy, residual, rstd, x, weight);
+  constexpr const char* kName = "rms_norm_backward";
+  check_rms_norm(kName, dx, rstd, x, weight);
+  expect_norm_backward(kName, dweight, dy, residual, x, weight.size(0));
 }
 
 void check_layer_norm(const char* operation, const Tensor& out, const Tensor& mean,
                       const Tensor& rstd, const Tensor& x, const Tensor& weight,
                       const Tensor& bias) {
-  check_rms_norm(operation, out, rstd, x, weight);
+  expect_rank(operation, "x", x, 2);
+  expect_norm(operation, out, rstd, x, weight, x.size(1), {x.size(0)});
   expect(operation, "mean", mean, compute_dtype(x.dtype()), {x.size(0)});
   expect(operation, "bias", bias, x.dtype(), {x.size(1)});
 }
@@ -143,7 +161,9 @@ void check_layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Te
                                const Tensor& dy, const Tensor& residual, const Tensor& mean,
                                const Tensor& rstd, const Tensor& x, const Tensor& weight) {
   constexpr const char* kName = "layer_norm_backward";
-  expect_norm_backward(kName, dx, dweight, dy, residual, rstd, x, weight);
+  expect_rank(kName, "x", x, 2);
+  expect_norm(kName, dx, rstd, x, weight, x.size(1), {x.size(0)});
+  expect_norm_backward(kName, dweight, dy, residual, x, x.size(1));
   expect(kName, "dbias", dbias, compute_dtype(x.dtype()), {x.size(1)});
   expect(kName, "mean", mean, compute_dtype(x.dtype()), {x.size(0)});
 }
@@ -165,13 +185,13 @@ void check_rope(const Tensor& out, const Tensor& x, const Tensor& table) {
   expect_float("rope", "x", x);
 }
 
-void check_swiglu_forward(const Tensor& out, const Tensor& gate_up) {
-  expect_gated("swiglu_forward", gate_up, "out", out);
+void check_gated_forward(const Tensor& out, const Tensor& gate_up) {
+  expect_gated("gated_forward", gate_up, "out", out);
 }
 
-void check_swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
-                           const Tensor& gate_up) {
-  constexpr const char* kName = "swiglu_backward";
+void check_gated_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
+                          const Tensor& gate_up) {
+  constexpr const char* kName = "gated_backward";
   expect_gated(kName, gate_up, "dout", dout);
   expect(kName, "dgate_up", dgate_up, gate_up.dtype(), gate_up.shape());
   if (out.defined()) expect(kName, "out", out, dout.dtype(), dout.shape());
@@ -218,6 +238,7 @@ void check_attention(const Tensor& out, const Tensor& lse, const Tensor& q, cons
                                 "0 unless causal",
                                 options.window, options.causal ? "" : "not ", kMostTokens));
   }
+  expect_cap("attention", options.soft_cap);
   const bool ranks = q.rank() == 3 && k.rank() == 3 && lse.rank() == 2;
   if (ranks && out.shape() == q.shape() && v.shape() == k.shape() && k.size(1) > 0 &&
       q.size(1) % k.size(1) == 0 && q.size(2) == k.size(2) &&
@@ -262,8 +283,9 @@ void check_embedding_backward(const Tensor& dtable, const Tensor& dy, const Tens
 }
 
 void check_cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
-                         const Tensor& labels) {
+                         const Tensor& labels, const CrossEntropyOptions& options) {
   constexpr const char* kName = "cross_entropy";
+  expect_cap(kName, options.soft_cap);
   expect_rank(kName, "logits", logits, 2);
   expect_float(kName, "logits", logits);
   expect(kName, "labels", labels, base::DType::kInt32, {logits.size(0)});

@@ -14,6 +14,7 @@ void check_copy(const Tensor& out, const Tensor& in);
 void check_copy_all(const std::vector<Tensor>& outs, const std::vector<Tensor>& ins);
 void check_add(const Tensor& out, const Tensor& a, const Tensor& b);
 void check_accumulate(const Tensor& out, const Tensor& in);
+void check_scale(const Tensor& out);
 
 // RMS norm
 void check_rms_norm(const char* operation, const Tensor& out, const Tensor& rstd, const Tensor& x,
@@ -40,9 +41,9 @@ void check_rope_table(const Tensor& table, const Tensor& positions, std::size_t 
 void check_rope(const Tensor& out, const Tensor& x, const Tensor& table);
 
 // gated MLP
-void check_swiglu_forward(const Tensor& out, const Tensor& gate_up);
-void check_swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
-                           const Tensor& gate_up);
+void check_gated_forward(const Tensor& out, const Tensor& gate_up);
+void check_gated_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
+                          const Tensor& gate_up);
 
 // biases and GELU
 void check_add_bias(const Tensor& out, const Tensor& bias);
@@ -61,7 +62,7 @@ void check_attention_merge(const Tensor& out, const Tensor& lse, const Tensor& b
 void check_gather_rows(const Tensor& out, const Tensor& ids, const Tensor& table);
 void check_embedding_backward(const Tensor& dtable, const Tensor& dy, const Tensor& ids);
 void check_cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
-                         const Tensor& labels);
+                         const Tensor& labels, const CrossEntropyOptions& options);
 
 // optimizer
 void check_adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,

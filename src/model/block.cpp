@@ -12,20 +12,25 @@ namespace {
 nn::AttentionProjections of_block(nn::AttentionProjections projections, const std::string& prefix) {
   for (std::string& name : projections.qkv) name.insert(0, prefix);
   projections.output.insert(0, prefix);
+  for (std::string* norm :
+       {&projections.query_norm, &projections.key_norm, &projections.output_norm}) {
+    if (!norm->empty()) norm->insert(0, prefix);
+  }
   return projections;
 }
 
 nn::MlpProjections of_block(nn::MlpProjections projections, const std::string& prefix) {
   for (std::string& name : projections.up) name.insert(0, prefix);
   projections.down.insert(0, prefix);
+  if (!projections.output_norm.empty()) projections.output_norm.insert(0, prefix);
   return projections;
 }
 
 }  // namespace
 
 Block::Block(nn::ParameterSet& parameters, const std::string& prefix, const ModelConfig& config,
-             const Composition& composition, Checkpointing checkpointing,
-             std::optional<nn::MiniSequence> mlp)
+             const Composition& composition, const nn::AttentionKind& kind,
+             Checkpointing checkpointing, std::optional<nn::MiniSequence> mlp)
     : checkpointing_(checkpointing),
       attention_norm_(
           make_norm(parameters, composition, prefix + composition.norms.attention, config)),
@@ -33,7 +38,8 @@ Block::Block(nn::ParameterSet& parameters, const std::string& prefix, const Mode
                  {.hidden = config.hidden_size,
                   .heads = config.num_attention_heads,
                   .kv_heads = config.num_key_value_heads,
-                  .head_dim = config.head_dim}),
+                  .head_dim = config.head_dim},
+                 kind),
       mlp_norm_(make_norm(parameters, composition, prefix + composition.norms.mlp, config)),
       mlp_(parameters, of_block(composition.mlp, prefix), composition.activation,
            config.hidden_size, config.intermediate_size, mlp) {}

@@ -20,7 +20,7 @@ class Block {
   /// Declares the parameters of block `prefix` ("model.layers.0.") in the order attention's norm,
   /// attention, MLP's norm, MLP.
   Block(nn::ParameterSet& parameters, const std::string& prefix, const ModelConfig& config,
-        const Composition& composition, Checkpointing checkpointing,
+        const Composition& composition, const nn::AttentionKind& kind, Checkpointing checkpointing,
         std::optional<nn::MiniSequence> mlp);
 
   /// x, out [tokens, hidden]; out is not x. See nn::Attention for `cache`.

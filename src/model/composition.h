@@ -3,11 +3,13 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "longspan/model/model_config.h"
 #include "longspan/nn/attention.h"
 #include "longspan/nn/mlp.h"
 #include "longspan/nn/norm.h"
+#include "model/rope.h"
 
 namespace longspan::model {
 
@@ -20,9 +22,10 @@ struct Composition {
   struct Norms {
     NormKind kind = NormKind::kRms;
     double epsilon = 0.0;
-    std::string attention;  ///< before the attention of a block
-    std::string mlp;        ///< before its MLP
-    std::string last;       ///< before the head
+    double weight_offset = 0.0;  ///< of RMS norms: see backend::RmsNormOptions
+    std::string attention;       ///< before the attention of a block
+    std::string mlp;             ///< before its MLP
+    std::string last;            ///< before the head
   };
 
   std::string embedding;
@@ -32,8 +35,11 @@ struct Composition {
   nn::AttentionProjections attention;  ///< names behind the block's
   nn::Activation activation = nn::Activation::kSwiGlu;
   nn::MlpProjections mlp;  ///< likewise
-  double rope_theta = 0.0;
-  std::string head;  ///< empty: tied, the embedding's weights
+  double embedding_scale = 1.0;
+  std::vector<Rope> ropes;                ///< the tables that layers use; none: nothing is rotated
+  std::vector<nn::AttentionKind> layers;  ///< of each block
+  std::string head;                       ///< empty: tied, the embedding's weights
+  double logits_soft_cap = 0.0;           ///< 0: none
 
   bool is_tied() const { return head.empty(); }
 };

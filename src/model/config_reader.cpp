@@ -63,6 +63,39 @@ bool ConfigReader::boolean(const char* key, bool otherwise) {
   return object_.at(key).get<bool>();
 }
 
+std::string ConfigReader::text(const char* key, const std::string& otherwise) {
+  if (!has(key)) return otherwise;
+  if (!object_.at(key).is_string()) fail(key, found(key) + "; expected a text");
+  return object_.at(key).get<std::string>();
+}
+
+std::vector<std::string> ConfigReader::texts(const char* key) {
+  if (!has(key)) return {};
+  std::vector<std::string> texts;
+  const json& list = object_.at(key);
+  for (const json& one : list) {
+    if (list.is_array() && one.is_string()) texts.push_back(one.get<std::string>());
+  }
+  if (!list.is_array() || texts.size() != list.size()) {
+    fail(key, found(key) + "; expected a list of texts");
+  }
+  return texts;
+}
+
+std::int64_t ConfigReader::size_or_none(const char* key, std::int64_t otherwise) {
+  return is_null(key) ? 0 : size(key, otherwise);
+}
+
+double ConfigReader::positive_or_none(const char* key, double otherwise) {
+  if (is_null(key)) return 0.0;
+  return has(key) ? positive(key, otherwise) : otherwise;
+}
+
+bool ConfigReader::is_null(const char* key) {
+  known_.insert(key);
+  return object_.contains(key) && object_.at(key).is_null();
+}
+
 void ConfigReader::require(const char* key, const std::vector<json>& legal) {
   if (!has(key) || std::find(legal.begin(), legal.end(), object_.at(key)) != legal.end()) return;
   std::vector<std::string> texts;

@@ -25,6 +25,13 @@ class ConfigReader {
   /// Above 0.
   double positive(const char* key, double otherwise);
   bool boolean(const char* key, bool otherwise);
+  std::string text(const char* key, const std::string& otherwise);
+  /// A list of them; empty when it is not there.
+  std::vector<std::string> texts(const char* key);
+  /// A size, or a number above 0, of something that a model may be without: 0 where the value is
+  /// null, `otherwise` where the key is not there.
+  std::int64_t size_or_none(const char* key, std::int64_t otherwise);
+  double positive_or_none(const char* key, double otherwise);
   /// Refuses a key whose value is present and is none of these, which this program can do.
   void require(const char* key, const std::vector<nlohmann::json>& legal);
   /// A member that is an object.
@@ -38,6 +45,7 @@ class ConfigReader {
   [[noreturn]] void fail(const std::string& key, const std::string& what) const;
 
  private:
+  bool is_null(const char* key);
   std::string found(const char* key) const;
 
   const nlohmann::json& object_;

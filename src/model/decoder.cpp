@@ -74,17 +74,6 @@ void check_positions(const Ids& positions, const ModelConfig& config) {
   }
 }
 
-/// None without rotary positions.
-std::vector<double> inverse_frequencies(const ModelConfig& config, const Composition& composition) {
-  std::vector<double> frequencies;
-  if (!composition.attention.is_rotary) return frequencies;
-  for (Index i = 0; i < config.head_dim; i += 2) {
-    const double exponent = static_cast<double>(i) / static_cast<double>(config.head_dim);
-    frequencies.push_back(std::pow(composition.rope_theta, -exponent));
-  }
-  return frequencies;
-}
-
 }  // namespace
 
 class Decoder::Impl {
@@ -96,12 +85,12 @@ class Decoder::Impl {
         dtype_(dtype),
         backend_(&backend),
         host_(host),
-        embedding_(parameters_, composition_.embedding, config.vocab_size, config.hidden_size),
+        embedding_(parameters_, composition_.embedding, config.vocab_size, config.hidden_size,
+                   composition_.embedding_scale),
         positions_(declare_positions()),
         blocks_(declare_blocks(memory)),
         norm_(make_norm(parameters_, composition_, composition_.norms.last, config)),
-        head_(parameters_, declare_head(), memory.lm_head()),
-        inverse_frequencies_(inverse_frequencies(config, composition_)) {
+        head_(parameters_, declare_head(), memory.lm_head(), composition_.logits_soft_cap) {
     parameters_.allocate(backend, dtype, placement);
   }
 
@@ -129,8 +118,8 @@ class Decoder::Impl {
     }
     const backend::Scope embedding(*backend_, "embedding");
     parameters_.open(kEmbeddingUnit, nn::Use::kGradients);
-    embedding_.backward(d, ids, pass);
     if (positions_) positions_->backward(d, pass);
+    embedding_.backward(d, ids, pass);  // may overwrite d
     parameters_.close(kEmbeddingUnit);
     return {.nll_sum = nll_sum, .targets = count_targets(batch.labels)};
   }
@@ -210,7 +199,8 @@ class Decoder::Impl {
     for (Index layer = 0; layer < config_.num_hidden_layers; ++layer) {
       parameters_.begin_unit();
       blocks.emplace_back(parameters_, composition_.blocks + std::to_string(layer) + ".", config_,
-                          composition_, memory.checkpointing(layer), memory.mlp(layer));
+                          composition_, composition_.layers.at(static_cast<std::size_t>(layer)),
+                          memory.checkpointing(layer), memory.mlp(layer));
     }
     parameters_.begin_unit();
     return blocks;
@@ -258,10 +248,12 @@ class Decoder::Impl {
     std::optional<nn::SequenceShard> shard;
     if (shared != nullptr) shard = *shared;
     nn::Pass pass(*backend_, dtype_, cu_seqlens, device, keep, std::move(shard), host_);
-    if (inverse_frequencies_.empty()) return pass;
-    const Tensor table = pass.saved_statistics({pass.tokens(), config_.head_dim});
-    backend_->rope_table(table, device, inverse_frequencies_);
-    pass.set_rope_table(table);
+    std::vector<Tensor> tables;
+    for (const Rope& rope : composition_.ropes) {
+      tables.push_back(pass.saved_statistics({pass.tokens(), config_.head_dim}));
+      backend_->rope_table(tables.back(), device, rope.inverse_frequencies, rope.scale);
+    }
+    pass.set_rope_tables(std::move(tables));
     return pass;
   }
 
@@ -317,6 +309,10 @@ class Decoder::Impl {
     }
     std::vector<float> host(static_cast<std::size_t>(config_.vocab_size));
     backend_->copy_to_host(host.data(), floats, floats.bytes());
+    if (composition_.logits_soft_cap > 0.0) {
+      const auto cap = static_cast<float>(composition_.logits_soft_cap);
+      for (float& logit : host) logit = cap * std::tanh(logit / cap);
+    }
     return host;
   }
 
@@ -331,7 +327,6 @@ class Decoder::Impl {
   std::vector<Block> blocks_;
   std::unique_ptr<nn::Norm> norm_;
   nn::LmHeadLoss head_;
-  std::vector<double> inverse_frequencies_;
 };
 
 Decoder::Decoder(const ModelConfig& config, base::DType dtype, backend::Backend& backend,

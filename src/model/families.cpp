@@ -11,9 +11,15 @@ namespace longspan::model {
 Family llama();
 Family gpt2();
 Family qwen2();
+Family qwen3();
+Family mistral();
+Family phi3();
+Family gemma2();
+Family gemma3_text();
 
 const std::vector<Family>& families() {
-  static const std::vector<Family> kFamilies = {llama(), gpt2(), qwen2()};
+  static const std::vector<Family> kFamilies = {llama(),   gpt2(), qwen2(),  qwen3(),
+                                                mistral(), phi3(), gemma2(), gemma3_text()};
   return kFamilies;
 }
 

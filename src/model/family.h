@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +16,7 @@ namespace longspan::model {
 /// Whose weights the head has.
 enum class Tying : std::uint8_t {
   kNo,      ///< its own, unless the config says tied
+  kYes,     ///< the embedding's, unless the config says not tied
   kAlways,  ///< the embedding's
 };
 
@@ -32,6 +34,16 @@ struct Family {
   Tying tying = Tying::kNo;
   /// As many key-value heads as query heads, each of hidden_size / num_attention_heads.
   bool has_plain_heads = false;
+  std::int64_t head_dim = 0;  ///< where it is not given; 0: hidden_size / num_attention_heads
+  /// Whether layers may have a window, how many keys it has where it is not given (0: there is
+  /// none), and which layers have none nevertheless, where that is not given: every so-many-th, the
+  /// last of each such group (0: no layer).
+  bool has_window = false;
+  std::int64_t sliding_window = 0;
+  std::int64_t full_every = 0;
+  /// Soft caps where they are not given, 0: none; absent: the family cannot have one.
+  std::optional<double> attn_logit_softcapping = std::nullopt;
+  std::optional<double> final_logit_softcapping = std::nullopt;
   /// Members of ModelConfig that config.json calls something else, for messages about that file.
   std::vector<std::pair<std::string, std::string>> names_in_file = {};
 

@@ -10,7 +10,7 @@
 
 #include "longspan/base/error.h"
 #include "longspan/base/json.h"
-#include "model/family.h"
+#include "model/resolution.h"
 
 namespace longspan::model {
 
@@ -18,161 +18,6 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 namespace {
-
-/// Numbers that not all families have.
-struct FamilyNumber {
-  const char* name;
-  double ModelConfig::*member;
-};
-constexpr FamilyNumber kFamilyNumbers[] = {
-    {"rms_norm_eps", &ModelConfig::rms_norm_eps},
-    {"layer_norm_epsilon", &ModelConfig::layer_norm_epsilon},
-    {"rope_theta", &ModelConfig::rope_theta},
-};
-
-/// The value of a number where it is not given; null when the family has no such number.
-const double* default_of(const Family& family, const std::string& number) {
-  const auto found = std::find_if(family.numbers.begin(), family.numbers.end(),
-                                  [&](const auto& known) { return known.first == number; });
-  return found == family.numbers.end() ? nullptr : &found->second;
-}
-
-/// Fills in and checks a config. Members have the names of messages: "model.hidden_size" of a job,
-/// "run/config.json: n_embd" of a file.
-class Resolution {
- public:
-  using Names = std::vector<std::pair<std::string, std::string>>;
-
-  Resolution(ModelConfig& config, const Family& family, std::string prefix, Names names)
-      : config_(config), family_(family), prefix_(std::move(prefix)), names_(std::move(names)) {}
-
-  void run() {
-    require_size("vocab_size", config_.vocab_size);
-    require_size("hidden_size", config_.hidden_size);
-    require_size("intermediate_size", config_.intermediate_size);
-    require_size("num_hidden_layers", config_.num_hidden_layers);
-    require_size("num_attention_heads", config_.num_attention_heads);
-    settle_positions();
-    settle_heads();
-    for (const FamilyNumber& number : kFamilyNumbers) settle(number);
-    settle_tying();
-    require_real("initializer_range", config_.initializer_range, /*may_be_zero=*/true);
-    const Composition composition = family_.compose(config_);
-    if (composition.attention.is_rotary && config_.head_dim % 2 != 0) {
-      refuse("head_dim",
-             fmt::format("is {} (its default is {} / {}); rotary positions need an "
-                         "even number",
-                         config_.head_dim, name_of("hidden_size"), name_of("num_attention_heads")));
-    }
-    require_countable(composition);
-  }
-
- private:
-  [[noreturn]] void refuse(const char* key, const std::string& why) const {
-    throw base::InputError(fmt::format("{}{} {}", prefix_, name_of(key), why));
-  }
-
-  std::string name_of(const std::string& key) const {
-    for (const auto& [ours, theirs] : names_) {
-      if (ours == key) return theirs;
-    }
-    return key;
-  }
-
-  void require_size(const char* key, std::int64_t value) const {
-    constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
-    if (value < 1 || value > kMost) {
-      refuse(key, fmt::format("is {}; legal: 1 to {}", value, kMost));
-    }
-  }
-
-  void require_real(const char* key, double value, bool may_be_zero) const {
-    if (!std::isfinite(value) || value < 0.0 || (value == 0.0 && !may_be_zero)) {
-      refuse(key, fmt::format("is {}; legal: a finite number {}", base::json_text(json(value)),
-                              may_be_zero ? "of at least 0" : "above 0"));
-    }
-  }
-
-  void require_multiple(const char* key, std::int64_t value, const char* divisor_key,
-                        std::int64_t divisor) const {
-    if (value % divisor != 0) {
-      refuse(key,
-             fmt::format("is {}, not a multiple of {} {}", value, name_of(divisor_key), divisor));
-    }
-  }
-
-  void settle_positions() {
-    if (config_.max_position_embeddings == 0) {
-      config_.max_position_embeddings = family_.max_position_embeddings;
-    }
-    require_size("max_position_embeddings", config_.max_position_embeddings);
-  }
-
-  void settle_heads() {
-    const std::int64_t heads = config_.num_attention_heads;
-    if (config_.num_key_value_heads == 0) config_.num_key_value_heads = heads;
-    require_size("num_key_value_heads", config_.num_key_value_heads);
-    require_multiple("num_attention_heads", heads, "num_key_value_heads",
-                     config_.num_key_value_heads);
-    // With a head_dim of its own the model could do without this; transformers could not load it.
-    require_multiple("hidden_size", config_.hidden_size, "num_attention_heads", heads);
-    const std::int64_t even_share = config_.hidden_size / heads;
-    if (config_.head_dim == 0) config_.head_dim = even_share;
-    require_size("head_dim", config_.head_dim);
-    if (!family_.has_plain_heads) return;
-    require_plain("num_key_value_heads", config_.num_key_value_heads, "num_attention_heads", heads);
-    require_plain("head_dim", config_.head_dim, "hidden_size / num_attention_heads", even_share);
-  }
-
-  void require_plain(const char* key, std::int64_t value, const char* what,
-                     std::int64_t only) const {
-    if (value != only) {
-      refuse(key, fmt::format("is {}; model_type \"{}\" has no other than {}, which is {}: leave "
-                              "it out",
-                              value, family_.model_type, what, only));
-    }
-  }
-
-  void settle(const FamilyNumber& number) {
-    double& value = config_.*number.member;
-    const double* const otherwise = default_of(family_, number.name);
-    if (otherwise == nullptr) {
-      if (value == 0.0) return;
-      refuse(number.name,
-             fmt::format("is {}, but model_type \"{}\" has no such number ({}); leave "
-                         "it out",
-                         base::json_text(json(value)), family_.model_type, family_.description));
-    }
-    if (value == 0.0) value = *otherwise;
-    require_real(number.name, value, /*may_be_zero=*/false);
-  }
-
-  void settle_tying() {
-    const bool always = family_.tying == Tying::kAlways;
-    if (!config_.tie_word_embeddings) config_.tie_word_embeddings = always;
-    if (always && !*config_.tie_word_embeddings) {
-      refuse("tie_word_embeddings",
-             fmt::format("is false, but the head of model_type \"{}\" always uses the embedding's "
-                         "weights; leave it out",
-                         family_.model_type));
-    }
-  }
-
-  /// Throws when the model's size in elements is beyond what can be counted exactly.
-  void require_countable(const Composition& composition) const {
-    constexpr double kMost = 9007199254740992.0;  // 2^53
-    if (!(all_parameters(config_, composition) <= kMost)) {
-      refuse("hidden_size",
-             fmt::format("{} and the other sizes make a model of more than 2^53 parameters",
-                         config_.hidden_size));
-    }
-  }
-
-  ModelConfig& config_;
-  const Family& family_;
-  std::string prefix_;
-  Names names_;
-};
 
 /// What may stand in the config.json of any family without changing what is trained.
 const std::vector<const char*> kHarmless = {"_name_or_path",
@@ -241,6 +86,19 @@ const Family& read_family(ConfigReader& reader, const json& document) {
   return *family;
 }
 
+/// Pairs of a query and a key that it sees.
+double seen_pairs(const std::vector<std::int32_t>& cu_seqlens, const nn::AttentionKind& kind) {
+  const auto triangle = [](double n) { return n * (n + 1.0) / 2.0; };
+  double pairs = 0.0;
+  for (std::size_t i = 0; i + 1 < cu_seqlens.size(); ++i) {
+    const double length = cu_seqlens[i + 1] - cu_seqlens[i];
+    const auto window = static_cast<double>(kind.window);
+    pairs += triangle(length);
+    if (window > 0.0 && length > window) pairs -= triangle(length - window);
+  }
+  return pairs;
+}
+
 }  // namespace
 
 void ModelConfig::resolve(const std::string& where) {
@@ -249,20 +107,22 @@ void ModelConfig::resolve(const std::string& where) {
     throw base::InputError(
         fmt::format("{}.model_type is \"{}\"; legal: {}", where, model_type, known_types()));
   }
-  Resolution(*this, *family, where + ".", {}).run();
+  model::resolve(*this, *family, where + ".", {});
 }
 
 std::int64_t ModelConfig::parameters() const {
   return static_cast<std::int64_t>(all_parameters(*this, composition_of(*this)));
 }
 
-double ModelConfig::training_flops(std::int64_t tokens, double attention_pairs) const {
+double ModelConfig::training_flops(const std::vector<std::int32_t>& cu_seqlens) const {
+  const Composition composition = composition_of(*this);
   const auto layers = static_cast<double>(num_hidden_layers);
-  const double matmul_weights = layers * block_matmul_weights(*this, composition_of(*this)) +
+  const double matmul_weights = layers * block_matmul_weights(*this, composition) +
                                 static_cast<double>(vocab_size) * static_cast<double>(hidden_size);
+  double pairs = 0.0;
+  for (const nn::AttentionKind& layer : composition.layers) pairs += seen_pairs(cu_seqlens, layer);
   const double head_width = static_cast<double>(num_attention_heads * head_dim);
-  return 6.0 * matmul_weights * static_cast<double>(tokens) +
-         12.0 * layers * head_width * attention_pairs;
+  return 6.0 * matmul_weights * static_cast<double>(cu_seqlens.back()) + 12.0 * head_width * pairs;
 }
 
 bool ModelConfig::has_learned_positions() const {
@@ -294,7 +154,7 @@ ModelConfig ModelConfig::from_config_json(const std::string& text, const std::st
   config.model_type = family.model_type;
   family.read(reader, config);
   reader.finish();
-  Resolution(config, family, file + ": ", family.names_in_file).run();
+  model::resolve(config, family, file + ": ", family.names_in_file);
   return config;
 }
 
@@ -311,7 +171,17 @@ std::string family_defaults(const std::string& key) {
     if (key == "max_position_embeddings") {
       value = std::to_string(family.max_position_embeddings);
     } else if (key == "tie_word_embeddings") {
-      value = family.tying == Tying::kAlways ? "always true" : "false";
+      value = family.tying == Tying::kNo       ? "false"
+              : family.tying == Tying::kAlways ? "always true"
+                                               : "true";
+    } else if (key == "head_dim") {
+      if (family.head_dim > 0) value = std::to_string(family.head_dim);
+    } else if (key == "sliding_window") {
+      if (family.has_window) value = std::to_string(family.sliding_window);
+    } else if (key == "attn_logit_softcapping" && family.attn_logit_softcapping) {
+      value = base::json_text(json(*family.attn_logit_softcapping));
+    } else if (key == "final_logit_softcapping" && family.final_logit_softcapping) {
+      value = base::json_text(json(*family.final_logit_softcapping));
     } else if (const double* const number = default_of(family, key)) {
       value = base::json_text(json(*number));
     }

@@ -28,59 +28,148 @@ std::vector<Linear::Part> qkv_parts(const std::vector<std::string>& names,
   return {{names.at(0), q}, {names.at(1), kv}, {names.at(2), kv}};
 }
 
+backend::AttentionOptions options_of(const AttentionKind& kind, Index head_dim) {
+  const double usual = 1.0 / std::sqrt(static_cast<double>(head_dim));
+  return {.scale = static_cast<float>(kind.scale > 0.0 ? kind.scale : usual),
+          .causal = true,
+          .window = kind.window,
+          .soft_cap = static_cast<float>(kind.soft_cap)};
+}
+
+std::unique_ptr<RmsNorm> norm_of(ParameterSet& parameters, const std::string& name, Index width,
+                                 const backend::RmsNormOptions& options) {
+  if (name.empty()) return nullptr;
+  return std::make_unique<RmsNorm>(parameters, name, width, options);
+}
+
+/// Of q and of k.
+struct Parts {
+  Tensor q;
+  Tensor k;
+};
+
+/// Of [tokens, q and k side by side, and maybe v]: heads, [tokens, heads, head_dim].
+Parts heads_of(const Tensor& both, const AttentionSizes& sizes) {
+  const Index tokens = both.size(0);
+  const Index q_end = sizes.heads * sizes.head_dim;
+  const Index k_end = q_end + sizes.kv_heads * sizes.head_dim;
+  return {both.columns(0, q_end).reshape({tokens, sizes.heads, sizes.head_dim}),
+          both.columns(q_end, k_end).reshape({tokens, sizes.kv_heads, sizes.head_dim})};
+}
+
+/// Of a number for each head of each token, q's first: [tokens, heads].
+Parts statistics_of(const Tensor& all, Index tokens, const AttentionSizes& sizes) {
+  const Index q_end = tokens * sizes.heads;
+  return {all.rows(0, q_end).reshape({tokens, sizes.heads}),
+          all.rows(q_end, all.size(0)).reshape({tokens, sizes.kv_heads})};
+}
+
+Tensor make(bool keeps, const backend::Shape& shape, const Pass& pass) {
+  return keeps ? pass.saved(shape) : pass.workspace(shape);
+}
+
+Tensor make_statistics(bool keeps, const backend::Shape& shape, const Pass& pass) {
+  return keeps ? pass.saved_statistics(shape) : pass.workspace_statistics(shape);
+}
+
 }  // namespace
 
 Attention::Attention(ParameterSet& parameters, const AttentionProjections& projections,
-                     const AttentionSizes& sizes)
+                     const AttentionSizes& sizes, const AttentionKind& kind)
     : sizes_(sizes),
       is_rotary_(projections.is_rotary),
-      options_{.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(sizes.head_dim))),
-               .causal = true},
+      rope_table_(kind.rope_table),
+      options_(options_of(kind, sizes.head_dim)),
       qkv_(parameters, qkv_parts(projections.qkv, sizes), sizes.hidden, projections.qkv_options),
       output_(parameters, {{projections.output, sizes.hidden}}, sizes.heads * sizes.head_dim,
-              projections.output_options) {}
+              projections.output_options),
+      query_norm_(
+          norm_of(parameters, projections.query_norm, sizes.head_dim, projections.norm_options)),
+      key_norm_(
+          norm_of(parameters, projections.key_norm, sizes.head_dim, projections.norm_options)),
+      output_norm_(
+          norm_of(parameters, projections.output_norm, sizes.hidden, projections.norm_options)) {}
 
 Tensor Attention::rope_table(const Pass& pass) const {
-  return is_rotary_ ? pass.rope_table() : Tensor();
+  return is_rotary_ ? pass.rope_table(rope_table_) : Tensor();
 }
 
 void Attention::rotate(const Tensor& qkv, Pass& pass, bool inverse) const {
   if (!is_rotary_) return;
-  const Heads heads = split_heads(qkv, sizes_.heads, sizes_.kv_heads, sizes_.head_dim);
-  pass.backend().rope(heads.q, heads.q, pass.rope_table(), inverse);
-  pass.backend().rope(heads.k, heads.k, pass.rope_table(), inverse);
+  const Parts heads = heads_of(qkv, sizes_);
+  pass.backend().rope(heads.q, heads.q, pass.rope_table(rope_table_), inverse);
+  pass.backend().rope(heads.k, heads.k, pass.rope_table(rope_table_), inverse);
+}
+
+Attention::Normed Attention::normalise_heads(const Tensor& qkv, bool keeps, Pass& pass) const {
+  if (!query_norm_) return {};
+  const Index tokens = qkv.size(0);
+  const Index heads = sizes_.heads + sizes_.kv_heads;
+  const Normed normed{make(keeps, {tokens, heads * sizes_.head_dim}, pass),
+                      make_statistics(keeps, {tokens * heads}, pass)};
+  pass.backend().copy(normed.input, qkv.columns(0, heads * sizes_.head_dim));
+  const Parts out = heads_of(qkv, sizes_);
+  const Parts in = heads_of(normed.input, sizes_);
+  const Parts statistics = statistics_of(normed.statistics, tokens, sizes_);
+  query_norm_->forward(out.q, statistics.q, in.q, pass);
+  key_norm_->forward(out.k, statistics.k, in.k, pass);
+  return normed;
+}
+
+/// Gradients of q and k become those of what they were made of, in place.
+void Attention::normalise_heads_backward(const Tensor& dqkv, const Normed& heads,
+                                         Pass& pass) const {
+  if (!query_norm_) return;
+  const Parts d = heads_of(dqkv, sizes_);
+  const Parts in = heads_of(heads.input, sizes_);
+  const Parts statistics = statistics_of(heads.statistics, dqkv.size(0), sizes_);
+  query_norm_->backward(d.q, d.q, {}, statistics.q, in.q, pass);
+  key_norm_->backward(d.k, d.k, {}, statistics.k, in.k, pass);
+}
+
+/// The output projection, and its norm if there is one.
+Attention::Normed Attention::project(const Tensor& out, const Tensor& attended, bool keeps,
+                                     Pass& pass) const {
+  if (!output_norm_) {
+    output_.forward(out, attended, pass);
+    return {};
+  }
+  Normed output{make(keeps, out.shape(), pass),
+                make_statistics(keeps, output_norm_->statistics(out.size(0)), pass)};
+  output_.forward(output.input, attended, pass);
+  output_norm_->forward(out, output.statistics, output.input, pass);
+  return output;
 }
 
 void Attention::forward(const Tensor& out, const Tensor& x, Pass& pass, const AttentionCache* cache,
                         AttentionKeep keep) const {
   const Ulysses ulysses(sizes_, pass);
-  const auto make = [&pass](bool keeps, const backend::Shape& shape) {
-    return keeps ? pass.saved(shape) : pass.workspace(shape);
-  };
   const bool keeps_all = keep == AttentionKeep::kAll;
   const bool keeps_output = keep != AttentionKeep::kNothing;
   Slots slots;
   {
     const bool alone = ulysses.is_alone();
-    const Tensor local = make(keeps_all && alone, {x.size(0), qkv_.outputs()});
+    const Tensor local = make(keeps_all && alone, {x.size(0), qkv_.outputs()}, pass);
     qkv_.forward(local, x, pass);
-    slots.qkv = alone ? local : make(keeps_all, ulysses.qkv_shape());
+    slots.heads = normalise_heads(local, keeps_all, pass);
+    slots.qkv = alone ? local : make(keeps_all, ulysses.qkv_shape(), pass);
     if (alone) {
       rotate(local, pass, /*inverse=*/false);
     } else {
       ulysses.qkv_to_heads(slots.qkv, local, rope_table(pass));
     }
   }
-  slots.shared = make(ulysses.is_alone() ? keeps_output : keeps_all, ulysses.attended_shape());
-  slots.lse = keeps_output ? pass.saved_statistics(ulysses.lse_shape())
-                           : pass.workspace_statistics(ulysses.lse_shape());
+  if (!keeps_all) slots.heads = {};
+  slots.shared =
+      make(ulysses.is_alone() ? keeps_output : keeps_all, ulysses.attended_shape(), pass);
+  slots.lse = make_statistics(keeps_output, ulysses.lse_shape(), pass);
   attend(slots, ulysses, pass, cache);
   slots.attended = slots.shared;
   if (!ulysses.is_alone()) {
-    slots.attended = make(keeps_output, {x.size(0), output_.inputs()});
+    slots.attended = make(keeps_output, {x.size(0), output_.inputs()}, pass);
     ulysses.attended_to_tokens(slots.attended, slots.shared);
   }
-  output_.forward(out, slots.attended, pass);
+  slots.output = project(out, slots.attended, keeps_all, pass);
   push(std::move(slots), keep, ulysses, pass);
 }
 
@@ -94,31 +183,45 @@ void Attention::again(const Tensor& out, const Tensor& x, Pass& pass, AttentionK
     slots.shared = slots.attended;
     slots.qkv = pass.saved(ulysses.qkv_shape());
     qkv_.forward(slots.qkv, x, pass);
+    slots.heads = normalise_heads(slots.qkv, /*keeps=*/true, pass);
     rotate(slots.qkv, pass, /*inverse=*/false);
   } else {
     const Tensor local = pass.workspace({x.size(0), qkv_.outputs()});
     qkv_.forward(local, x, pass);
+    slots.heads = normalise_heads(local, /*keeps=*/true, pass);
     slots.qkv = pass.saved(ulysses.qkv_shape());
     slots.shared = pass.saved(ulysses.attended_shape());
     ulysses.qkv_and_attended_to_heads(slots.qkv, slots.shared, local, slots.attended,
                                       rope_table(pass));
   }
-  output_.forward(out, slots.attended, pass);
+  slots.output = project(out, slots.attended, /*keeps=*/true, pass);
   push(std::move(slots), AttentionKeep::kAll, ulysses, pass);
 }
 
-void Attention::push(Slots slots, AttentionKeep keep, const Ulysses& ulysses, Pass& pass) {
+void Attention::push(Slots slots, AttentionKeep keep, const Ulysses& ulysses, Pass& pass) const {
   if (keep == AttentionKeep::kNothing) return;
+  const auto push_normed = [&pass](Normed& normed) {
+    pass.push(std::move(normed.input));
+    pass.push(std::move(normed.statistics));
+  };
   pass.push(std::move(slots.attended));
   pass.push(std::move(slots.lse));
   if (keep == AttentionKeep::kOutput) return;
   if (!ulysses.is_alone()) pass.push(std::move(slots.shared));
   pass.push(std::move(slots.qkv));
+  if (query_norm_) push_normed(slots.heads);
+  if (output_norm_) push_normed(slots.output);
 }
 
 /// What a forward that kept everything, or `again`, pushed.
-Attention::Slots Attention::pop(const Ulysses& ulysses, Pass& pass) {
+Attention::Slots Attention::pop(const Ulysses& ulysses, Pass& pass) const {
+  const auto pop_normed = [&pass](Normed& normed) {
+    normed.statistics = pass.pop();
+    normed.input = pass.pop();
+  };
   Slots slots;
+  if (output_norm_) pop_normed(slots.output);
+  if (query_norm_) pop_normed(slots.heads);
   slots.qkv = pass.pop();
   if (!ulysses.is_alone()) slots.shared = pass.pop();
   slots.lse = pass.pop();
@@ -167,8 +270,15 @@ Tensor Attention::attend_backward(const Tensor& dshared, const Slots& slots, con
 Tensor Attention::backward_to_qkv(const Tensor& dy, Pass& pass) const {
   const Ulysses ulysses(sizes_, pass);
   Slots slots = pop(ulysses, pass);
+  Tensor dprojected = dy;
+  if (output_norm_) {
+    dprojected = pass.workspace(dy.shape());
+    output_norm_->backward(dprojected, dy, {}, slots.output.statistics, slots.output.input, pass);
+    slots.output = {};
+  }
   Tensor dattended = pass.workspace(slots.attended.shape());
-  output_.backward(dattended, dy, slots.attended, pass);
+  output_.backward(dattended, dprojected, slots.attended, pass);
+  dprojected = {};
   slots.attended = {};
   if (!ulysses.is_alone()) {
     const Tensor dshared = pass.workspace(slots.shared.shape());
@@ -178,6 +288,7 @@ Tensor Attention::backward_to_qkv(const Tensor& dy, Pass& pass) const {
 
   Tensor dqkv = attend_backward(dattended, slots, ulysses, pass);
   dattended = {};
+  const Normed heads = std::move(slots.heads);
   slots = {};
   if (!ulysses.is_alone()) {
     const Tensor dlocal = pass.workspace({pass.tokens(), qkv_.outputs()});
@@ -185,6 +296,7 @@ Tensor Attention::backward_to_qkv(const Tensor& dy, Pass& pass) const {
     dqkv = dlocal;
   }
   rotate(dqkv, pass, /*inverse=*/true);
+  normalise_heads_backward(dqkv, heads, pass);
   return dqkv;
 }
 

@@ -160,11 +160,12 @@ void LmHeadLoss::run_range(const Tensor& dx, const Tensor& x, const Range& range
 
   logits(range_logits, rows, pass);
   if (!dx.defined()) {
-    backend.cross_entropy(nll, {}, range_logits, labels, scale);
+    backend.cross_entropy(nll, {}, range_logits, labels, {.scale = scale, .soft_cap = soft_cap_});
     return;
   }
   const Tensor dlogits = buffers.dlogits.rows(0, range.rows());
-  backend.cross_entropy(nll, dlogits, range_logits, labels, scale);
+  backend.cross_entropy(nll, dlogits, range_logits, labels,
+                        {.scale = scale, .soft_cap = soft_cap_});
   // The weight's gradient first: dx may overwrite x.
   const bool accumulate = !parameters_->claim_gradient(number_, 1);
   backend.matmul(parameters_->gradient(number_), dlogits, rows,

@@ -176,7 +176,9 @@ Tensor ParameterSet::own_gradient(const OwnRange& range) const {
 void ParameterSet::initialise(std::uint64_t seed, double deviation) {
   const auto write = [&](int number, const Tensor& elements, Index first) {
     const Parameter& parameter = at(number);
-    if (parameter.kind == ParameterKind::kNorm) return backend_->fill(elements, 1.0);
+    if (parameter.kind == ParameterKind::kNorm) {
+      return backend_->fill(elements, parameter.initial_scale);
+    }
     if (parameter.kind == ParameterKind::kBias) return backend_->fill(elements, 0.0);
     const base::RandomStream stream(seed, base::Purpose::kInitialWeight, 0,
                                     static_cast<std::uint64_t>(number));

@@ -107,15 +107,16 @@ std::vector<Kernel> rms_norm_kernels(const KernelShapes& s) {
       {"rms_norm_forward",
        [s](Operands& on, Backend& b) {
          return [&b, out = on.activation(s.hidden_size), x = on.activation(s.hidden_size),
-                 rstd = on.statistic({s.tokens}),
-                 weight = parameter(on, s)] { b.rms_norm_forward(out, rstd, x, weight, 1e-5F); };
+                 rstd = on.statistic({s.tokens}), weight = parameter(on, s)] {
+           b.rms_norm_forward(out, rstd, x, weight, {.epsilon = 1e-5F});
+         };
        }},
       {"add_rms_norm_forward",
        [s](Operands& on, Backend& b) {
          return [&b, out = on.activation(s.hidden_size), x = on.activation(s.hidden_size),
                  branch = on.activation(s.hidden_size), rstd = on.statistic({s.tokens}),
                  weight = parameter(on, s)] {
-           b.add_rms_norm_forward(out, rstd, branch, branch, x, weight, 1e-5F);
+           b.add_rms_norm_forward(out, rstd, branch, branch, x, weight, {.epsilon = 1e-5F});
          };
        }},
       {"rms_norm_backward",
@@ -124,7 +125,7 @@ std::vector<Kernel> rms_norm_kernels(const KernelShapes& s) {
                  x = on.activation(s.hidden_size), residual = on.activation(s.hidden_size),
                  rstd = on.statistic({s.tokens}), dweight = on.statistic({s.hidden_size}),
                  weight = parameter(on, s)] {
-           b.rms_norm_backward(dx, dweight, dy, residual, rstd, x, weight);
+           b.rms_norm_backward(dx, dweight, dy, residual, rstd, x, weight, {});
          };
        }},
   };
@@ -177,18 +178,19 @@ std::vector<Kernel> token_kernels(const KernelShapes& s) {
                  x = on.activation(s.heads * s.head_dim).reshape(shape),
                  table = on.statistic({s.tokens, s.head_dim})] { b.rope(out, x, table, false); };
        }},
-      {"swiglu_forward",
+      {"gated_forward",
        [s](Operands& on, Backend& b) {
-         return
-             [&b, out = on.activation(s.intermediate_size),
-              gate_up = on.activation(2 * s.intermediate_size)] { b.swiglu_forward(out, gate_up); };
+         return [&b, out = on.activation(s.intermediate_size),
+                 gate_up = on.activation(2 * s.intermediate_size)] {
+           b.gated_forward(out, gate_up, backend::GateActivation::kSilu);
+         };
        }},
-      {"swiglu_backward",
+      {"gated_backward",
        [s](Operands& on, Backend& b) {
          return [&b, out = on.activation(s.intermediate_size),
                  dout = on.activation(s.intermediate_size),
                  gate_up = on.activation(2 * s.intermediate_size)] {
-           b.swiglu_backward(gate_up, out, dout, gate_up);
+           b.gated_backward(gate_up, out, dout, gate_up, backend::GateActivation::kSilu);
          };
        }},
   };
@@ -213,8 +215,9 @@ std::vector<Kernel> vocabulary_kernels(const KernelShapes& s, DType dtype) {
        [s, dtype](Operands& on, Backend& b) {
          return [&b, nll = on.statistic({s.loss_tokens}),
                  dlogits = on.make({s.loss_tokens, s.vocab_size}, dtype),
-                 logits = on.statistic({s.loss_tokens, s.vocab_size}),
-                 labels = on.labels] { b.cross_entropy(nll, dlogits, logits, labels, 1e-3); };
+                 logits = on.statistic({s.loss_tokens, s.vocab_size}), labels = on.labels] {
+           b.cross_entropy(nll, dlogits, logits, labels, {.scale = 1e-3});
+         };
        }},
   };
 }

@@ -51,16 +51,6 @@ model::Decoder& initialised(model::Decoder& model, const Job& job) {
   return model;
 }
 
-/// Pairs of a query and a key it sees, over the documents of a micro-batch.
-double attention_pairs(const data::MicroBatch& batch) {
-  double pairs = 0;
-  for (std::size_t i = 0; i + 1 < batch.cu_seqlens.size(); ++i) {
-    const double length = batch.cu_seqlens[i + 1] - batch.cu_seqlens[i];
-    pairs += length * (length + 1) / 2;
-  }
-  return pairs;
-}
-
 }  // namespace
 
 /// What this rank holds of a row.
@@ -116,8 +106,7 @@ TrainingStep::Sums TrainingStep::forward_backward(
   for (const auto& row : rows) {
     counts[0] += static_cast<double>(row->targets);
     counts[1] += static_cast<double>(row->tokens.size());
-    counts[2] += job_->model.training_flops(static_cast<std::int64_t>(row->tokens.size()),
-                                            attention_pairs(*row));
+    counts[2] += job_->model.training_flops(row->cu_seqlens);
   }
   mesh_->data().all_reduce_sum(counts);
 

@@ -23,6 +23,7 @@ struct Problem {
   bool causal = true;
   const char* what = "";
   Index window = 0;
+  double soft_cap = 0;
 
   Index queries() const { return cu_q.back(); }
   Index keys() const { return cu_k.back(); }
@@ -36,6 +37,7 @@ class Case {
     options.scale = 1.0F / std::sqrt(static_cast<float>(problem.head_dim));
     options.causal = problem.causal;
     options.window = problem.window;
+    options.soft_cap = static_cast<float>(problem.soft_cap);
     const Index d = problem.head_dim;
     q = strided(problem.queries(), problem.heads, 8, 1);
     k = strided(problem.keys(), problem.kv_heads, 16, 2);
@@ -118,6 +120,12 @@ Reference plain_attention(const Problem& p, double scale, const std::vector<doub
                 scale * q[qi + static_cast<std::size_t>(c)] * k[kj + static_cast<std::size_t>(c)];
           }
         }
+        std::vector<double> slopes(s.size(), scale);
+        for (std::size_t j = 0; p.soft_cap > 0 && j < s.size(); ++j) {
+          const double tangent = std::tanh(s[j] / p.soft_cap);
+          s[j] = p.soft_cap * tangent;
+          slopes[j] = scale * (1 - tangent * tangent);
+        }
         const double highest = *std::max_element(s.begin(), s.end());
         double sum = 0;
         for (const double x : s) sum += std::exp(x - highest);
@@ -137,7 +145,7 @@ Reference plain_attention(const Problem& p, double scale, const std::vector<doub
         }
         for (std::size_t j = 0; j < s.size(); ++j) {
           const std::size_t kj = at(first_key + static_cast<Index>(j), kv, p.kv_heads);
-          const double ds = scale * std::exp(s[j] - lse) * (dp[j] - delta);
+          const double ds = slopes[j] * std::exp(s[j] - lse) * (dp[j] - delta);
           for (std::size_t c = 0; c < static_cast<std::size_t>(d); ++c) {
             r.dq[qi + c] += ds * k[kj + c];
             r.dk[kj + c] += ds * q[qi + c];
@@ -186,6 +194,9 @@ std::vector<Problem> problems() {
       {2, 1, 8, mixed, mixed, true, "oneself and the one before", 2},
       {2, 1, 8, mixed, mixed, true, "a window that hides nothing", 257},
       {2, 1, 8, offsets({9, 4}), offsets({3, 0}), true, "a window, queries that see no key", 2},
+      {4, 2, 16, mixed, mixed, true, "scores capped hard", 0, 0.5},
+      {2, 1, 32, offsets({513, 70}), offsets({513, 70}), true, "a window, scores capped", 300, 2},
+      {2, 2, 64, offsets({113, 20}), offsets({90, 20}), false, "not causal, scores capped", 0, 1},
   };
 }
 

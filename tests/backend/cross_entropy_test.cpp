@@ -24,9 +24,15 @@ struct Exact {
   std::vector<double> nll, gradient;
 };
 
-Exact exact(const Array& logits, const Array& labels, double scale) {
+Exact exact(const Array& stored, const Array& labels, double scale, double soft_cap = 0.0) {
   Exact result;
-  const Index vocab = labels.elements() == 0 ? 0 : logits.elements() / labels.elements();
+  // The logits as the loss sees them, in float64.
+  Array logits(DType::kFloat64, {std::max<Index>(1, stored.elements())});
+  for (Index i = 0; i < stored.elements(); ++i) {
+    const double z = stored.get(i);
+    logits.set(i, soft_cap > 0.0 ? soft_cap * std::tanh(z / soft_cap) : z);
+  }
+  const Index vocab = labels.elements() == 0 ? 0 : stored.elements() / labels.elements();
   for (Index t = 0; t < labels.elements(); ++t) {
     const auto label = static_cast<Index>(labels.get(t));
     const bool ignored = label == kIgnoredLabel;
@@ -37,10 +43,37 @@ Exact exact(const Array& logits, const Array& labels, double scale) {
     result.nll.push_back(ignored ? 0.0 : largest + std::log(sum) - logits.get(t * vocab + label));
     for (Index i = 0; i < vocab; ++i) {
       const double probability = std::exp(logits.get(t * vocab + i) - largest) / sum;
-      result.gradient.push_back(ignored ? 0.0 : scale * (probability - (i == label ? 1.0 : 0.0)));
+      const double tangent = soft_cap > 0.0 ? logits.get(t * vocab + i) / soft_cap : 0.0;
+      const double slope = scale * (1.0 - tangent * tangent);
+      result.gradient.push_back(ignored ? 0.0 : slope * (probability - (i == label ? 1.0 : 0.0)));
     }
   }
   return result;
+}
+
+TEST_CASE("cross_entropy of capped logits agrees with double and with finite differences") {
+  const DType dtype = every_float();
+  const Case size = awkward_size();
+  const float cap = GENERATE(1.5F, 30.0F);
+  Array logits(dtype, {size.rows, size.vocab}, size.padding);
+  logits.random(2, 4.0);
+  const Array labels = make_labels(size.rows, size.vocab);
+  const Exact want = exact(logits, labels, 0.5, cap);
+  Array nll(wide(dtype), {size.rows});
+  Array gradient(dtype, {size.rows, size.vocab});
+  processor().cross_entropy(nll, gradient, logits, labels, {.scale = 0.5, .soft_cap = cap});
+  // 1 - tanh^2 loses what the tangent had rounded.
+  const double wider = 64.0 * unit_roundoff(wide(dtype));
+  require_close(nll, want.nll, 2.0 * wider);
+  require_close(gradient, want.gradient, unit_roundoff(dtype) + 16.0 * wider);
+  if (dtype != DType::kFloat64 || size.rows != 7) return;
+  const auto slope = finite_difference(logits, [&] {
+    processor().cross_entropy(nll, Tensor(), logits, labels, {.scale = 0.5, .soft_cap = cap});
+    double sum = 0.0;
+    for (Index t = 0; t < size.rows; ++t) sum += 0.5 * nll.get(t);
+    return sum;
+  });
+  require_close(gradient, slope, kDifferenceTolerance);
 }
 
 TEST_CASE("cross_entropy agrees with double, beside the logits and in their place") {
@@ -55,17 +88,17 @@ TEST_CASE("cross_entropy agrees with double, beside the logits and in their plac
   const double loss_tolerance = 16.0 * unit_roundoff(wide(dtype));
   const double gradient_tolerance = unit_roundoff(dtype) + 64.0 * unit_roundoff(wide(dtype));
 
-  processor().cross_entropy(nll, Tensor(), logits, labels, 0.5);
+  processor().cross_entropy(nll, Tensor(), logits, labels, {.scale = 0.5});
   require_close(nll, want.nll, loss_tolerance);
 
   Array gradient(dtype, {size.rows, size.vocab}, size.padding == 0 ? 2 : 0);
   nll.fill(-1.0);
-  processor().cross_entropy(nll, gradient, logits, labels, 0.5);
+  processor().cross_entropy(nll, gradient, logits, labels, {.scale = 0.5});
   require_close(nll, want.nll, loss_tolerance);
   require_close(gradient, want.gradient, gradient_tolerance);
 
   Array nll_in_place(wide(dtype), {size.rows});
-  processor().cross_entropy(nll_in_place, logits, logits, labels, 0.5);
+  processor().cross_entropy(nll_in_place, logits, logits, labels, {.scale = 0.5});
   CHECK(nll_in_place.same_bits(nll));
   CHECK(logits.same_bits(gradient));
   CHECK(logits.gaps_untouched());
@@ -79,7 +112,7 @@ TEST_CASE("cross_entropy writes a gradient of the other narrow dtype") {
   const Array labels = make_labels(9, 77);
   Array nll(DType::kFloat32, {9});
   Array gradient(to, {9, 77}, 2);
-  processor().cross_entropy(nll, gradient, logits, labels, 3.0);
+  processor().cross_entropy(nll, gradient, logits, labels, {.scale = 3.0});
   const Exact want = exact(logits, labels, 3.0);
   require_close(nll, want.nll, 16.0 * unit_roundoff(DType::kFloat32));
   require_close(gradient, want.gradient, unit_roundoff(to) + 64.0 * unit_roundoff(DType::kFloat32));
@@ -91,9 +124,9 @@ TEST_CASE("cross_entropy agrees with finite differences") {
   const Array labels = make_labels(4, 6);
   Array nll(DType::kFloat64, {4});
   Array gradient(DType::kFloat64, {4, 6});
-  processor().cross_entropy(nll, gradient, logits, labels, 0.25);
+  processor().cross_entropy(nll, gradient, logits, labels, {.scale = 0.25});
   const auto slope = finite_difference(logits, [&] {
-    processor().cross_entropy(nll, Tensor(), logits, labels, 0.25);
+    processor().cross_entropy(nll, Tensor(), logits, labels, {.scale = 0.25});
     return 0.25 * (nll.get(0) + nll.get(1) + nll.get(2) + nll.get(3));
   });
   require_close(gradient, slope, kDifferenceTolerance);
@@ -109,7 +142,7 @@ TEST_CASE("cross_entropy survives logits of any size") {
   for (Index t = 0; t < 4; ++t) labels.set(t, t % 2);
   Array nll(wide(dtype), {4});
   Array gradient(dtype, {4, 3});
-  processor().cross_entropy(nll, gradient, logits, labels, 1.0);
+  processor().cross_entropy(nll, gradient, logits, labels, {.scale = 1.0});
   const double tolerance = 2.0 * unit_roundoff(dtype);
   require_close(nll, {0.0, std::log(3.0), std::log(2.0), 0.0}, 2.0 * unit_roundoff(wide(dtype)));
   const double third = 1.0 / 3.0;
@@ -127,7 +160,7 @@ TEST_CASE("a NaN logit makes its row's loss NaN, and no other's") {
   labels.fill(3);
   Array nll(wide(dtype), {2});
   Array gradient(dtype, {2, 21});
-  processor().cross_entropy(nll, gradient, logits, labels, 1.0);
+  processor().cross_entropy(nll, gradient, logits, labels, {.scale = 1.0});
   CHECK(std::isfinite(nll.get(0)));
   CHECK(std::isnan(nll.get(1)));
   CHECK(std::isnan(gradient.get(21 + at)));
@@ -140,18 +173,18 @@ TEST_CASE("cross_entropy refuses labels outside the vocabulary and wrong tensors
   labels.fill(0);
   const Index bad = GENERATE(-1, 4, -99, 1000000);
   labels.set(1, static_cast<double>(bad));
-  CHECK_THROWS_WITH(processor().cross_entropy(nll, Tensor(), logits, labels, 1.0),
+  CHECK_THROWS_WITH(processor().cross_entropy(nll, Tensor(), logits, labels, {.scale = 1.0}),
                     Catch::Contains("label of row 1 is " + std::to_string(bad)));
   labels.set(1, 3);
-  CHECK_THROWS_AS(
-      processor().cross_entropy(Array(DType::kBFloat16, {3}), Tensor(), logits, labels, 1.0),
-      base::InternalError);
-  CHECK_THROWS_AS(
-      processor().cross_entropy(nll, Array(DType::kFloat64, {3, 4}), logits, labels, 1.0),
-      base::InternalError);
-  CHECK_THROWS_AS(
-      processor().cross_entropy(nll, Array(DType::kFloat32, {3, 5}), logits, labels, 1.0),
-      base::InternalError);
+  CHECK_THROWS_AS(processor().cross_entropy(Array(DType::kBFloat16, {3}), Tensor(), logits, labels,
+                                            {.scale = 1.0}),
+                  base::InternalError);
+  CHECK_THROWS_AS(processor().cross_entropy(nll, Array(DType::kFloat64, {3, 4}), logits, labels,
+                                            {.scale = 1.0}),
+                  base::InternalError);
+  CHECK_THROWS_AS(processor().cross_entropy(nll, Array(DType::kFloat32, {3, 5}), logits, labels,
+                                            {.scale = 1.0}),
+                  base::InternalError);
 }
 
 }  // namespace

@@ -109,7 +109,7 @@ TEST_CASE("dry: what is fused moves no more than its tensors, in one operation")
   const Tensor weight = make(dry, {8});
   const Tensor rstd = make(dry, {10});
   dry.start_step();
-  dry.add_rms_norm_forward(x, rstd, x, x, x, weight, 1e-5F);
+  dry.add_rms_norm_forward(x, rstd, x, x, x, weight, {.epsilon = 1e-5F});
   CHECK(dry.counts().bytes_moved == 4.0 * (4 * 80 + 10 + 8));
   CHECK(dry.counts().operations == 1);
   dry.start_step();

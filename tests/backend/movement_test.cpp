@@ -130,6 +130,19 @@ TEST_CASE("add is the rounded sum, in place too") {
   CHECK(a.gaps_untouched());
 }
 
+TEST_CASE("scale multiplies every element and no gap") {
+  const DType dtype = every_float();
+  const Case size = awkward_size();
+  Array out(dtype, {size.rows, size.columns}, size.padding);
+  out.random(1);
+  std::vector<double> expected = out.values();
+  for (double& value : expected) value *= static_cast<double>(1.7F);
+  processor().scale(out, static_cast<double>(1.7F));
+  require_close(out, expected, unit_roundoff(dtype));
+  CHECK(out.gaps_untouched());
+  CHECK_THROWS_AS(processor().scale(Array(DType::kInt32, {3}), 2.0), base::InternalError);
+}
+
 TEST_CASE("accumulate adds in float32 and float64 only, bfloat16 too") {
   const DType dtype = GENERATE(DType::kFloat32, DType::kFloat64);
   Array out(dtype, {7, 9}, 1);

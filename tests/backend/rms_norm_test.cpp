@@ -3,7 +3,7 @@
 namespace longspan::backend::testing {
 namespace {
 
-constexpr float kEpsilon = 1e-5F;
+constexpr RmsNormOptions kOptions{.epsilon = 1e-5F, .weight_offset = 0.25F};
 
 struct Case {
   Index tokens, hidden, padding;
@@ -31,17 +31,21 @@ struct Norm {
     residual.random(4);
     dweight.random(5);
   }
-  void forward() { processor().rms_norm_forward(out, rstd, x, weight, kEpsilon); }
-  void backward() { processor().rms_norm_backward(dx, dweight, dy, residual, rstd, x, weight); }
+  void forward() { processor().rms_norm_forward(out, rstd, x, weight, kOptions); }
+  void backward() {
+    processor().rms_norm_backward(dx, dweight, dy, residual, rstd, x, weight, kOptions);
+  }
 
   Array x, weight, out, rstd, dy, residual, dx, dweight;
 };
+
+double scale_of(const Norm& norm, Index h) { return kOptions.weight_offset + norm.weight.get(h); }
 
 double exact_rstd(const Norm& norm, Index t) {
   const Index hidden = norm.weight.elements();
   double squares = 0.0;
   for (Index h = 0; h < hidden; ++h) squares += std::pow(norm.x.get(t * hidden + h), 2);
-  return 1.0 / std::sqrt(squares / static_cast<double>(hidden) + double{kEpsilon});
+  return 1.0 / std::sqrt(squares / static_cast<double>(hidden) + double{kOptions.epsilon});
 }
 
 /// dx and dweight in double, by the textbook.
@@ -54,13 +58,13 @@ void exact_gradients(const Norm& norm, std::vector<double>& dx, std::vector<doub
     double product = 0.0;
     for (Index h = 0; h < hidden; ++h) {
       const Index i = t * hidden + h;
-      product += norm.dy.get(i) * norm.weight.get(h) * norm.x.get(i);
+      product += norm.dy.get(i) * scale_of(norm, h) * norm.x.get(i);
       dweight[static_cast<std::size_t>(h)] += norm.dy.get(i) * norm.x.get(i) * rstd;
     }
     for (Index h = 0; h < hidden; ++h) {
       const Index i = t * hidden + h;
       dx[static_cast<std::size_t>(i)] +=
-          rstd * norm.dy.get(i) * norm.weight.get(h) -
+          rstd * norm.dy.get(i) * scale_of(norm, h) -
           norm.x.get(i) * product * std::pow(rstd, 3) / static_cast<double>(hidden);
     }
   }
@@ -76,13 +80,13 @@ TEST_CASE("rms_norm_forward agrees with double, and again gives the same bits") 
   for (Index i = 0; i < norm.x.elements(); ++i) {
     const double scale = exact_rstd(norm, i / size.hidden);
     if (i % size.hidden == 0) rstd.push_back(scale);
-    out.push_back(norm.x.get(i) * scale * norm.weight.get(i % size.hidden));
+    out.push_back(norm.x.get(i) * scale * scale_of(norm, i % size.hidden));
   }
   // The sum of squares and the root add a few roundings of the compute dtype to the last one.
   require_close(norm.rstd, rstd, 8.0 * unit_roundoff(wide(dtype)));
   require_close(norm.out, out, unit_roundoff(dtype) + 16.0 * unit_roundoff(wide(dtype)));
   Array again(dtype, {size.tokens, size.hidden});
-  processor().rms_norm_again(again, norm.rstd, norm.x, norm.weight);
+  processor().rms_norm_again(again, norm.rstd, norm.x, norm.weight, kOptions);
   CHECK(again.same_bits(norm.out));
 }
 
@@ -97,7 +101,7 @@ TEST_CASE("add_rms_norm_forward is add, then rms_norm_forward, bit for bit") {
   const auto check = [&](const Array& added, const Array& a, const Array& b) {
     Array out(dtype, shape, size.padding);
     Array rstd(wide(dtype), {size.tokens});
-    processor().add_rms_norm_forward(out, rstd, added, a, b, norm.weight, kEpsilon);
+    processor().add_rms_norm_forward(out, rstd, added, a, b, norm.weight, kOptions);
     CHECK(added.same_bits(norm.x));
     CHECK(out.same_bits(norm.out));
     CHECK(rstd.same_bits(norm.rstd));
@@ -126,7 +130,7 @@ TEST_CASE("rms_norm_backward agrees with double and adds the residual's gradient
   Array other_dweight(wide(dtype), {size.hidden});
   other_dweight.random(5);
   processor().rms_norm_backward(aliased, other_dweight, norm.dy, aliased, norm.rstd, norm.x,
-                                norm.weight);
+                                norm.weight, kOptions);
   CHECK(aliased.same_bits(norm.dx));
   CHECK(other_dweight.same_bits(norm.dweight));
 }
@@ -136,13 +140,48 @@ TEST_CASE("rms_norm_backward without a residual agrees with finite differences")
   norm.forward();
   norm.dweight.fill(0.0);
   processor().rms_norm_backward(norm.dx, norm.dweight, norm.dy, Tensor(), norm.rstd, norm.x,
-                                norm.weight);
+                                norm.weight, kOptions);
   const auto loss = [&] {
     norm.forward();
     return dot(norm.out, norm.dy);
   };
   require_close(norm.dx, finite_difference(norm.x, loss), kDifferenceTolerance);
   require_close(norm.dweight, finite_difference(norm.weight, loss), kDifferenceTolerance);
+}
+
+TEST_CASE("rms_norm of heads is that of rows, head by head; dx may be dy") {
+  const DType dtype = every_float();
+  const Index padding = GENERATE(0, 3);
+  constexpr Index kTokens = 21;
+  constexpr Index kHeads = 3;
+  constexpr Index kWidth = 10;
+  const Shape shape{kTokens, kHeads, kWidth};
+  Norm rows(dtype, kTokens * kHeads, kWidth, 0);
+  rows.forward();
+  processor().rms_norm_backward(rows.dx, rows.dweight, rows.dy, Tensor(), rows.rstd, rows.x,
+                                rows.weight, kOptions);
+  const auto as_heads = [&](const Array& array) {
+    Array heads(dtype, shape, padding);
+    for (Index i = 0; i < array.elements(); ++i) heads.set(i, array.get(i));
+    return heads;
+  };
+  const Array x = as_heads(rows.x);
+  Array out(dtype, shape, padding);
+  Array again(dtype, shape, padding);
+  Array rstd(wide(dtype), {kTokens, kHeads});
+  processor().rms_norm_forward(out, rstd, x, rows.weight, kOptions);
+  processor().rms_norm_again(again, rstd, x, rows.weight, kOptions);
+  Array gradient = as_heads(rows.dy);
+  Array dweight(wide(dtype), {kWidth});
+  dweight.random(5);
+  processor().rms_norm_backward(gradient, dweight, gradient, Tensor(), rstd, x, rows.weight,
+                                kOptions);
+  CHECK(out.values() == rows.out.values());
+  CHECK(again.values() == rows.out.values());
+  CHECK(rstd.values() == rows.rstd.values());
+  CHECK(gradient.values() == rows.dx.values());
+  require_close(dweight, rows.dweight.values(), 256.0 * unit_roundoff(wide(dtype)));
+  CHECK((out.gaps_untouched() && gradient.gaps_untouched()));
 }
 
 TEST_CASE("rms_norm gives the same bits on one thread and on two") {
@@ -168,26 +207,26 @@ TEST_CASE("rms_norm refuses tensors that break its contract") {
   const Array wide_weight(DType::kFloat32, {6});
   const Array narrow(DType::kBFloat16, {6});
   CHECK_THROWS_WITH(
-      processor().rms_norm_forward(norm.out, norm.rstd, norm.x, short_weight, kEpsilon),
+      processor().rms_norm_forward(norm.out, norm.rstd, norm.x, short_weight, kOptions),
       "rms_norm_forward: weight is bfloat16 [5]; expected bfloat16 [6]");
-  CHECK_THROWS_AS(processor().rms_norm_forward(norm.out, norm.rstd, norm.x, wide_weight, kEpsilon),
+  CHECK_THROWS_AS(processor().rms_norm_forward(norm.out, norm.rstd, norm.x, wide_weight, kOptions),
                   base::InternalError);
   CHECK_THROWS_WITH(processor().add_rms_norm_forward(norm.out, norm.rstd, norm.x, norm.dy, narrow,
-                                                     norm.weight, kEpsilon),
+                                                     norm.weight, kOptions),
                     "add_rms_norm_forward: b is bfloat16 [6]; expected bfloat16 [4, 6]");
   CHECK_THROWS_AS(processor().add_rms_norm_forward(norm.out, norm.rstd, Tensor(), norm.dy, norm.dy,
-                                                   norm.weight, kEpsilon),
+                                                   norm.weight, kOptions),
                   base::InternalError);
   CHECK_THROWS_AS(processor().add_rms_norm_forward(norm.out, norm.rstd, norm.x, norm.dy, norm.dy,
-                                                   short_weight, kEpsilon),
+                                                   short_weight, kOptions),
                   base::InternalError);
-  CHECK_THROWS_AS(processor().rms_norm_again(norm.out, narrow, norm.x, norm.weight),
+  CHECK_THROWS_AS(processor().rms_norm_again(norm.out, narrow, norm.x, norm.weight, kOptions),
                   base::InternalError);
   CHECK_THROWS_AS(processor().rms_norm_backward(norm.dx, narrow, norm.dy, Tensor(), norm.rstd,
-                                                norm.x, norm.weight),
+                                                norm.x, norm.weight, kOptions),
                   base::InternalError);
   CHECK_THROWS_AS(processor().rms_norm_backward(norm.dx, norm.dweight, norm.dy, wide_weight,
-                                                norm.rstd, norm.x, norm.weight),
+                                                norm.rstd, norm.x, norm.weight, kOptions),
                   base::InternalError);
 }
 

@@ -14,7 +14,7 @@ Case awkward_size() {
 
 Array make_table(DType dtype, Index tokens, Index head_dim) {
   Array table(dtype, {tokens, head_dim});
-  processor().rope_table(table, make_positions(tokens), frequencies(head_dim));
+  processor().rope_table(table, make_positions(tokens), frequencies(head_dim), 1.0);
   return table;
 }
 
@@ -31,6 +31,15 @@ TEST_CASE("rope_table holds cosines, then sines, of angles formed in double") {
   // The angles are exact to 2^-53 of up to 1e5.
   require_close(make_table(dtype, size.tokens, size.head_dim), expected,
                 unit_roundoff(dtype) + 1e-11);
+}
+
+TEST_CASE("rope_table is scaled as told") {
+  const DType dtype = GENERATE(DType::kFloat32, DType::kFloat64);
+  std::vector<double> expected = make_table(DType::kFloat64, 5, 6).values();
+  for (double& value : expected) value *= 1.25;
+  Array table(dtype, {5, 6});
+  processor().rope_table(table, make_positions(5), frequencies(6), 1.25);
+  require_close(table, expected, 2.0 * unit_roundoff(dtype));
 }
 
 TEST_CASE("rope turns each pair by its angle") {
@@ -103,10 +112,11 @@ TEST_CASE("rope refuses tensors that break its contract") {
                     "rope: out is bfloat16 [3, 4, 2]; expected bfloat16 [3, 2, 4]");
   const Array positions = make_positions(3);
   CHECK_THROWS_AS(
-      processor().rope_table(Array(DType::kBFloat16, {3, 4}), positions, frequencies(4)),
+      processor().rope_table(Array(DType::kBFloat16, {3, 4}), positions, frequencies(4), 1.0),
       base::InternalError);
-  CHECK_THROWS_AS(processor().rope_table(Array(DType::kFloat32, {3, 4}), positions, frequencies(6)),
-                  base::InternalError);
+  CHECK_THROWS_AS(
+      processor().rope_table(Array(DType::kFloat32, {3, 4}), positions, frequencies(6), 1.0),
+      base::InternalError);
 }
 
 }  // namespace

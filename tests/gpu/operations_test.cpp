@@ -106,15 +106,40 @@ TEST_CASE("gpu: RMS norm") {
         const Tensor rstd = side.unwritten({37}, wide(dtype));
         const Tensor dx = side.unwritten({37, hidden}, dtype);
         const Tensor dweight = side.random({hidden}, wide(dtype));
-        backend.rms_norm_forward(out, rstd, x, weight, 1e-5F);
-        backend.rms_norm_again(again, rstd, x, weight);
-        backend.rms_norm_backward(dx, dweight, dy, residual, rstd, x, weight);
+        const RmsNormOptions options{.epsilon = 1e-5F, .weight_offset = 0.5F};
+        backend.rms_norm_forward(out, rstd, x, weight, options);
+        backend.rms_norm_again(again, rstd, x, weight, options);
+        backend.rms_norm_backward(dx, dweight, dy, residual, rstd, x, weight, options);
         const Tensor of_sum = side.unwritten({37, hidden}, dtype);
         const Tensor rstd_of_sum = side.unwritten({37}, wide(dtype));
-        backend.add_rms_norm_forward(of_sum, rstd_of_sum, dy, dy, residual, weight, 1e-5F);
+        backend.add_rms_norm_forward(of_sum, rstd_of_sum, dy, dy, residual, weight, options);
         return {out, again, rstd, dx, dweight, of_sum, rstd_of_sum, dy};
       },
       tolerance(dtype, static_cast<double>(hidden)));
+}
+
+TEST_CASE("gpu: RMS norm of heads, and scaling") {
+  const DType dtype = every_float();
+  const Index width = GENERATE(7, 64, 128, 256);
+  const Index padding = GENERATE(0, 3, 512);
+  compare(
+      [&](Side& side) -> Tensors {
+        auto& backend = side.backend();
+        const RmsNormOptions options{.epsilon = 1e-6F};
+        const Tensor x = side.random({37, 5, width}, dtype, 1.0, padding);
+        const Tensor weight = side.random({width}, dtype);
+        const Tensor d = side.random({37, 5, width}, dtype, 1.0, padding);
+        const Tensor out = side.unwritten({37, 5, width}, dtype, padding);
+        const Tensor again = side.unwritten({37, 5, width}, dtype);
+        const Tensor rstd = side.unwritten({37, 5}, wide(dtype));
+        const Tensor dweight = side.random({width}, wide(dtype));
+        backend.rms_norm_forward(out, rstd, x, weight, options);
+        backend.rms_norm_again(again, rstd, x, weight, options);
+        backend.rms_norm_backward(d, dweight, d, Tensor(), rstd, x, weight, options);
+        backend.scale(out, 1.7);
+        return {out, again, rstd, d, dweight};
+      },
+      tolerance(dtype, 256));
 }
 
 TEST_CASE("gpu: layer norm") {
@@ -158,7 +183,7 @@ TEST_CASE("gpu: rotary positions") {
       [&](Side& side) -> Tensors {
         const Tensor positions = side.integers({0, 1, 2, 100000, 5, 1000000});
         const Tensor table = side.unwritten({6, head_dim}, wide(dtype));
-        side.backend().rope_table(table, positions, frequencies);
+        side.backend().rope_table(table, positions, frequencies, 1.25);
         const Tensor x = side.random({6, 3, head_dim}, dtype, 1.0, 2 * head_dim);
         const Tensor y = side.random({6, 3, head_dim}, dtype);
         const Tensor z = side.unwritten({6, 3, head_dim}, dtype, 2 * head_dim);
@@ -170,8 +195,9 @@ TEST_CASE("gpu: rotary positions") {
       tolerance(dtype, 2));
 }
 
-TEST_CASE("gpu: SwiGLU") {
+TEST_CASE("gpu: SwiGLU and GeGLU") {
   const DType dtype = every_float();
+  const GateActivation activation = GENERATE(GateActivation::kSilu, GateActivation::kGeluTanh);
   const Index inner = GENERATE(1, 9, 1024);
   compare(
       [&](Side& side) -> Tensors {
@@ -180,8 +206,8 @@ TEST_CASE("gpu: SwiGLU") {
         const Tensor out = side.unwritten({33, inner}, dtype);
         const Tensor again = side.unwritten({33, inner}, dtype);
         const Tensor dgate_up = side.unwritten({33, 2 * inner}, dtype);
-        side.backend().swiglu_forward(out, gate_up);
-        side.backend().swiglu_backward(dgate_up, again, dout, gate_up);
+        side.backend().gated_forward(out, gate_up, activation);
+        side.backend().gated_backward(dgate_up, again, dout, gate_up, activation);
         return {out, again, dgate_up};
       },
       tolerance(dtype, 64));  // 1 - sigmoid cancels
@@ -338,7 +364,7 @@ TEST_CASE("gpu: cross-entropy") {
         const Tensor logits = side.random({29, vocab}, wide(dtype), 3.0);
         const Tensor dlogits = dtype == wide(dtype) ? logits : side.unwritten({29, vocab}, dtype);
         const Tensor nll = side.unwritten({29}, wide(dtype));
-        side.backend().cross_entropy(nll, dlogits, logits, side.integers(labels), 0.25);
+        side.backend().cross_entropy(nll, dlogits, logits, side.integers(labels), {.scale = 0.25});
         return {nll, dlogits};
       },
       tolerance(dtype, 64));

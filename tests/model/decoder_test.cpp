@@ -206,12 +206,18 @@ std::size_t saved_bytes(const ModelConfig& c, std::size_t tokens, std::size_t ac
       (is_llama ? 2U : 1U) * static_cast<std::size_t>(c.intermediate_size);  // with the gate
   const std::size_t norm = is_llama ? 1 : 2;                                 // rstd; mean and rstd
   const std::size_t statistic = 4;
+  // What norms within attention and MLP went over, with statistics: q and k, the two outputs.
+  const bool norms_heads = c.model_type == "qwen3" || c.model_type == "gemma3_text";
+  const bool norms_outputs = c.model_type.starts_with("gemma");
+  const std::size_t inner = (norms_heads ? q + kv : 0) + (norms_outputs ? 2 * hidden : 0);
+  const std::size_t inner_statistics =
+      (norms_heads ? heads + kv / head_dim : 0) + (norms_outputs ? 2 : 0);
   // x, mid, qkv, attention output, up; two norms' statistics and the log-sum-exp.
-  const std::size_t layer =
-      activation * (2 * hidden + q + 2 * kv + q + up) + statistic * (2 * norm + heads);
-  // The last block's output and its norm (then gradient), its statistics, rope table, ids,
+  const std::size_t layer = activation * (2 * hidden + q + 2 * kv + q + up + inner) +
+                            statistic * (2 * norm + heads + inner_statistics);
+  // The last block's output and its norm (then gradient), its statistics, rope tables, ids,
   // positions.
-  const std::size_t table = is_llama ? head_dim : 0;
+  const std::size_t table = (c.model_type == "gemma3_text" ? 2U : is_llama ? 1U : 0U) * head_dim;
   const std::size_t ends = activation * 2 * hidden + statistic * (norm + table) + 4 + 4;
   return tokens * (static_cast<std::size_t>(c.num_hidden_layers) * layer + ends);
 }

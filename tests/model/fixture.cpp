@@ -133,16 +133,22 @@ ModelConfig small_gpt2() {
   return config;
 }
 
-ModelConfig small_qwen2() {
-  ModelConfig config = small_sizes();
-  config.model_type = "qwen2";
-  config.num_key_value_heads = 2;
-  config.resolve("model");
-  return config;
-}
-
 std::vector<ModelConfig> small_configs() {
-  return {small_config(true), small_config(false), small_gpt2(), small_qwen2()};
+  std::vector<ModelConfig> configs{small_config(true)};
+  for (const auto& [model_type, description] : model_types()) {
+    ModelConfig config = small_sizes();
+    config.model_type = model_type;
+    if (model_type != "gpt2") config.num_key_value_heads = 2;
+    const bool is_gemma = model_type.starts_with("gemma");
+    if (is_gemma || model_type == "mistral") config.sliding_window = 4;
+    if (is_gemma) config.num_hidden_layers = 3;  // with a window and without
+    if (is_gemma || model_type == "qwen3") config.head_dim = 6;
+    if (model_type == "gemma3_text")
+      config.layer_types = {"sliding_attention", "full_attention", "sliding_attention"};
+    config.resolve("model");
+    configs.push_back(config);
+  }
+  return configs;
 }
 
 Batch random_batch(const ModelConfig& config, const std::vector<std::int32_t>& lengths,

@@ -49,11 +49,10 @@ std::map<std::string, std::vector<double>> gradients(backend::Backend& backend, 
 
 using longspan::test::relative_distance;
 
-/// A small configuration of Llama, of GPT-2, of Qwen2, and of every family that there is (Llama
-/// tied and not); and a random batch of documents of these lengths.
+/// A small configuration of Llama, of GPT-2, and of every family that there is (Llama tied and not;
+/// some with windows of 4); and a random batch of documents of these lengths.
 ModelConfig small_config(bool tied);
 ModelConfig small_gpt2();
-ModelConfig small_qwen2();
 std::vector<ModelConfig> small_configs();
 Batch random_batch(const ModelConfig& config, const std::vector<std::int32_t>& lengths,
                    std::uint64_t seed);

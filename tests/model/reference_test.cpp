@@ -11,8 +11,25 @@ namespace {
 using base::DType;
 using test::Fixture;
 
-const char* const kNames[] = {"gqa_tied", "gqa_untied_packed", "wide_heads_packed", "long_packed",
-                              "gpt2",     "gpt2_packed",       "qwen2_packed",      "qwen2_tied"};
+const char* const kNames[] = {"gqa_tied",
+                              "gqa_untied_packed",
+                              "wide_heads_packed",
+                              "long_packed",
+                              "gpt2",
+                              "gpt2_packed",
+                              "qwen2_packed",
+                              "qwen2_tied",
+                              "llama_linear",
+                              "llama3",
+                              "llama_yarn",
+                              "mistral_window",
+                              "qwen2_window",
+                              "qwen3",
+                              "qwen3_window",
+                              "gemma2",
+                              "gemma2_no_caps",
+                              "gemma3",
+                              "phi3"};
 
 void check_against_reference(const Fixture& fixture, DType dtype, double loss_tolerance,
                              double gradient_tolerance) {

@@ -97,8 +97,8 @@ void LayerBench::set_rope_table(Pass& pass, Index head_dim) const {
     frequencies.push_back(std::pow(100.0, -static_cast<double>(i) / static_cast<double>(head_dim)));
   }
   const Tensor table = empty({pass.tokens(), head_dim});
-  backend_->rope_table(table, pass.positions(), frequencies);
-  pass.set_rope_table(table);
+  backend_->rope_table(table, pass.positions(), frequencies, 1.0);
+  pass.set_rope_tables({table});
 }
 
 AttentionProjections plain_attention() {

@@ -20,7 +20,8 @@ enum class Kind : std::uint8_t { kRms, kLayer };
 struct Bench : LayerBench {
   Bench(Kind kind, Index hidden, double epsilon) {
     if (kind == Kind::kRms) {
-      norm = std::make_unique<RmsNorm>(set, "norm", hidden, epsilon);
+      norm = std::make_unique<RmsNorm>(
+          set, "norm", hidden, backend::RmsNormOptions{.epsilon = static_cast<float>(epsilon)});
     } else {
       norm = std::make_unique<LayerNorm>(set, "norm", hidden, epsilon);
     }

@@ -33,6 +33,29 @@ struct AttentionOptions {
   /// Keys that a query sees at most, its own included (sliding window, as `sliding_window` of
   /// Hugging Face's Mistral); 0: all that causality leaves. Causal attention only.
   Index window = 0;
+  /// Scores s become soft_cap * tanh(s / soft_cap) (Gemma 2; Bello et al. 2016); 0: they stay.
+  float soft_cap = 0.0F;
+};
+
+/// Constants of an RMS norm.
+struct RmsNormOptions {
+  float epsilon = 0.0F;
+  /// What is multiplied with is weight_offset + weight: 1 where a weight of 0 is to change nothing,
+  /// as Gemma has it. The sum is formed in float32 (float64).
+  float weight_offset = 0.0F;
+};
+
+/// What the gate of a gated MLP goes through (Shazeer 2020).
+enum class GateActivation : std::uint8_t {
+  kSilu,      ///< x sigmoid(x): SwiGLU
+  kGeluTanh,  ///< gelu_forward's: GeGLU
+};
+
+/// Constants of a cross-entropy.
+struct CrossEntropyOptions {
+  double scale = 1.0;  ///< of the gradient
+  /// Logits z become soft_cap * tanh(z / soft_cap) first (Gemma 2); 0: they stay.
+  float soft_cap = 0.0F;
 };
 
 /// Constants of one AdamW update (Loshchilov & Hutter, "Decoupled weight decay regularization").
@@ -190,27 +213,30 @@ class Backend {
   virtual void add(const Tensor& out, const Tensor& a, const Tensor& b) = 0;
   /// out += in, same shape; out float32 or float64, in of the same dtype or bfloat16 into float32.
   virtual void accumulate(const Tensor& out, const Tensor& in) = 0;
+  /// out *= factor, of a float dtype; the factor is rounded to float32 (float64).
+  virtual void scale(const Tensor& out, double factor) = 0;
 
   // --- normalisation ------------------------------------------------------------------------
-  /// out[t, h] = x[t, h] * rstd[t] * weight[h], rstd[t] = 1/sqrt(mean_h x^2 + epsilon) (Zhang &
-  /// Sennrich 2019). x, out [tokens, hidden]; weight [hidden] of their dtype; rstd [tokens] float32
-  /// (float64).
+  /// out[t, h] = x[t, h] * rstd[t] * (weight_offset + weight[h]), rstd[t] = 1/sqrt(mean_h x^2 +
+  /// epsilon) (Zhang & Sennrich 2019). x, out [tokens, hidden]; weight [hidden] of their dtype;
+  /// rstd [tokens] float32 (float64). Or of each head of a token: x, out [tokens, heads, head_dim],
+  /// weight [head_dim], rstd [tokens, heads], here and in `again` and `backward`.
   virtual void rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x,
-                                const Tensor& weight, float epsilon) = 0;
+                                const Tensor& weight, const RmsNormOptions& options) = 0;
   /// sum = a + b, then the norm of sum, bit for bit as `add` and rms_norm_forward, in one pass over
   /// memory. sum may be a or b; out is none of them.
   virtual void add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum,
                                     const Tensor& a, const Tensor& b, const Tensor& weight,
-                                    float epsilon) = 0;
+                                    const RmsNormOptions& options) = 0;
   /// out from x and the saved rstd: the forward's result again, bit for bit.
   virtual void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
-                              const Tensor& weight) = 0;
+                              const Tensor& weight, const RmsNormOptions& options) = 0;
   /// dx = residual + d(loss)/dx through the norm, where `residual` [tokens, hidden] is the
   /// gradient that arrives by the residual connection (undefined: none; may be dx itself);
-  /// dweight[h] +=, float32 (float64).
+  /// dweight[h] +=, float32 (float64). dx may be dy.
   virtual void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
                                  const Tensor& residual, const Tensor& rstd, const Tensor& x,
-                                 const Tensor& weight) = 0;
+                                 const Tensor& weight, const RmsNormOptions& options) = 0;
 
   /// out[t, h] = (x[t, h] - mean[t]) * rstd[t] * weight[h] + bias[h], rstd[t] = 1/sqrt(variance_h x
   /// + epsilon), the variance over all of hidden (Ba et al. 2016), formed from distances to the
@@ -229,23 +255,25 @@ class Backend {
                                    const Tensor& rstd, const Tensor& x, const Tensor& weight) = 0;
 
   // --- rotary positions ---------------------------------------------------------------------
-  /// table[t, :] = cos of positions[t] * inverse_frequencies, then sin of the same; table
-  /// [tokens, head_dim], positions int32 on the device. Angles are formed in double.
+  /// table[t, :] = cos of positions[t] * inverse_frequencies, then sin of the same, both times
+  /// `scale`; table [tokens, head_dim], positions int32 on the device. Angles are formed in double.
   virtual void rope_table(const Tensor& table, const Tensor& positions,
-                          const std::vector<double>& inverse_frequencies) = 0;
+                          const std::vector<double>& inverse_frequencies, double scale) = 0;
   /// out = x [tokens, heads, head_dim] rotated, rotate-half layout (dimension j pairs with
-  /// j + head_dim/2, as in Hugging Face's Llama); `inverse` rotates back: the backward. out is x
-  /// itself or apart from it.
+  /// j + head_dim/2, as in Hugging Face's Llama) and scaled; `inverse` rotates the other way, which
+  /// is the backward. out is x itself or apart from it.
   virtual void rope(const Tensor& out, const Tensor& x, const Tensor& table, bool inverse) = 0;
 
   // --- gated MLP ----------------------------------------------------------------------------
-  /// out[t, i] = silu(gate_up[t, i]) * gate_up[t, I + i]; gate_up [tokens, 2I], out [tokens, I].
-  virtual void swiglu_forward(const Tensor& out, const Tensor& gate_up) = 0;
+  /// out[t, i] = activation(gate_up[t, i]) * gate_up[t, I + i]; gate_up [tokens, 2I], out [tokens,
+  /// I].
+  virtual void gated_forward(const Tensor& out, const Tensor& gate_up,
+                             GateActivation activation) = 0;
   /// dgate_up from dout; dgate_up may be gate_up itself. When `out` is defined the forward's
-  /// product is written there too, bit for bit as swiglu_forward does (the weight gradient of the
+  /// product is written there too, bit for bit as gated_forward does (the weight gradient of the
   /// next matmul needs it, so it need not be kept); `out` may be dout itself.
-  virtual void swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
-                               const Tensor& gate_up) = 0;
+  virtual void gated_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
+                              const Tensor& gate_up, GateActivation activation) = 0;
 
   // --- biases and GELU ----------------------------------------------------------------------
   /// out[t, j] += bias[j]; out [tokens, n], bias [n] of its dtype. Each sum is rounded once.
@@ -293,13 +321,15 @@ class Backend {
   /// of threads.
   virtual void embedding_backward(const Tensor& dtable, const Tensor& dy, const Tensor& ids) = 0;
   /// Negative log-likelihood over a range of rows, and its gradient in place of the logits.
-  /// nll[t] = logsumexp(logits[t, :]) - logits[t, labels[t]], [rows] in float32 (float64), 0 where
+  /// nll[t] = logsumexp(z[t, :]) - z[t, labels[t]], z the capped logits, [rows] in float32
+  /// (float64), 0 where
   /// the label is kIgnoredLabel; labels int32 [rows]. A label outside of the vocabulary throws
   /// InternalError on the processor, and gives NaN on a GPU, which cannot tell in time. dlogits
-  /// [rows, vocab], when defined, receives scale * (softmax - onehot), zeros in ignored rows; it
-  /// may be `logits` itself, or have another float dtype (bfloat16 from float32 logits).
+  /// [rows, vocab], when defined, receives scale times the gradient of nll (without a cap: softmax
+  /// - onehot), zeros in ignored rows; it may be `logits` itself, or have another float dtype
+  /// (bfloat16 from float32 logits).
   virtual void cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
-                             const Tensor& labels, double scale) = 0;
+                             const Tensor& labels, const CrossEntropyOptions& options) = 0;
 
   // --- reductions, random, optimizer --------------------------------------------------------
   /// Sum of all elements, of a float dtype, in double, in an order that does not depend on the

@@ -109,16 +109,17 @@ class DryBackend : public Backend {
               const MatmulOptions& options) override;
   void add(const Tensor& out, const Tensor& a, const Tensor& b) override;
   void accumulate(const Tensor& out, const Tensor& in) override;
+  void scale(const Tensor& out, double factor) override;
   void rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x,
-                        const Tensor& weight, float epsilon) override;
+                        const Tensor& weight, const RmsNormOptions& options) override;
   void add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum,
                             const Tensor& a, const Tensor& b, const Tensor& weight,
-                            float epsilon) override;
-  void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
-                      const Tensor& weight) override;
+                            const RmsNormOptions& options) override;
+  void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight,
+                      const RmsNormOptions& options) override;
   void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
                          const Tensor& residual, const Tensor& rstd, const Tensor& x,
-                         const Tensor& weight) override;
+                         const Tensor& weight, const RmsNormOptions& options) override;
   void layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
                           const Tensor& x, const Tensor& weight, const Tensor& bias,
                           float epsilon) override;
@@ -129,11 +130,11 @@ class DryBackend : public Backend {
                            const Tensor& dy, const Tensor& residual, const Tensor& mean,
                            const Tensor& rstd, const Tensor& x, const Tensor& weight) override;
   void rope_table(const Tensor& table, const Tensor& positions,
-                  const std::vector<double>& inverse_frequencies) override;
+                  const std::vector<double>& inverse_frequencies, double scale) override;
   void rope(const Tensor& out, const Tensor& x, const Tensor& table, bool inverse) override;
-  void swiglu_forward(const Tensor& out, const Tensor& gate_up) override;
-  void swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
-                       const Tensor& gate_up) override;
+  void gated_forward(const Tensor& out, const Tensor& gate_up, GateActivation activation) override;
+  void gated_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
+                      const Tensor& gate_up, GateActivation activation) override;
   void add_bias(const Tensor& out, const Tensor& bias) override;
   void bias_backward(const Tensor& dbias, const Tensor& dy) override;
   void gelu_forward(const Tensor& out, const Tensor& x) override;
@@ -151,7 +152,7 @@ class DryBackend : public Backend {
   void gather_rows(const Tensor& out, const Tensor& ids, const Tensor& table) override;
   void embedding_backward(const Tensor& dtable, const Tensor& dy, const Tensor& ids) override;
   void cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
-                     const Tensor& labels, double scale) override;
+                     const Tensor& labels, const CrossEntropyOptions& options) override;
   double sum(const Tensor& in) override;
   double sum_of_squares(const Tensor& in) override;
   void random_normal(const Tensor& out, const base::RandomStream& stream, double deviation,
@@ -164,7 +165,7 @@ class DryBackend : public Backend {
   class State;
   class Buffer;
   void stream(std::initializer_list<const Tensor*> tensors);
-  bool plain_attention(const Tensor& q) const;
+  bool plain_attention(const Tensor& q, const AttentionOptions& options) const;
 
   std::shared_ptr<State> state_;
 };

@@ -8,6 +8,25 @@
 
 namespace longspan::model {
 
+/// How rotary positions are stretched beyond the length that a model was first trained for, with
+/// the names of config.json's rope_scaling. 0: not given.
+struct RopeScaling {
+  std::string rope_type = "default";  ///< or "linear", "llama3", "yarn": see model/rope.h
+  double factor = 0.0;
+  std::int64_t original_max_position_embeddings = 0;  ///< llama3, yarn
+  double low_freq_factor = 0.0;                       ///< llama3
+  double high_freq_factor = 0.0;                      ///< llama3
+  double beta_fast = 0.0;                             ///< yarn; then 32
+  double beta_slow = 0.0;                             ///< yarn; then 1
+  double attention_factor = 0.0;                      ///< yarn; then 0.1 ln(factor) + 1
+
+  bool operator==(const RopeScaling&) const = default;
+};
+
+/// The kinds of layers of `layer_types`.
+inline constexpr const char* kFullAttention = "full_attention";
+inline constexpr const char* kSlidingAttention = "sliding_attention";
+
 /// A model: its family, and sizes under the names that Hugging Face uses for most families. Where
 /// 0 is no legal value it stands for one that was not given: then the family's default holds.
 /// A family may be without some of them, which must not be given then (`resolve`).
@@ -24,6 +43,13 @@ struct ModelConfig {
   double rms_norm_eps = 0.0;
   double layer_norm_epsilon = 0.0;
   double rope_theta = 0.0;
+  double rope_local_base_freq = 0.0;  ///< rope_theta of layers with a window
+  RopeScaling rope_scaling;           ///< of layers without one, where those have their own theta
+  std::optional<std::int64_t> sliding_window;  ///< keys a query sees at most; 0: all
+  std::vector<std::string> layer_types;  ///< which layers have the window; empty: the family's
+  double query_pre_attn_scalar = 0.0;    ///< scores are divided by its root
+  std::optional<double> attn_logit_softcapping;   ///< 0: none
+  std::optional<double> final_logit_softcapping;  ///< 0: none
   std::optional<bool> tie_word_embeddings;
   double initializer_range = 0.02;
 
@@ -39,9 +65,9 @@ struct ModelConfig {
   /// Model FLOPs of forward and backward: 6 per matmul weight and token (look-ups of embedding and
   /// positions and adding a bias are no matmuls; the head is one, tied or not), and 12 * heads *
   /// head_dim a layer for each pair of a query and a key it sees (forward: q.k and p.v at 2 FLOPs
-  /// each; backward: twice that). `attention_pairs` is the sum of n * (n + 1) / 2 over documents of
-  /// n tokens: causal attention counted once, recomputation not at all.
-  double training_flops(std::int64_t tokens, double attention_pairs) const;
+  /// each; backward: twice that): causal attention counted once, windows as they are, recomputation
+  /// not at all. Of the documents that `cu_seqlens` marks.
+  double training_flops(const std::vector<std::int32_t>& cu_seqlens) const;
   /// Whether a sequence beyond max_position_embeddings is not just untrained but impossible: the
   /// model has a table with a row for each position.
   bool has_learned_positions() const;

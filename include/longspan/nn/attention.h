@@ -1,10 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "longspan/nn/linear.h"
+#include "longspan/nn/rms_norm.h"
 
 namespace longspan::nn {
 
@@ -18,13 +20,27 @@ struct AttentionSizes {
   backend::Index head_dim = 0;
 };
 
-/// How attention's projections are named and stored, and whether q and k are rotated.
+/// How attention's projections are named and stored, which RMS norms go with them, and whether q
+/// and k are rotated.
 struct AttentionProjections {
   std::vector<std::string> qkv;  ///< of q, k and v, or one of all three side by side
   std::string output;
   LinearOptions qkv_options;
   LinearOptions output_options;
   bool is_rotary = true;
+  /// Of each head of q and of k, before they are rotated (Henry et al. 2020); both or, empty, none.
+  std::string query_norm = {};
+  std::string key_norm = {};
+  std::string output_norm = {};  ///< of what the output projection gives; empty: none
+  backend::RmsNormOptions norm_options = {};
+};
+
+/// How the attention of one layer looks at its keys.
+struct AttentionKind {
+  double scale = 0.0;          ///< multiplies q.k; 0: 1/sqrt(head_dim)
+  double soft_cap = 0.0;       ///< of scores: see backend::AttentionOptions
+  backend::Index window = 0;   ///< keys that a query sees at most; 0: all before it
+  std::size_t rope_table = 0;  ///< which of the pass's turns q and k
 };
 
 /// Where a generating sequence keeps the keys (rotated) and values of one layer, each
@@ -40,15 +56,15 @@ struct AttentionCache {
 /// and after its own, so that the backward sends nothing but gradients; kOutput keeps the output of
 /// this rank's tokens alone, which goes with qkv when `again` exchanges them.
 enum class AttentionKeep : std::uint8_t {
-  kAll,      ///< qkv (rotated), the attention's output and its log-sum-exp
+  kAll,      ///< qkv (rotated), the attention's output, its log-sum-exp, and inputs of norms
   kOutput,   ///< the output and the log-sum-exp: `again` makes qkv anew and skips the attention
   kNothing,  ///< nothing: `again` does everything once more
 };
 
-/// Causal self-attention within the documents of the pass: q, k and v by one product, rotated if so
-/// told (Su et al. 2021), attended, projected. Where ranks share the tokens of the pass, its
-/// Ulysses ranks exchange tokens for heads before and after (Jacobs et al. 2023), and the places of
-/// its ring pass keys and values around (Liu et al. 2023).
+/// Causal self-attention within the documents of the pass: q, k and v by one product, normalised
+/// and rotated if so told (Su et al. 2021), attended, projected, normalised if so told. Where ranks
+/// share the tokens of the pass, its Ulysses ranks exchange tokens for heads before and after
+/// (Jacobs et al. 2023), and the places of its ring pass keys and values around (Liu et al. 2023).
 ///
 /// The backward comes in two halves, because x (a norm's output) is needed by the second alone and
 /// need not be made before.
@@ -56,7 +72,7 @@ class Attention {
  public:
   /// `parameters` must outlive the layer.
   Attention(ParameterSet& parameters, const AttentionProjections& projections,
-            const AttentionSizes& sizes);
+            const AttentionSizes& sizes, const AttentionKind& kind = {});
 
   /// x, out [tokens, hidden]; out may be x. With a cache the pass is one document that continues
   /// the cached tokens: its keys and values are appended (the caller then counts them in).
@@ -75,30 +91,46 @@ class Attention {
                          const backend::Tensor& x, Pass& pass) const;
 
  private:
+  /// What went into norms, with their statistics; undefined where there is none.
+  struct Normed {
+    backend::Tensor input;
+    backend::Tensor statistics;
+  };
   /// What the backward takes off the pass; `attended` is of this rank's tokens.
   struct Slots {
     backend::Tensor qkv;
     backend::Tensor shared;  // the output as attention gave it: `attended`, unless exchanged
     backend::Tensor lse;
     backend::Tensor attended;
+    Normed heads;   // q and k as projected
+    Normed output;  // what the output projection gave
   };
   /// q and k of qkv [tokens, outputs], in place, if they are rotated at all.
   void rotate(const backend::Tensor& qkv, Pass& pass, bool inverse) const;
+  /// Of q and k of qkv, in place: the pass's slots or its workspace hold what they were.
+  Normed normalise_heads(const backend::Tensor& qkv, bool keeps, Pass& pass) const;
+  void normalise_heads_backward(const backend::Tensor& dqkv, const Normed& heads, Pass& pass) const;
+  Normed project(const backend::Tensor& out, const backend::Tensor& attended, bool keeps,
+                 Pass& pass) const;
   void attend(const Slots& slots, const Ulysses& ulysses, Pass& pass,
               const AttentionCache* cache) const;
   backend::Tensor attend_backward(const backend::Tensor& dshared, const Slots& slots,
                                   const Ulysses& ulysses, Pass& pass) const;
-  static void push(Slots slots, AttentionKeep keep, const Ulysses& ulysses, Pass& pass);
-  static Slots pop(const Ulysses& ulysses, Pass& pass);
+  void push(Slots slots, AttentionKeep keep, const Ulysses& ulysses, Pass& pass) const;
+  Slots pop(const Ulysses& ulysses, Pass& pass) const;
 
   /// The pass's; undefined when nothing is rotated.
   backend::Tensor rope_table(const Pass& pass) const;
 
   AttentionSizes sizes_;
   bool is_rotary_;
+  std::size_t rope_table_;
   backend::AttentionOptions options_;
   Linear qkv_;
   Linear output_;
+  std::unique_ptr<RmsNorm> query_norm_;  // null where there is none
+  std::unique_ptr<RmsNorm> key_norm_;
+  std::unique_ptr<RmsNorm> output_norm_;
 };
 
 }  // namespace longspan::nn

@@ -20,9 +20,14 @@ namespace longspan::nn {
 class LmHeadLoss {
  public:
   /// The head's weight is parameter `number` of the set, [vocab, hidden]: one of its own, or the
-  /// embedding's (tied). `parameters` must outlive the layer.
-  LmHeadLoss(ParameterSet& parameters, int number, MiniSequence mini_sequence)
-      : parameters_(&parameters), number_(number), mini_sequence_(mini_sequence) {}
+  /// embedding's (tied). `parameters` must outlive the layer. `soft_cap` of the logits: see
+  /// backend::CrossEntropyOptions.
+  LmHeadLoss(ParameterSet& parameters, int number, MiniSequence mini_sequence,
+             double soft_cap = 0.0)
+      : parameters_(&parameters),
+        number_(number),
+        mini_sequence_(mini_sequence),
+        soft_cap_(static_cast<float>(soft_cap)) {}
 
   /// Sum of the negative log-likelihoods (natural log) of `labels` (host, one a row of x; each
   /// below vocab or kIgnoredLabel) given x [tokens, hidden]. Throws InternalError for another
@@ -34,7 +39,7 @@ class LmHeadLoss {
   double forward_backward(const backend::Tensor& dx, const backend::Tensor& x,
                           const std::vector<std::int32_t>& labels, double scale, Pass& pass) const;
 
-  /// out [rows, vocab] = x W^T, in the dtype of statistics: for generation.
+  /// out [rows, vocab] = x W^T, not capped, in the dtype of statistics: for generation.
   void logits(const backend::Tensor& out, const backend::Tensor& x, Pass& pass) const;
 
  private:
@@ -51,6 +56,7 @@ class LmHeadLoss {
   ParameterSet* parameters_;
   int number_;
   MiniSequence mini_sequence_;
+  float soft_cap_;
 };
 
 }  // namespace longspan::nn

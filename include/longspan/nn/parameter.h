@@ -20,7 +20,7 @@ struct Parameter {
   std::string name;
   backend::Shape shape;
   ParameterKind kind = ParameterKind::kMatrix;
-  double initial_scale = 1.0;  ///< of its first values' deviation
+  double initial_scale = 1.0;  ///< of its first values' deviation; a norm's are this
   backend::Index offset = 0;   ///< first element on the flat axis
   int unit = 0;                ///< of which unit it is a part
 };

@@ -57,10 +57,10 @@ class Pass {
   const SequenceShard* shard() const { return shard_ ? &*shard_ : nullptr; }
   const backend::Tensor& positions() const { return positions_; }
 
-  /// cos and sin of this pass's positions, made once by a model with rotary positions; [tokens,
-  /// head_dim].
-  const backend::Tensor& rope_table() const { return rope_table_; }
-  void set_rope_table(backend::Tensor table) { rope_table_ = std::move(table); }
+  /// cos and sin of this pass's positions, made once by a model with rotary positions: a table for
+  /// each set of frequencies that its layers use, [tokens, head_dim].
+  const backend::Tensor& rope_table(std::size_t number) const { return rope_tables_.at(number); }
+  void set_rope_tables(std::vector<backend::Tensor> tables) { rope_tables_ = std::move(tables); }
 
   /// Activations that live until the layer ends / until the backward takes them (workspace too
   /// when this pass keeps nothing).
@@ -98,7 +98,7 @@ class Pass {
   void bring_back(Slot& slot) const;
 
   backend::Backend* host_;
-  backend::Tensor rope_table_;
+  std::vector<backend::Tensor> rope_tables_;
   std::vector<Slot> slots_;
 };
 

@@ -7,12 +7,14 @@
 
 namespace longspan::nn {
 
-/// Root-mean-square norm, scaled by a weight (Zhang & Sennrich 2019). Its statistics are the rstd,
-/// [tokens].
+/// Root-mean-square norm, scaled by a weight (Zhang & Sennrich 2019), which begins as what changes
+/// nothing. Its statistics are the rstd, [tokens]. Besides what every norm does it takes heads: x,
+/// out and their gradients are then [tokens, heads, width], statistics [tokens, heads].
 class RmsNorm final : public Norm {
  public:
-  /// Declares `name`.weight [hidden]. `parameters` must outlive the layer.
-  RmsNorm(ParameterSet& parameters, const std::string& name, backend::Index hidden, double epsilon);
+  /// Declares `name`.weight [width]. `parameters` must outlive the layer.
+  RmsNorm(ParameterSet& parameters, const std::string& name, backend::Index width,
+          const backend::RmsNormOptions& options);
 
   backend::Shape statistics(backend::Index tokens) const override { return {tokens}; }
   void forward(const backend::Tensor& out, const backend::Tensor& statistics,
@@ -29,7 +31,7 @@ class RmsNorm final : public Norm {
  private:
   const ParameterSet* parameters_;
   int weight_;
-  float epsilon_;
+  backend::RmsNormOptions options_;
 };
 
 }  // namespace longspan::nn

@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "backend/elementwise/soft_cap.h"
+
 namespace longspan::backend::cpu {
 namespace {
 
@@ -17,12 +19,35 @@ struct Place {
   Index query, queries;  ///< first query, padded number of queries
 };
 
-/// P^T = exp(scale * S^T - lse), 0 where the key is not seen.
+/// Where scores are capped: they become what the softmax sees of them, and scratch.slopes the
+/// derivatives of that by scale * S^T. Returns what the softmax multiplies scores with.
+template <typename T>
+Compute<T> cap_scores(const Place& place, const AttentionOptions& options,
+                      BackwardScratch<T>& scratch) {
+  using Acc = Compute<T>;
+  const auto scale = static_cast<Acc>(options.scale);
+  if (options.soft_cap == 0.0F) return scale;
+  const auto cap = static_cast<Acc>(options.soft_cap);
+  const Acc inner = scale / cap;
+  const Index count = place.keys * place.queries;
+  scratch.slopes.resize(scratch.scores.size());
+  Acc* scores = scratch.scores.data();
+  Acc* slopes = scratch.slopes.data();
+#pragma omp simd
+  for (Index j = 0; j < count; ++j) {
+    const Acc tangent = hyperbolic_tangent(scores[j] * inner);
+    scores[j] = cap * tangent;
+    slopes[j] = soft_cap_slope(tangent);
+  }
+  return Acc(1);
+}
+
+/// P^T = exp(scale * S^T - lse), of capped scores where they are, 0 where the key is not seen.
 template <typename T>
 void probabilities(const Document& document, const Place& place, const AttentionOptions& options,
                    BackwardScratch<T>& scratch) {
   using Acc = Compute<T>;
-  const auto scale = static_cast<Acc>(options.scale);
+  const Acc scale = cap_scores<T>(place, options, scratch);
   const Acc* lse = scratch.lse.data() + place.query;
   for (Index i = 0; i < place.keys; ++i) {
     const Index key = place.key + i;
@@ -43,7 +68,7 @@ void probabilities(const Document& document, const Place& place, const Attention
   }
 }
 
-/// dS^T = scale * P^T * (dP^T - delta).
+/// dS^T = scale * P^T * (dP^T - delta), times the slopes of the cap if there is one.
 template <typename T>
 void score_gradients(const Place& place, const AttentionOptions& options,
                      BackwardScratch<T>& scratch) {
@@ -54,7 +79,14 @@ void score_gradients(const Place& place, const AttentionOptions& options,
     const Acc* p = scratch.scores.data() + i * place.queries;
     const Acc* dp = scratch.dprobabilities.data() + i * place.queries;
     T* row = scratch.dscores.data() + i * place.queries;
-    for (Index j = 0; j < place.queries; ++j) row[j] = T(scale * p[j] * (dp[j] - delta[j]));
+    if (options.soft_cap == 0.0F) {
+      for (Index j = 0; j < place.queries; ++j) row[j] = T(scale * p[j] * (dp[j] - delta[j]));
+      continue;
+    }
+    const Acc* slopes = scratch.slopes.data() + i * place.queries;
+    for (Index j = 0; j < place.queries; ++j) {
+      row[j] = T(scale * slopes[j] * p[j] * (dp[j] - delta[j]));
+    }
   }
 }
 

@@ -33,6 +33,7 @@ struct BackwardScratch {
 
   std::vector<T> q, dout, k, v, k_transposed, probabilities, dscores;
   std::vector<Acc> scores, dprobabilities;
+  std::vector<Acc> slopes;      ///< of a soft cap; empty without one
   std::vector<Acc> lse, delta;  ///< of one document and head, padded to whole tiles
   Acc* dq_transposed;           ///< [head_dim, queries padded]
   Acc* dk;                      ///< [keys padded, head_dim]

@@ -43,6 +43,18 @@ Compute<T> soften_row(Compute<T>* scores, T* probabilities, Seen seen, Index wid
   return correction;
 }
 
+/// scores = what the softmax sees of them, but for `scale`, which is returned.
+template <typename Acc>
+Acc cap_scores(Acc* scores, Index count, const AttentionOptions& options) {
+  const auto scale = static_cast<Acc>(options.scale);
+  if (options.soft_cap == 0.0F) return scale;
+  const auto cap = static_cast<Acc>(options.soft_cap);
+  const Acc inner = scale / cap;
+#pragma omp simd
+  for (Index j = 0; j < count; ++j) scores[j] = cap * hyperbolic_tangent(scores[j] * inner);
+  return Acc(1);
+}
+
 }  // namespace
 
 template <typename T>
@@ -71,6 +83,7 @@ void attention_forward_tile(const AttentionForward& call, const Document& docume
     const auto v_tile = padded_rows<T>(v, key, document.keys, width, head_dim, scratch.v.data());
     matmul.run<T>({scratch.scores.data(), width}, q_tile, k_tile, rows, width, head_dim, true,
                   false);
+    const Acc scale = cap_scores(scratch.scores.data(), rows * width, call.options);
     for (Index i = 0; i < rows; ++i) {
       const auto within = [&](Index of_document) {
         return i < count ? std::clamp<Index>(of_document - key, 0, width) : 0;
@@ -78,9 +91,9 @@ void attention_forward_tile(const AttentionForward& call, const Document& docume
       const Seen seen{within(document.first_key(begin + i, call.options)),
                       within(document.visible(begin + i, causal))};
       const auto row = static_cast<std::size_t>(i);
-      const Acc correction = soften_row<T>(
-          scratch.scores.data() + i * width, scratch.probabilities.data() + i * width, seen, width,
-          static_cast<Acc>(call.options.scale), scratch.maximum[row], scratch.sum[row]);
+      const Acc correction =
+          soften_row<T>(scratch.scores.data() + i * width, scratch.probabilities.data() + i * width,
+                        seen, width, scale, scratch.maximum[row], scratch.sum[row]);
       if (correction == Acc(1)) continue;
       Acc* out_row = scratch.out.data() + i * head_dim;
       for (Index d = 0; d < head_dim; ++d) out_row[d] *= correction;

@@ -1,21 +1,13 @@
-#include "backend/elementwise/gelu.h"
+#include "backend/cpu/gelu.h"
 
 #include "backend/checks.h"
 #include "backend/contracts.h"
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/parallel.h"
-#include "backend/cpu/vector_math.h"
 #include "backend/operation.h"
 
 namespace longspan::backend::cpu {
 namespace {
-
-/// Only what is inlined becomes part of a vector loop.
-template <typename Real>
-inline Real gelu_sigmoid(Real bounded) {
-  using Constants = GeluConstants<Real>;
-  return sigmoid(bounded * multiply_add(bounded * bounded, Constants::kCubic, Constants::kLinear));
-}
 
 template <typename T>
 void forward_run(T* out, const T* x, Index length) {
@@ -31,14 +23,13 @@ void forward_run(T* out, const T* x, Index length) {
 template <typename T, bool kWithOut>
 void backward_run(T* dx, T* out, const T* dout, const T* x, Index length) {
   using Real = Compute<T>;
-  using Constants = GeluConstants<Real>;
 #pragma omp simd
   for (Index i = 0; i < length; ++i) {
     const Real value = load(x[i]);
     const Real upstream = load(dout[i]);
     const Real bounded = gelu_bounded(value);
     const Real s = gelu_sigmoid(bounded);
-    const Real slope = multiply_add(bounded * bounded, 3 * Constants::kCubic, Constants::kLinear);
+    const Real slope = gelu_slope(bounded);
     if constexpr (kWithOut) out[i] = round_to<T>(value * s);
     dx[i] = round_to<T>(gelu_gradient(upstream, bounded, s, slope));
   }

@@ -10,8 +10,8 @@ void CpuBackend::layer_norm_forward(const Tensor& out, const Tensor& mean, const
                                     float epsilon) {
   const Operation operation(*this, "layer_norm_forward", out);
   check_layer_norm("layer_norm_forward", out, mean, rstd, x, weight, bias);
-  normalise<true>("layer_norm_forward", {out, mean, rstd, x, Tensor(), Tensor(), weight, bias},
-                  epsilon);
+  normalise<true>("layer_norm_forward",
+                  {out, mean, rstd, x, Tensor(), Tensor(), weight, bias, {.epsilon = epsilon}});
 }
 
 void CpuBackend::add_layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
@@ -19,8 +19,8 @@ void CpuBackend::add_layer_norm_forward(const Tensor& out, const Tensor& mean, c
                                         const Tensor& weight, const Tensor& bias, float epsilon) {
   const Operation operation(*this, "add_layer_norm_forward", out);
   check_add_layer_norm(out, mean, rstd, sum, a, b, weight, bias);
-  add_and_normalise<true>("add_layer_norm_forward", {out, mean, rstd, sum, a, b, weight, bias},
-                          epsilon);
+  add_and_normalise<true>("add_layer_norm_forward",
+                          {out, mean, rstd, sum, a, b, weight, bias, {.epsilon = epsilon}});
 }
 
 void CpuBackend::layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,

@@ -105,6 +105,19 @@ void CpuBackend::add(const Tensor& out, const Tensor& a, const Tensor& b) {
   sum_of_two(out, a, b);
 }
 
+void CpuBackend::scale(const Tensor& out, double factor) {
+  const Operation operation(*this, "scale", out);
+  check_scale(out);
+  dispatch_float("scale", "out", out, [&]<typename T>() {
+    const auto by = static_cast<Compute<T>>(factor);
+    for_each_span(out, out.is_dense(), [&](const Span& span) {
+      T* values = span.of(out.data<T>(), out);
+#pragma omp simd
+      for (Index i = 0; i < span.length; ++i) values[i] = round_to<T>(load(values[i]) * by);
+    });
+  });
+}
+
 void CpuBackend::accumulate(const Tensor& out, const Tensor& in) {
   const Operation operation(*this, "accumulate", out);
   check_accumulate(out, in);

@@ -13,15 +13,29 @@
 // What RMS norm and layer norm (kCentred) share: the loops over rows and columns.
 namespace longspan::backend::cpu {
 
-template <typename T>
-T* row_of(const Tensor& tensor, Index row) {
-  return tensor.data<std::remove_const_t<T>>() + row * tensor.row_stride();
-}
+/// What is normalised together: a head of a token, or all of its row.
+struct NormRow {
+  Index token;
+  Index head;
+  Index heads;
+  Index width;
 
-/// Element `row` of statistics that may be undefined.
-template <typename Real>
-Real statistic_of(const Tensor& tensor, Index row) {
-  return tensor.defined() ? tensor.data<Real>()[row] : Real(0);
+  template <typename T>
+  T* of(const Tensor& tensor) const {
+    return tensor.data<std::remove_const_t<T>>() + token * tensor.row_stride() + head * width;
+  }
+  /// Its element of statistics.
+  template <typename Real>
+  Real& statistic(const Tensor& statistics) const {
+    return statistics.data<Real>()[token * heads + head];
+  }
+};
+
+/// Calls body(row) for all rows of a token.
+template <typename Body>
+void for_heads(const Tensor& x, Index token, const Body& body) {
+  const Index heads = heads_of(x);
+  for (Index head = 0; head < heads; ++head) body(NormRow{token, head, heads, width_of(x)});
 }
 
 template <typename Real>
@@ -54,52 +68,55 @@ RowStatistics<Compute<T>> statistics_of(const T* x, Index hidden, float epsilon)
 
 /// The one place that forms the output: forward and again agree bit for bit.
 template <bool kCentred, typename T>
-void normalise_row(const NormTensors& norm, Index row, RowStatistics<Compute<T>> of) {
+void normalise_row(const NormTensors& norm, const NormRow& row, RowStatistics<Compute<T>> of) {
   using Real = Compute<T>;
-  T* out = row_of<T>(norm.out, row);
-  const T* x = row_of<T>(norm.x, row);
+  T* out = row.of<T>(norm.out);
+  const T* x = row.of<const T>(norm.x);
   const T* weight = norm.weight.data<T>();
   const T* bias = kCentred ? norm.bias.data<T>() : nullptr;
-  const Index hidden = norm.x.size(1);
+  const auto offset = static_cast<Real>(norm.options.weight_offset);
 #pragma omp simd
-  for (Index h = 0; h < hidden; ++h) {
-    Real value = normalised(centred<kCentred>(load(x[h]), of.mean), of.rstd, load(weight[h]));
+  for (Index h = 0; h < row.width; ++h) {
+    Real value =
+        normalised(centred<kCentred>(load(x[h]), of.mean), of.rstd, offset + load(weight[h]));
     if constexpr (kCentred) value += load(bias[h]);
     out[h] = round_to<T>(value);
   }
 }
 
-/// The norm of every row; `make_row(row)` is called first, to make x.
-template <bool kCentred, typename T, typename MakeRow>
-void normalise(const NormTensors& norm, float epsilon, const MakeRow& make_row) {
+/// The norm of every row; `make(token)` is called first, to make x.
+template <bool kCentred, typename T, typename Make>
+void normalise(const NormTensors& norm, const Make& make) {
   using Real = Compute<T>;
-  const Index hidden = norm.x.size(1);
-  parallel_for(norm.x.size(0), hidden, [&](Index row) {
-    make_row(row);
-    const auto of = statistics_of<kCentred>(row_of<const T>(norm.x, row), hidden, epsilon);
-    norm.rstd.data<Real>()[row] = of.rstd;
-    if constexpr (kCentred) norm.mean.data<Real>()[row] = of.mean;
-    normalise_row<kCentred, T>(norm, row, of);
+  parallel_for(norm.x.size(0), norm.x.row_elements(), [&](Index token) {
+    make(token);
+    for_heads(norm.x, token, [&](const NormRow& row) {
+      const auto of =
+          statistics_of<kCentred>(row.of<const T>(norm.x), row.width, norm.options.epsilon);
+      row.statistic<Real>(norm.rstd) = of.rstd;
+      if constexpr (kCentred) row.statistic<Real>(norm.mean) = of.mean;
+      normalise_row<kCentred, T>(norm, row, of);
+    });
   });
 }
 
 /// The norm of every row.
 template <bool kCentred>
-void normalise(const char* operation, const NormTensors& norm, float epsilon) {
-  dispatch_float(operation, "x", norm.x, [&]<typename T>() {
-    normalise<kCentred, T>(norm, epsilon, [](Index /*row*/) {});
-  });
+void normalise(const char* operation, const NormTensors& norm) {
+  dispatch_float(operation, "x", norm.x,
+                 [&]<typename T>() { normalise<kCentred, T>(norm, [](Index /*token*/) {}); });
 }
 
 /// x = a + b first.
 template <bool kCentred>
-void add_and_normalise(const char* operation, const NormTensors& norm, float epsilon) {
+void add_and_normalise(const char* operation, const NormTensors& norm) {
   dispatch_float(operation, "sum", norm.x, [&]<typename T>() {
     const Index hidden = norm.x.size(1);
-    normalise<kCentred, T>(norm, epsilon, [&](Index row) {
-      T* sum = row_of<T>(norm.x, row);
-      const T* one = row_of<const T>(norm.a, row);
-      const T* other = row_of<const T>(norm.b, row);
+    normalise<kCentred, T>(norm, [&](Index token) {
+      const NormRow row{token, 0, 1, hidden};
+      T* sum = row.of<T>(norm.x);
+      const T* one = row.of<const T>(norm.a);
+      const T* other = row.of<const T>(norm.b);
 #pragma omp simd
       for (Index h = 0; h < hidden; ++h) sum[h] = round_to<T>(load(one[h]) + load(other[h]));
     });
@@ -108,33 +125,36 @@ void add_and_normalise(const char* operation, const NormTensors& norm, float eps
 
 /// dx = residual + the gradient through the norm; adds to a block's shares what the row gives.
 template <bool kCentred, bool kResidual, typename T>
-void backward_row(const NormGradientTensors& norm, Index row, Compute<T>* dweight,
+void backward_row(const NormGradientTensors& norm, const NormRow& row, Compute<T>* dweight,
                   Compute<T>* dbias) {
   using Real = Compute<T>;
-  T* dx = row_of<T>(norm.dx, row);
-  const T* dy = row_of<const T>(norm.dy, row);
-  const T* residual = kResidual ? row_of<const T>(norm.residual, row) : nullptr;
-  const T* x = row_of<const T>(norm.x, row);
+  T* dx = row.of<T>(norm.dx);
+  const T* dy = row.of<const T>(norm.dy);
+  const T* residual = kResidual ? row.of<const T>(norm.residual) : nullptr;
+  const T* x = row.of<const T>(norm.x);
   const T* weight = norm.weight.data<T>();
-  const Index hidden = norm.x.size(1);
-  const Real mean = statistic_of<Real>(norm.mean, row);
-  const Real rstd = norm.rstd.data<Real>()[row];
-  const Real product = sum_of<Real>(hidden, [=](Index h) {
-    return norm_product<Real>(load(dy[h]), load(weight[h]), centred<kCentred>(load(x[h]), mean));
+  const auto weight_offset = static_cast<Real>(norm.options.weight_offset);
+  const auto width = static_cast<Real>(row.width);
+  const Real mean = kCentred ? row.statistic<Real>(norm.mean) : Real(0);
+  const Real rstd = row.statistic<Real>(norm.rstd);
+  const Real product = sum_of<Real>(row.width, [=](Index h) {
+    return norm_product<Real>(load(dy[h]), weight_offset + load(weight[h]),
+                              centred<kCentred>(load(x[h]), mean));
   });
-  const Real slope = norm_slope(product, static_cast<Real>(hidden), rstd);
+  const Real slope = norm_slope(product, width, rstd);
   Real offset = 0;
   if constexpr (kCentred) {
-    offset = sum_of<Real>(hidden, [=](Index h) { return load(dy[h]) * load(weight[h]); }) /
-             static_cast<Real>(hidden);
+    offset =
+        sum_of<Real>(row.width, [=](Index h) { return load(dy[h]) * load(weight[h]); }) / width;
   }
 #pragma omp simd
-  for (Index h = 0; h < hidden; ++h) {
+  for (Index h = 0; h < row.width; ++h) {
     const Real upstream = load(dy[h]);
     const Real value = centred<kCentred>(load(x[h]), mean);
     dweight[h] += norm_weight_gradient(upstream, value, rstd);
     if constexpr (kCentred) dbias[h] += upstream;
-    Real sum = norm_gradient<Real>(upstream, load(weight[h]), value, rstd, slope, offset);
+    Real sum =
+        norm_gradient<Real>(upstream, weight_offset + load(weight[h]), value, rstd, slope, offset);
     if constexpr (kResidual) sum = load(residual[h]) + sum;
     dx[h] = round_to<T>(sum);
   }
@@ -143,10 +163,12 @@ void backward_row(const NormGradientTensors& norm, Index row, Compute<T>* dweigh
 template <bool kCentred, bool kResidual, typename T>
 void backward(const NormGradientTensors& norm) {
   using Real = Compute<T>;
-  const Index hidden = norm.x.size(1);
+  const Index hidden = width_of(norm.x);
   const Index width = kCentred ? 2 * hidden : hidden;  // dweight, then dbias
-  const RowSums<Real> sums(norm.x.size(0), width, [&](Index row, Real* share) {
-    backward_row<kCentred, kResidual, T>(norm, row, share, share + hidden);
+  const RowSums<Real> sums(norm.x.size(0), width, [&](Index token, Real* share) {
+    for_heads(norm.x, token, [&](const NormRow& row) {
+      backward_row<kCentred, kResidual, T>(norm, row, share, share + hidden);
+    });
   });
   sums.add_to(norm.dweight.data<Real>(), 0, hidden);
   if constexpr (kCentred) sums.add_to(norm.dbias.data<Real>(), hidden, hidden);

@@ -6,39 +6,41 @@
 namespace longspan::backend::cpu {
 
 void CpuBackend::rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x,
-                                  const Tensor& weight, float epsilon) {
+                                  const Tensor& weight, const RmsNormOptions& options) {
   const Operation operation(*this, "rms_norm_forward", out);
   check_rms_norm("rms_norm_forward", out, rstd, x, weight);
-  normalise<false>("rms_norm_forward", {.out = out, .rstd = rstd, .x = x, .weight = weight},
-                   epsilon);
+  normalise<false>("rms_norm_forward",
+                   {.out = out, .rstd = rstd, .x = x, .weight = weight, .options = options});
 }
 
 void CpuBackend::add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum,
                                       const Tensor& a, const Tensor& b, const Tensor& weight,
-                                      float epsilon) {
+                                      const RmsNormOptions& options) {
   const Operation operation(*this, "add_rms_norm_forward", out);
   check_add_rms_norm(out, rstd, sum, a, b, weight);
-  add_and_normalise<false>("add_rms_norm_forward",
-                           {.out = out, .rstd = rstd, .x = sum, .a = a, .b = b, .weight = weight},
-                           epsilon);
+  add_and_normalise<false>(
+      "add_rms_norm_forward",
+      {.out = out, .rstd = rstd, .x = sum, .a = a, .b = b, .weight = weight, .options = options});
 }
 
 void CpuBackend::rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
-                                const Tensor& weight) {
+                                const Tensor& weight, const RmsNormOptions& options) {
   const Operation operation(*this, "rms_norm_again", out);
   check_rms_norm("rms_norm_again", out, rstd, x, weight);
   dispatch_float("rms_norm_again", "x", x, [&]<typename T>() {
     using Real = Compute<T>;
-    const NormTensors norm{.out = out, .rstd = rstd, .x = x, .weight = weight};
-    parallel_for(x.size(0), x.size(1), [&](Index row) {
-      normalise_row<false, T>(norm, row, {Real(0), rstd.data<Real>()[row]});
+    const NormTensors norm{.out = out, .rstd = rstd, .x = x, .weight = weight, .options = options};
+    parallel_for(x.size(0), x.row_elements(), [&](Index token) {
+      for_heads(x, token, [&](const NormRow& row) {
+        normalise_row<false, T>(norm, row, {Real(0), row.statistic<Real>(rstd)});
+      });
     });
   });
 }
 
 void CpuBackend::rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
                                    const Tensor& residual, const Tensor& rstd, const Tensor& x,
-                                   const Tensor& weight) {
+                                   const Tensor& weight, const RmsNormOptions& options) {
   const Operation operation(*this, "rms_norm_backward", dx);
   check_rms_norm_backward(dx, dweight, dy, residual, rstd, x, weight);
   backward<false>("rms_norm_backward", {.dx = dx,
@@ -47,7 +49,8 @@ void CpuBackend::rms_norm_backward(const Tensor& dx, const Tensor& dweight, cons
                                         .residual = residual,
                                         .rstd = rstd,
                                         .x = x,
-                                        .weight = weight});
+                                        .weight = weight,
+                                        .options = options});
 }
 
 }  // namespace longspan::backend::cpu

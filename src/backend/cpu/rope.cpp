@@ -10,12 +10,13 @@ namespace longspan::backend::cpu {
 namespace {
 
 template <typename T>
-void table_row(T* row, std::int32_t position, const std::vector<double>& inverse_frequencies) {
+void table_row(T* row, std::int32_t position, const std::vector<double>& inverse_frequencies,
+               double scale) {
   const auto half = static_cast<Index>(inverse_frequencies.size());
   for (Index j = 0; j < half; ++j) {
     const double angle = position * inverse_frequencies[static_cast<std::size_t>(j)];
-    row[j] = static_cast<T>(std::cos(angle));
-    row[half + j] = static_cast<T>(std::sin(angle));
+    row[j] = static_cast<T>(scale * std::cos(angle));
+    row[half + j] = static_cast<T>(scale * std::sin(angle));
   }
 }
 
@@ -38,7 +39,7 @@ void rotate_head(T* out, const T* head, const Compute<T>* cosine, const Compute<
 }  // namespace
 
 void CpuBackend::rope_table(const Tensor& table, const Tensor& positions,
-                            const std::vector<double>& inverse_frequencies) {
+                            const std::vector<double>& inverse_frequencies, double scale) {
   const Operation operation(*this, "rope_table", table);
   check_rope_table(table, positions, inverse_frequencies.size());
   dispatch_float("rope_table", "table", table, [&]<typename T>() {
@@ -46,7 +47,7 @@ void CpuBackend::rope_table(const Tensor& table, const Tensor& positions,
       constexpr Index kCostOfAngle = 32;  // a sine and a cosine, in units of simple elements
       parallel_for(positions.size(0), table.size(1) * kCostOfAngle, [&](Index t) {
         table_row(table.data<T>() + t * table.row_stride(), positions.data<std::int32_t>()[t],
-                  inverse_frequencies);
+                  inverse_frequencies, scale);
       });
     }
   });

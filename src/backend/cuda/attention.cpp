@@ -54,8 +54,13 @@ Attention::Attention(std::unique_ptr<FastAttention> fast, bool deterministic,
                      std::size_t most_scratch)
     : fast_(std::move(fast)), deterministic_(deterministic), most_scratch_(most_scratch) {}
 
-bool Attention::is_fast(const AttentionShape& shape, AttentionDirection direction) {
+bool Attention::is_fast(const AttentionShape& shape, AttentionDirection direction,
+                        const AttentionOptions& options) {
   if (shape.dtype != base::DType::kBFloat16) return false;
+  if (options.soft_cap > 0) {
+    declined_ = describe(shape, direction) + ": it has no soft cap of scores";
+    return false;
+  }
   std::string why_not = "this program has no fast attention";
   if (fast_ != nullptr && fast_->supports(shape, direction, &why_not)) return true;
   declined_ = describe(shape, direction) + ": " + why_not;
@@ -68,7 +73,7 @@ void Attention::forward(const Queue& queue, const Tensor& out, const Tensor& lse
   check_attention(out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k, options);
   const AttentionCall call =
       call_of(out, q, k, v, cu_seqlens_q, cu_seqlens_k, options, deterministic_);
-  if (is_fast(call.shape, AttentionDirection::kForward)) {
+  if (is_fast(call.shape, AttentionDirection::kForward, options)) {
     return fast_->forward(queue, out, lse, q, k, v, call);
   }
   attention_plain_forward(queue, out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k, options);
@@ -83,9 +88,8 @@ void Attention::backward(const Queue& queue, const Tensor& dq, const Tensor& dk,
   expect(kOperation, "dq", dq, q.dtype(), q.shape());
   expect(kOperation, "dk", dk, q.dtype(), k.shape());
   expect(kOperation, "dv", dv, q.dtype(), k.shape());
-  const Index parts = q.dtype() == base::DType::kBFloat16
-                          ? FastAttentionScratch::parts(q, k, most_scratch_)
-                          : Index{1};
+  const bool may_be_fast = q.dtype() == base::DType::kBFloat16 && options.soft_cap == 0.0F;
+  const Index parts = may_be_fast ? FastAttentionScratch::parts(q, k, most_scratch_) : Index{1};
   for (Index part = 0; part < parts; ++part) {
     const auto of_part = [&](const Tensor& heads) { return heads_of_part(heads, part, parts); };
     const Index lse_rows = lse.size(0) / parts;
@@ -108,7 +112,7 @@ void Attention::backward_part(const Queue& queue, const Tensor& dq, const Tensor
     return !gradient.is_dense() || is_aligned(gradient);
   };
   call.shape.aligned = call.shape.aligned && is_aligned(dout) && fits(dq) && fits(dk) && fits(dv);
-  if (is_fast(call.shape, AttentionDirection::kBackward)) {
+  if (is_fast(call.shape, AttentionDirection::kBackward, options)) {
     return fast_->backward(queue, dq, dk, dv, dout, out, lse, q, k, v, call);
   }
   attention_plain_backward(queue, dq, dk, dv, dout, out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k,

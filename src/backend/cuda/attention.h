@@ -35,7 +35,8 @@ class Attention {
                      const Tensor& dout, const Tensor& out, const Tensor& lse, const Tensor& q,
                      const Tensor& k, const Tensor& v, const CuSeqlens& cu_seqlens_q,
                      const CuSeqlens& cu_seqlens_k, const AttentionOptions& options);
-  bool is_fast(const AttentionShape& shape, AttentionDirection direction);
+  bool is_fast(const AttentionShape& shape, AttentionDirection direction,
+               const AttentionOptions& options);
 
   std::unique_ptr<FastAttention> fast_;
   bool deterministic_;

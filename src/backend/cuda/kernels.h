@@ -23,17 +23,20 @@ class CudaKernels : public Backend {
   void add(const Tensor& out, const Tensor& a, const Tensor& b) override;
   void accumulate(const Tensor& out, const Tensor& in) override;
 
+  // scale.cu
+  void scale(const Tensor& out, double factor) override;
+
   // rms_norm.cu
   void rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x,
-                        const Tensor& weight, float epsilon) override;
+                        const Tensor& weight, const RmsNormOptions& options) override;
   void add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum,
                             const Tensor& a, const Tensor& b, const Tensor& weight,
-                            float epsilon) override;
-  void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
-                      const Tensor& weight) override;
+                            const RmsNormOptions& options) override;
+  void rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x, const Tensor& weight,
+                      const RmsNormOptions& options) override;
   void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
                          const Tensor& residual, const Tensor& rstd, const Tensor& x,
-                         const Tensor& weight) override;
+                         const Tensor& weight, const RmsNormOptions& options) override;
 
   // layer_norm.cu
   void layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
@@ -48,13 +51,13 @@ class CudaKernels : public Backend {
 
   // rope.cu
   void rope_table(const Tensor& table, const Tensor& positions,
-                  const std::vector<double>& inverse_frequencies) override;
+                  const std::vector<double>& inverse_frequencies, double scale) override;
   void rope(const Tensor& out, const Tensor& x, const Tensor& table, bool inverse) override;
 
-  // swiglu.cu
-  void swiglu_forward(const Tensor& out, const Tensor& gate_up) override;
-  void swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
-                       const Tensor& gate_up) override;
+  // gated.cu
+  void gated_forward(const Tensor& out, const Tensor& gate_up, GateActivation activation) override;
+  void gated_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
+                      const Tensor& gate_up, GateActivation activation) override;
 
   // bias.cu
   void add_bias(const Tensor& out, const Tensor& bias) override;
@@ -77,7 +80,7 @@ class CudaKernels : public Backend {
   // cross_entropy.cu. A label outside of the vocabulary, other than kIgnoredLabel, gives a loss
   // that is NaN.
   void cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
-                     const Tensor& labels, double scale) override;
+                     const Tensor& labels, const CrossEntropyOptions& options) override;
 
   // reductions.cu: these wait for the queue
   double sum(const Tensor& in) override;

@@ -169,6 +169,7 @@ void DryBackend::add(const Tensor& out, const Tensor& a, const Tensor& b) {
   stream({&out, &a, &b});
 }
 void DryBackend::accumulate(const Tensor& out, const Tensor& in) { stream({&out, &out, &in}); }
+void DryBackend::scale(const Tensor& out, double /*factor*/) { stream({&out, &out}); }
 
 void DryBackend::matmul(const Tensor& out, const Tensor& a, const Tensor& b,
                         const MatmulOptions& options) {
@@ -183,23 +184,23 @@ void DryBackend::matmul(const Tensor& out, const Tensor& a, const Tensor& b,
 }
 
 void DryBackend::rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& x,
-                                  const Tensor& weight, float /*epsilon*/) {
+                                  const Tensor& weight, const RmsNormOptions& /*options*/) {
   stream({&out, &rstd, &x, &weight});
 }
 void DryBackend::add_rms_norm_forward(const Tensor& out, const Tensor& rstd, const Tensor& sum,
                                       const Tensor& a, const Tensor& b, const Tensor& weight,
-                                      float /*epsilon*/) {
+                                      const RmsNormOptions& /*options*/) {
   stream({&out, &rstd, &sum, &a, &b, &weight});
 }
 void DryBackend::rms_norm_again(const Tensor& out, const Tensor& rstd, const Tensor& x,
-                                const Tensor& weight) {
+                                const Tensor& weight, const RmsNormOptions& /*options*/) {
   stream({&out, &rstd, &x, &weight});
 }
 void DryBackend::rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
                                    const Tensor& residual, const Tensor& rstd, const Tensor& x,
-                                   const Tensor& weight) {
+                                   const Tensor& weight, const RmsNormOptions& /*options*/) {
   if (state_->profile.kind == "cuda") {
-    state_->transient({rms_norm_backward_scratch_bytes(x.dtype(), x.size(0), x.size(1))});
+    state_->transient({rms_norm_backward_scratch_bytes(x.dtype(), x.size(0), weight.size(0))});
   }
   stream({&dx, &dweight, &dweight, &dy, &residual, &rstd, &x, &weight});
 }
@@ -223,17 +224,18 @@ void DryBackend::layer_norm_backward(const Tensor& dx, const Tensor& dweight, co
   stream({&dx, &dweight, &dweight, &dbias, &dbias, &dy, &residual, &mean, &rstd, &x, &weight});
 }
 void DryBackend::rope_table(const Tensor& table, const Tensor& positions,
-                            const std::vector<double>& /*inverse_frequencies*/) {
+                            const std::vector<double>& /*inverse_frequencies*/, double /*scale*/) {
   stream({&table, &positions});
 }
 void DryBackend::rope(const Tensor& out, const Tensor& x, const Tensor& table, bool /*inverse*/) {
   stream({&out, &x, &table});
 }
-void DryBackend::swiglu_forward(const Tensor& out, const Tensor& gate_up) {
+void DryBackend::gated_forward(const Tensor& out, const Tensor& gate_up,
+                               GateActivation /*activation*/) {
   stream({&out, &gate_up});
 }
-void DryBackend::swiglu_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
-                                 const Tensor& gate_up) {
+void DryBackend::gated_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
+                                const Tensor& gate_up, GateActivation /*activation*/) {
   stream({&dgate_up, &out, &dout, &gate_up});
 }
 
@@ -250,15 +252,15 @@ void DryBackend::gelu_backward(const Tensor& dx, const Tensor& out, const Tensor
   stream({&dx, &out, &dout, &x});
 }
 
-/// cuDNN serves bfloat16 alone; kernels of our own do the rest.
-bool DryBackend::plain_attention(const Tensor& q) const {
-  return state_->profile.kind == "cuda" && q.dtype() != DType::kBFloat16;
+/// cuDNN serves bfloat16 without soft caps alone; kernels of our own do the rest.
+bool DryBackend::plain_attention(const Tensor& q, const AttentionOptions& options) const {
+  return state_->profile.kind == "cuda" && (q.dtype() != DType::kBFloat16 || options.soft_cap > 0);
 }
 
 void DryBackend::attention_forward(const Tensor& out, const Tensor& lse, const Tensor& q,
                                    const Tensor& k, const Tensor& v, const CuSeqlens& cu_seqlens_q,
                                    const CuSeqlens& cu_seqlens_k, const AttentionOptions& options) {
-  if (plain_attention(q)) {
+  if (plain_attention(q, options)) {
     state_->transient({PlainAttentionScratch::forward(q, k).bytes});
   } else if (state_->profile.kind == "cuda") {
     const auto scratch =
@@ -281,7 +283,7 @@ void DryBackend::attention_backward(const Tensor& dq, const Tensor& /*dk*/, cons
   if (state_->profile.kind == "cpu") {
     state_->transient({cpu::attention_backward_bytes(q.dtype(), q.size(2), cu_seqlens_q,
                                                      cu_seqlens_k, state_->threads)});
-  } else if (plain_attention(q)) {
+  } else if (plain_attention(q, options)) {
     state_->transient({PlainAttentionScratch::backward(q, k).bytes});
   } else {
     const auto scratch = FastAttentionScratch::backward(
@@ -312,7 +314,7 @@ void DryBackend::embedding_backward(const Tensor& /*dtable*/, const Tensor& dy, 
   stream({&dy, &dy, &dy, &ids});  // rows of the float32 table are read and written
 }
 void DryBackend::cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
-                               const Tensor& labels, double /*scale*/) {
+                               const Tensor& labels, const CrossEntropyOptions& /*options*/) {
   stream({&nll, &dlogits, &logits, &logits, &labels});
 }
 double DryBackend::sum(const Tensor& in) {

@@ -32,6 +32,7 @@ Composition compose(const ModelConfig& config) {
   composition.activation = nn::Activation::kGeluTanh;
   composition.mlp = {
       .up = {"mlp.c_fc"}, .down = "mlp.c_proj", .up_options = inner, .down_options = residual};
+  composition.layers.resize(static_cast<std::size_t>(config.num_hidden_layers));
   return composition;
 }
 

@@ -12,7 +12,6 @@ namespace {
 void read(ConfigReader& reader, ModelConfig& config) {
   reader.require("attention_bias", {false});
   reader.require("mlp_bias", {false});
-  reader.require("partial_rotary_factor", {1.0});
   reader.ignore({"pretraining_tp"});  // how a product was once cut, not what it is
   llama_like::read(reader, config, {.max_position_embeddings = 2048, .rms_norm_eps = 1e-6});
 }

@@ -6,8 +6,6 @@
 
 namespace longspan::model {
 
-using nlohmann::json;
-
 namespace {
 
 Composition compose(const ModelConfig& config) {
@@ -17,18 +15,14 @@ Composition compose(const ModelConfig& config) {
 }
 
 void read(ConfigReader& reader, ModelConfig& config) {
-  // The window's size and layers mean nothing where it is not used.
-  reader.require("use_sliding_window", {false});
   reader.require("use_mrope", {false});
-  reader.ignore({"sliding_window", "max_window_layers"});
   llama_like::read(reader, config, {.max_position_embeddings = 32768, .rms_norm_eps = 1e-6});
-  const auto layers = static_cast<std::size_t>(config.num_hidden_layers);
-  reader.require("layer_types", {json(std::vector<std::string>(layers, "full_attention"))});
+  llama_like::read_optional_window(reader, config);
 }
 
 void write(const ModelConfig& config, nlohmann::ordered_json& out) {
   llama_like::write(config, out);
-  out["use_sliding_window"] = false;
+  llama_like::write_optional_window(config, out);
 }
 
 }  // namespace
@@ -39,6 +33,7 @@ Family qwen2() {
           .description = "Llama with biases of queries, keys and values",
           .numbers = {{"rms_norm_eps", 1e-6}, {"rope_theta", 1000000.0}},
           .max_position_embeddings = 32768,
+          .has_window = true,
           .compose = compose,
           .read = read,
           .write = write};

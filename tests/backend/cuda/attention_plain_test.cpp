@@ -13,6 +13,7 @@ struct Problem {
   bool causal;
   const char* what;
   Index window = 0;
+  float soft_cap = 0;
 };
 
 CuSeqlens offsets(const std::vector<int>& lengths) {
@@ -40,6 +41,7 @@ class Case {
     options.scale = 1.0F / std::sqrt(static_cast<float>(problem.head_dim));
     options.causal = problem.causal;
     options.window = problem.window;
+    options.soft_cap = problem.soft_cap;
     qkv.random(1);
     dout.random(2);
     dqkv.fill(7.0);
@@ -118,6 +120,9 @@ std::vector<Problem> problems() {
       {2, 1, 64, {150}, {150}, true, "a window over tiles", 70},
       {3, 3, 7, {2, 40}, {100, 41}, true, "a window, a cache of keys", 17},
       {2, 1, 8, {9, 4, 0, 3}, {3, 0, 5, 3}, true, "a window, queries that see no key", 2},
+      {4, 2, 16, {1, 31, 0, 70, 7}, {1, 31, 0, 70, 7}, true, "scores capped hard", 0, 0.5F},
+      {2, 1, 64, {150}, {150}, true, "a window, scores capped", 70, 2.0F},
+      {2, 2, 96, {41, 20}, {41, 20}, false, "not causal, scores capped", 0, 1.0F},
       {1, 1, 16, {90}, {90}, true, "nothing but oneself", 1},
   };
 }

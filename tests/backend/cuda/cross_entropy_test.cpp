@@ -39,24 +39,26 @@ TEST_CASE("cuda: cross_entropy does what the cpu's does, in every order and in p
   const DType dtype = every_float();
   const Case size = GENERATE(Case{0, 8, 0}, Case{1, 1, 0}, Case{7, 64, 0}, Case{5, 7, 3},
                              Case{4, 33, 0}, Case{3, 1000, 1}, Case{2, 50257, 0});
+  const float cap = GENERATE(0.0F, 3.0F);
+  const CrossEntropyOptions options{.scale = 0.5, .soft_cap = cap};
   Device device;
   Array logits(dtype, {size.rows, size.vocab}, size.padding);
   logits.random(2, 4.0);
   const Array labels = make_labels(size.rows, size.vocab);
   Array nll(wide(dtype), {size.rows});
   Array gradient(dtype, {size.rows, size.vocab}, size.padding == 0 ? 2 : 0);
-  processor().cross_entropy(nll, gradient, logits, labels, 0.5);
+  processor().cross_entropy(nll, gradient, logits, labels, options);
   Array first(wide(dtype), {size.rows});
-  device.cross_entropy(first, Tensor(), logits, labels, 0.5);
+  device.cross_entropy(first, Tensor(), logits, labels, options);
   require_close(first, nll.values(), loss_tolerance(dtype));
   for (const shim::Order order : kOrders) {
     Array found(wide(dtype), {size.rows});
     Array beside(dtype, {size.rows, size.vocab}, size.padding == 0 ? 2 : 0);
-    Device(order).cross_entropy(found, beside, logits, labels, 0.5);
+    Device(order).cross_entropy(found, beside, logits, labels, options);
     CHECK(found.same_bits(first));
     require_close(beside, gradient.values(), gradient_tolerance(dtype));
     Array in_place = logits;
-    Device(order).cross_entropy(found, in_place, in_place, labels, 0.5);
+    Device(order).cross_entropy(found, in_place, in_place, labels, options);
     CHECK(found.same_bits(first));
     CHECK(in_place.same_bits(beside));
     CHECK(in_place.gaps_untouched());
@@ -72,11 +74,11 @@ TEST_CASE("cuda: cross_entropy writes a gradient of the other narrow dtype") {
   const Array labels = make_labels(5, vocab);
   Array nll(DType::kFloat32, {5});
   Array gradient(to, {5, vocab}, GENERATE(0, 2));
-  processor().cross_entropy(nll, gradient, logits, labels, 3.0);
+  processor().cross_entropy(nll, gradient, logits, labels, {.scale = 3.0});
   Array found_nll(DType::kFloat32, {5});
   Array found = gradient;
   found.fill(9.0);
-  Device().cross_entropy(found_nll, found, logits, labels, 3.0);
+  Device().cross_entropy(found_nll, found, logits, labels, {.scale = 3.0});
   require_close(found_nll, nll.values(), loss_tolerance(DType::kFloat32));
   require_close(found, gradient.values(), gradient_tolerance(to));
 }
@@ -103,10 +105,10 @@ TEST_CASE("cuda: cross_entropy survives what the cpu's survives") {
   labels.fill(3);
   Array nll(wide(dtype), {7});
   Array gradient(dtype, {7, vocab});
-  processor().cross_entropy(nll, gradient, logits, labels, 1.0);
+  processor().cross_entropy(nll, gradient, logits, labels, {.scale = 1.0});
   Array found_nll(wide(dtype), {7});
   Array found(dtype, {7, vocab});
-  device.cross_entropy(found_nll, found, logits, labels, 1.0);
+  device.cross_entropy(found_nll, found, logits, labels, {.scale = 1.0});
   require_alike(found_nll, nll, loss_tolerance(dtype));
   require_alike(found, gradient, gradient_tolerance(dtype));
 }
@@ -119,7 +121,7 @@ TEST_CASE("cuda: a label outside of the vocabulary gives NaN and writes nowhere 
   labels.fill(1);
   labels.set(1, GENERATE(-1, 4, -99, 1000000));
   Array nll(DType::kFloat32, {3});
-  device.cross_entropy(nll, logits, logits, labels, 1.0);
+  device.cross_entropy(nll, logits, logits, labels, {.scale = 1.0});
   CHECK(std::isnan(nll.get(1)));
   CHECK(std::isfinite(nll.get(0)));
   CHECK(std::isfinite(nll.get(2)));
@@ -130,11 +132,12 @@ TEST_CASE("cuda: cross_entropy refuses wrong tensors") {
   const Array logits(DType::kFloat32, {3, 4});
   const Array nll(DType::kFloat32, {3});
   const Array labels(DType::kInt32, {3});
-  CHECK_THROWS_AS(Device().cross_entropy(nll, Array(DType::kFloat64, {3, 4}), logits, labels, 1.0),
-                  base::InternalError);
   CHECK_THROWS_AS(
-      Device().cross_entropy(Array(DType::kBFloat16, {3}), Tensor(), logits, labels, 1.0),
+      Device().cross_entropy(nll, Array(DType::kFloat64, {3, 4}), logits, labels, {.scale = 1.0}),
       base::InternalError);
+  CHECK_THROWS_AS(Device().cross_entropy(Array(DType::kBFloat16, {3}), Tensor(), logits, labels,
+                                         {.scale = 1.0}),
+                  base::InternalError);
 }
 
 }  // namespace

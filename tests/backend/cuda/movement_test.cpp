@@ -107,6 +107,17 @@ TEST_CASE("cuda add and accumulate are the cpu's, in place too") {
   }
 }
 
+TEST_CASE("cuda scale is the cpu's") {
+  Device device(every_order());
+  const DType dtype = every_float();
+  Array out = make(dtype, awkward_size(), 1);
+  Array expected = out;
+  processor().scale(expected, 1.7);
+  device.scale(out, 1.7);
+  CHECK(out.same_bits(expected));
+  CHECK(out.gaps_untouched());
+}
+
 /// Pairs of these sizes, all of one dtype.
 struct Copies {
   Copies(DType dtype, const std::vector<Case>& sizes) {

@@ -22,8 +22,8 @@ TEST_CASE("cuda rope_table is the cpu's, also with more frequencies than one lau
   const Array positions = make_positions(size.tokens);
   Array table(dtype, {size.tokens, size.head_dim}, size.padding);
   Array expected(dtype, {size.tokens, size.head_dim});
-  device.rope_table(table, positions, frequencies(size.head_dim));
-  processor().rope_table(expected, positions, frequencies(size.head_dim));
+  device.rope_table(table, positions, frequencies(size.head_dim), 1.25);
+  processor().rope_table(expected, positions, frequencies(size.head_dim), 1.25);
   // Both form the angle in double with one product; sine and cosine are within a unit or two.
   require_near(table, expected, 0.0, 4.0 * unit_roundoff(dtype));
 }
@@ -34,7 +34,7 @@ TEST_CASE("cuda rope is the cpu's, there and back") {
   const Case size = awkward_size();
   const bool inverse = GENERATE(false, true);
   Array table(wide(dtype), {size.tokens, size.head_dim}, size.padding);
-  processor().rope_table(table, make_positions(size.tokens), frequencies(size.head_dim));
+  processor().rope_table(table, make_positions(size.tokens), frequencies(size.head_dim), 1.0);
   Array x(dtype, {size.tokens, size.heads, size.head_dim}, size.padding);
   x.random(1);
   Array expected = x;
@@ -56,7 +56,7 @@ TEST_CASE("cuda rope on a column view touches nothing else") {
   whole.random(1);
   Array expected = whole;
   Array table(wide(dtype), {5, 16});
-  processor().rope_table(table, make_positions(5), frequencies(16));
+  processor().rope_table(table, make_positions(5), frequencies(16), 1.0);
   const auto keys = [&](const Array& array) {
     return array.tensor().columns(first, first + 32).reshape({5, 2, 16});
   };
@@ -71,7 +71,7 @@ TEST_CASE("cuda rope on a column view touches nothing else") {
 TEST_CASE("cuda rope launches nothing for nothing and refuses what breaks its contract") {
   Device device;
   const std::int64_t before = shim::launches();
-  device.rope_table(Array(DType::kFloat32, {0, 4}), make_positions(0), frequencies(4));
+  device.rope_table(Array(DType::kFloat32, {0, 4}), make_positions(0), frequencies(4), 1.0);
   const Array none(DType::kBFloat16, {0, 2, 4});
   device.rope(none, none, Array(DType::kFloat32, {0, 4}), false);
   CHECK(shim::launches() == before);
@@ -82,10 +82,10 @@ TEST_CASE("cuda rope launches nothing for nothing and refuses what breaks its co
   CHECK_THROWS_AS(device.rope(odd, odd, Array(DType::kFloat32, {3, 3}), false),
                   base::InternalError);
   CHECK_THROWS_AS(
-      device.rope_table(Array(DType::kFloat32, {3, 4}), make_positions(3), frequencies(6)),
+      device.rope_table(Array(DType::kFloat32, {3, 4}), make_positions(3), frequencies(6), 1.0),
       base::InternalError);
   CHECK_THROWS_AS(
-      device.rope_table(Array(DType::kBFloat16, {3, 4}), make_positions(3), frequencies(4)),
+      device.rope_table(Array(DType::kBFloat16, {3, 4}), make_positions(3), frequencies(4), 1.0),
       base::InternalError);
 }
 

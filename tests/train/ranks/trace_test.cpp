@@ -75,8 +75,8 @@ void check_names(const Recorder& recorder, const Job& job) {
                                       "rope_table",
                                       "sum",
                                       "sum_of_squares",
-                                      "swiglu_backward",
-                                      "swiglu_forward",
+                                      "gated_backward",
+                                      "gated_forward",
                                       "zero"};
   if (world().size() > 1) operations.insert({"attention_merge", "copy"});
   if (job.parallel.zero_stage > 1 && world().size() > 1) operations.insert("accumulate");

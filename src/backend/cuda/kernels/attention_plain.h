@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <utility>
 
 #include "backend/checks.h"
@@ -8,6 +9,7 @@
 #include "backend/cuda/kernels/device.h"
 #include "backend/cuda/plain_attention.h"
 #include "backend/cuda_scratch.h"
+#include "backend/elementwise/soft_cap.h"
 #include "longspan/backend/cuda.h"
 
 // What the forward and the backward of plain attention share. A block works on a tile of rows
@@ -36,6 +38,28 @@ __device__ inline int across() { return static_cast<int>(threadIdx.x) % kSide; }
 
 struct Range {
   int begin, end;
+};
+
+/// What of a product q . k the softmax sees.
+template <typename Real>
+struct Score {
+  Real value;
+  Real slope;  ///< its derivative by the product
+};
+
+template <typename Real>
+struct Scaling {
+  Real scale;
+  Real soft_cap;  ///< 0: none
+
+  explicit Scaling(const AttentionOptions& options)
+      : scale(static_cast<Real>(options.scale)), soft_cap(static_cast<Real>(options.soft_cap)) {}
+
+  __device__ Score<Real> operator()(Real product) const {
+    if (soft_cap == Real(0)) return {product * scale, scale};
+    const Real tangent = std::tanh(product * (scale / soft_cap));
+    return {soft_cap * tangent, scale * soft_cap_slope(tangent)};
+  }
 };
 
 /// Document i has queries [q[i], q[i + 1]) and keys [k[i], k[i + 1]); both in device memory.

@@ -32,7 +32,7 @@ struct Backward {
   int queries, keys;
   int heads, group;  ///< query heads, and of them those that read one KV head
   int head_dim;
-  Compute<T> scale;
+  Scaling<Compute<T>> scaling;
 
   /// +infinity where the query has seen nothing: its probabilities are then 0.
   __device__ Compute<T> lse_of(int head, int query) const {
@@ -142,8 +142,9 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce<Compute<T>>)
         const int key = across() + j * kSide;
         Real dscore = 0;
         if (seen.sees(i, columns.begin + key)) {
-          const Real probability = std::exp(scores[i][j] * with.scale - lse[i]);
-          dscore = with.scale * probability * (dprobabilities[i][j] - delta[i]);
+          const Score<Real> score = with.scaling(scores[i][j]);
+          const Real probability = std::exp(score.value - lse[i]);
+          dscore = score.slope * probability * (dprobabilities[i][j] - delta[i]);
         }
         dscores[(down() + i * kSide) * kScorePitch + key] = dscore;
       }
@@ -196,8 +197,9 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce<Compute<T>>)
           Real probability = 0;
           Real dscore = 0;
           if (seen.sees(i, query)) {
-            probability = std::exp(scores[i][j] * with.scale - lse);
-            dscore = with.scale * probability * (dprobabilities[i][j] - delta);
+            const Score<Real> score = with.scaling(scores[i][j]);
+            probability = std::exp(score.value - lse);
+            dscore = score.slope * probability * (dprobabilities[i][j] - delta);
           }
           const int at = (down() + i * kSide) * kScorePitch + across() + j * kSide;
           probabilities[at] = probability;
@@ -272,7 +274,7 @@ void attention_plain_backward(const Queue& queue, const Tensor& dq, const Tensor
                                   static_cast<int>(q.size(1)),
                                   static_cast<int>(q.size(1) / k.size(1)),
                                   static_cast<int>(q.size(2)),
-                                  static_cast<Real>(options.scale)};
+                                  plain::Scaling<Real>(options)};
     plain::dispatch_slices(q.size(2),
                            [&]<int kSlices>() { plain::launch<T, kSlices>(queue, with); });
   });

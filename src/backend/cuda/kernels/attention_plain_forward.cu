@@ -26,7 +26,7 @@ struct Forward {
   int queries;
   int heads, group;  ///< query heads, and of them those that read one KV head
   int head_dim;
-  Compute<T> scale;
+  Scaling<Compute<T>> scaling;
 };
 
 /// A row's softmax as far as it has been read: the same in the 16 threads that share the row, but
@@ -107,13 +107,13 @@ __device__ void query_times_key(Compute<T> (&scores)[kQueries / kSide][kKeys / k
 template <int kRows, int kColumns, typename Real, typename Sums>
 __device__ void soften_tile(Real (&scores)[kRows][kColumns], Running<Real> (&running)[kRows],
                             Sums& out, Real* probabilities, const Seen<kRows>& seen, int key,
-                            Real scale) {
+                            const Scaling<Real>& scaling) {
   LONGSPAN_UNROLL
   for (int i = 0; i < kRows; ++i) {
     LONGSPAN_UNROLL
     for (int j = 0; j < kColumns; ++j) {
       const bool sees = seen.sees(i, key + across() + j * kSide);
-      scores[i][j] = sees ? scores[i][j] * scale : -std::numeric_limits<Real>::infinity();
+      scores[i][j] = sees ? scaling(scores[i][j]).value : -std::numeric_limits<Real>::infinity();
     }
     out.scale_row(i, soften_row(scores[i], running[i]));
     Real* row = probabilities + (down() + i * kSide) * (kColumns * kSide + 1);
@@ -148,7 +148,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce<Compute<T>>)
   for (Range keys = seen.all; keys.begin < keys.end; keys.begin += kKeys) {
     Real scores[kRows][kKeys / kSide];
     query_times_key<T, kQueries, kKeys>(scores, shared, q, k, queries, keys, head_dim);
-    soften_tile(scores, running, out, shared.probabilities, seen, keys.begin, with.scale);
+    soften_tile(scores, running, out, shared.probabilities, seen, keys.begin, with.scaling);
     out.template add_products<kKeys>(shared.probabilities, shared.key_slice, v, keys.begin,
                                      keys.end, head_dim);
   }
@@ -193,7 +193,7 @@ void attention_plain_forward(const Queue& queue, const Tensor& out, const Tensor
                                  static_cast<int>(q.size(1)),
                                  static_cast<int>(q.size(1) / k.size(1)),
                                  static_cast<int>(q.size(2)),
-                                 static_cast<Compute<T>>(options.scale)};
+                                 plain::Scaling<Compute<T>>(options)};
     plain::dispatch_slices(q.size(2), [&]<int kSlices>() {
       constexpr int kQueries = plain::ForwardTile<Compute<T>, kSlices>::kQueries;
       const Index blocks = divide_up(q.size(0), kQueries) * q.size(1);

@@ -5,6 +5,7 @@
 #include "backend/contracts.h"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/kernels/device.h"
+#include "backend/elementwise/soft_cap.h"
 #include "backend/operation.h"
 
 namespace longspan::backend::cuda {
@@ -14,6 +15,20 @@ constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / kLanes;
 /// Packs that a thread loads before it uses the first.
 constexpr int kInFlight = 4;
+
+/// How the loss sees a logit.
+template <typename Real>
+struct Cap {
+  Real cap;  ///< 0: as it is
+
+  __device__ Real operator()(Real logit) const {
+    return cap > 0 ? cap * std::tanh(logit / cap) : logit;
+  }
+  /// The derivative of a capped logit by the logit.
+  __device__ Real slope(Real capped) const {
+    return cap > 0 ? soft_cap_slope(capped / cap) : Real(1);
+  }
+};
 
 /// A softmax's sum as far as it has been read: of exp(logit - shift). Terms are added in double, a
 /// few at a time: a long row costs no precision.
@@ -68,17 +83,20 @@ __device__ Partial<Real> merge_block(Partial<Real> mine) {
 }
 
 template <int kCount, typename T>
-__device__ void add_terms(Partial<Compute<T>>& partial, const Pack<T, kCount>& pack) {
+__device__ void add_terms(Partial<Compute<T>>& partial, const Pack<T, kCount>& pack,
+                          const Cap<Compute<T>>& cap) {
   using Real = Compute<T>;
+  Real logits[kCount];
   Real highest = Partial<Real>::kNone;
   LONGSPAN_UNROLL
   for (int i = 0; i < kCount; ++i) {
-    highest = std::fmax(highest, load(pack.values[i]));  // passes over NaN
+    logits[i] = cap(load(pack.values[i]));
+    highest = std::fmax(highest, logits[i]);  // passes over NaN
   }
   partial.raise(highest);
   Real sum = 0;
   LONGSPAN_UNROLL
-  for (int i = 0; i < kCount; ++i) sum += std::exp(load(pack.values[i]) - partial.shift());
+  for (int i = 0; i < kCount; ++i) sum += std::exp(logits[i] - partial.shift());
   partial.sum += static_cast<double>(sum);
 }
 
@@ -126,10 +144,12 @@ struct Row {
 /// gradient may take the place of the logits.
 template <typename Logit, typename Gradient, int kCount>
 __device__ void write_softmax(Gradient* gradient, const Row<Logit, kCount>& row,
-                              Compute<Logit> shift, Compute<Logit> factor) {
+                              Compute<Logit> shift, Compute<Logit> factor,
+                              const Cap<Compute<Logit>>& cap) {
   const bool packed = reinterpret_cast<std::uintptr_t>(gradient + row.head) % kVectorBytes == 0;
-  const auto softmax = [=](Logit logit) {
-    return round_to<Gradient>(std::exp(load(logit) - shift) * factor);
+  const auto softmax = [=](Logit stored) {
+    const Compute<Logit> logit = cap(load(stored));
+    return round_to<Gradient>(std::exp(logit - shift) * factor * cap.slope(logit));
   };
   row.for_rest([&](Index i) { gradient[i] = softmax(row.data[i]); });
   row.for_packs([&](Index i, const Pack<Logit, kCount>& pack) {
@@ -154,6 +174,7 @@ struct Arguments {
   Index gradient_stride, logits_stride;
   Index vocab;
   double scale;
+  Cap<Compute<Logit>> cap;
 };
 
 /// One row a block: reads it once for the sum and once more for the gradient.
@@ -175,15 +196,15 @@ __global__ void __launch_bounds__(kThreads) row_kernel(Arguments<Logit, Gradient
   }
   // A label that is none makes the loss NaN: the host cannot look at labels without waiting.
   const bool legal = label >= 0 && label < with.vocab;
-  const Real labelled = legal ? load(row.data[label]) : kNaN;
+  const Real labelled = legal ? with.cap(load(row.data[label])) : kNaN;
   Partial<Real> partial;
-  row.for_rest([&](Index i) { add_terms(partial, Pack<Logit, 1>{{row.data[i]}}); });
-  row.for_packs([&](Index, const auto& pack) { add_terms(partial, pack); });
+  row.for_rest([&](Index i) { add_terms(partial, Pack<Logit, 1>{{row.data[i]}}, with.cap); });
+  row.for_packs([&](Index, const auto& pack) { add_terms(partial, pack, with.cap); });
   partial = merge_block(partial);  // and all threads have read the label's logit
   const Real shift = partial.highest;
   const double sum = shift == Partial<Real>::kNone ? static_cast<double>(kNaN) : partial.sum;
   if (gradient != nullptr) {
-    write_softmax(gradient, row, shift, static_cast<Real>(with.scale / sum));
+    write_softmax(gradient, row, shift, static_cast<Real>(with.scale / sum), with.cap);
     __syncthreads();  // the label's element comes last
   }
   if (threadIdx.x != 0) return;
@@ -191,12 +212,13 @@ __global__ void __launch_bounds__(kThreads) row_kernel(Arguments<Logit, Gradient
       static_cast<Real>(static_cast<double>(shift) - static_cast<double>(labelled) + std::log(sum));
   if (gradient == nullptr || !legal) return;
   const double probability = static_cast<double>(std::exp(labelled - shift)) / sum;
-  gradient[label] = round_to<Gradient>(static_cast<Real>(with.scale * (probability - 1.0)));
+  gradient[label] = round_to<Gradient>(static_cast<Real>(with.scale * (probability - 1.0)) *
+                                       with.cap.slope(labelled));
 }
 
 template <typename Logit, typename Gradient>
 void run(const Queue& queue, const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
-         const Tensor& labels, double scale) {
+         const Tensor& labels, const CrossEntropyOptions& options) {
   if (logits.size(0) == 0) return;
   const Arguments<Logit, Gradient> with{nll.data<Compute<Logit>>(),
                                         dlogits.defined() ? dlogits.data<Gradient>() : nullptr,
@@ -205,7 +227,8 @@ void run(const Queue& queue, const Tensor& nll, const Tensor& dlogits, const Ten
                                         dlogits.row_stride(),
                                         logits.row_stride(),
                                         logits.size(1),
-                                        scale};
+                                        options.scale,
+                                        {static_cast<Compute<Logit>>(options.soft_cap)}};
   LONGSPAN_LAUNCH((row_kernel<Logit, Gradient>), static_cast<unsigned>(logits.size(0)), kThreads, 0,
                   queue.stream, with);
 }
@@ -213,15 +236,15 @@ void run(const Queue& queue, const Tensor& nll, const Tensor& dlogits, const Ten
 }  // namespace
 
 void CudaKernels::cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
-                                const Tensor& labels, double scale) {
+                                const Tensor& labels, const CrossEntropyOptions& options) {
   const Operation operation(*this, "cross_entropy", logits);
   constexpr const char* kName = "cross_entropy";
-  check_cross_entropy(nll, dlogits, logits, labels);
+  check_cross_entropy(nll, dlogits, logits, labels, options);
   dispatch_float(kName, "logits", logits, [&]<typename Logit>() {
-    if (!dlogits.defined()) return run<Logit, Logit>(queue_, nll, dlogits, logits, labels, scale);
+    if (!dlogits.defined()) return run<Logit, Logit>(queue_, nll, dlogits, logits, labels, options);
     dispatch_float(kName, "dlogits", dlogits, [&]<typename Gradient>() {
       if constexpr (std::is_same_v<Compute<Logit>, Compute<Gradient>>) {
-        run<Logit, Gradient>(queue_, nll, dlogits, logits, labels, scale);
+        run<Logit, Gradient>(queue_, nll, dlogits, logits, labels, options);
       }
     });
   });

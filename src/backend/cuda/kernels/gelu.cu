@@ -1,21 +1,13 @@
-#include "backend/elementwise/gelu.h"
+#include "backend/cuda/kernels/gelu.h"
 
 #include "backend/checks.h"
 #include "backend/contracts.h"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/kernels/elementwise.h"
-#include "backend/cuda/kernels/sigmoid.h"
 #include "backend/operation.h"
 
 namespace longspan::backend::cuda {
 namespace {
-
-/// For elements stored as T.
-template <typename T>
-__device__ Compute<T> gelu_sigmoid(Compute<T> bounded) {
-  using Constants = GeluConstants<Compute<T>>;
-  return sigmoid<T>(bounded * std::fma(bounded * bounded, Constants::kCubic, Constants::kLinear));
-}
 
 template <typename T, bool kAligned>
 struct Forward {
@@ -57,7 +49,6 @@ struct Backward {
             load_pack<kAligned, kCount>(x.at(row, column), left)};
   }
   __device__ void store(Index row, Index column, Index left, const Loaded& loaded) const {
-    using Constants = GeluConstants<Compute<T>>;
     Pack<T, kCount> result;
     Pack<T, kCount> gradient;
     LONGSPAN_UNROLL
@@ -66,8 +57,7 @@ struct Backward {
       const Compute<T> value = cuda::load(loaded.x.values[k]);
       const Compute<T> bounded = gelu_bounded(value);
       const Compute<T> s = gelu_sigmoid<T>(bounded);
-      const Compute<T> slope =
-          std::fma(bounded * bounded, 3 * Constants::kCubic, Constants::kLinear);
+      const Compute<T> slope = gelu_slope(bounded);
       result.values[k] = round_to<T>(value * s);
       gradient.values[k] = round_to<T>(gelu_gradient(upstream, bounded, s, slope));
     }

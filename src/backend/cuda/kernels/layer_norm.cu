@@ -13,7 +13,7 @@ void CudaKernels::layer_norm_forward(const Tensor& out, const Tensor& mean, cons
   constexpr const char* kName = "layer_norm_forward";
   check_layer_norm(kName, out, mean, rstd, x, weight, bias);
   normalise<true, NormMode::kForward>(
-      kName, queue_, {out, mean, rstd, x, Tensor(), Tensor(), weight, bias}, epsilon);
+      kName, queue_, {out, mean, rstd, x, Tensor(), Tensor(), weight, bias, {.epsilon = epsilon}});
 }
 
 void CudaKernels::add_layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
@@ -22,7 +22,7 @@ void CudaKernels::add_layer_norm_forward(const Tensor& out, const Tensor& mean, 
   const Operation operation(*this, "add_layer_norm_forward", out);
   check_add_layer_norm(out, mean, rstd, sum, a, b, weight, bias);
   normalise<true, NormMode::kAdd>("add_layer_norm_forward", queue_,
-                                  {out, mean, rstd, sum, a, b, weight, bias}, epsilon);
+                                  {out, mean, rstd, sum, a, b, weight, bias, {.epsilon = epsilon}});
 }
 
 void CudaKernels::layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,

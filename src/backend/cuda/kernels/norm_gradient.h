@@ -21,9 +21,21 @@ struct NormGradient {
   const Compute<T>* rstd;
   Compute<T>* shares;  // of dweight and, of layer norm, dbias
   RowShares layout;
+  Compute<T> weight_offset;
   Index rows;
+  Index heads;  // of a row, each normalised for itself; 1: the whole row is
   Index hidden;
   bool shares_in_shared_memory;
+
+  /// From one head of every row to the next one.
+  __device__ void next_head() {
+    dx.data += hidden;
+    dy.data += hidden;
+    if (residual.data != nullptr) residual.data += hidden;
+    x.data += hidden;
+    if (mean != nullptr) ++mean;
+    ++rstd;
+  }
 };
 
 template <typename T>
@@ -64,7 +76,7 @@ __device__ void sum_pack(const NormGradient<T>& norm, Index column, const Gradie
   LONGSPAN_UNROLL
   for (int k = 0; k < kPack<T>; ++k) {
     const Compute<T> dy = load(packs.dy.values[k]);
-    const Compute<T> scale = load(weight.values[k]);
+    const Compute<T> scale = norm.weight_offset + load(weight.values[k]);
     product += norm_product(dy, scale, centred<kCentred>(load(packs.x.values[k]), mean));
     if constexpr (kCentred) gradients += dy * scale;
   }
@@ -87,8 +99,8 @@ __device__ void finish_pack(const NormGradient<T>& norm, Index row, Index column
     const Real x = centred<kCentred>(load(packs.x.values[k]), of.mean);
     share[k * all_packs] += norm_weight_gradient(dy, x, of.rstd);
     if constexpr (kCentred) share[norm.layout.columns + k * all_packs] += dy;
-    const Real through =
-        norm_gradient<Real>(dy, load(weight.values[k]), x, of.rstd, of.slope, of.offset);
+    const Real through = norm_gradient<Real>(dy, norm.weight_offset + load(weight.values[k]), x,
+                                             of.rstd, of.slope, of.offset);
     dx.values[k] = round_to<T>(load(packs.residual.values[k]) + through);
   }
   store_pack<kAligned>(norm.dx.at(row, column), dx, left);
@@ -104,8 +116,8 @@ __device__ void backward_row(const NormGradient<T>& norm, Index row, Compute<T>*
   GradientPacks<T> held[kHeldBackward] = {};
   hold_row<kCount>(norm.hidden, held, read);
   RowGradient<Real> of{};
-  of.rstd = norm.rstd[row];
-  if constexpr (kCentred) of.mean = norm.mean[row];
+  of.rstd = norm.rstd[row * norm.heads];
+  if constexpr (kCentred) of.mean = norm.mean[row * norm.heads];
   Real product = 0;
   Real gradients = 0;
   visit_row<kCount>(norm.hidden, held, read, [&](Index column, const GradientPacks<T>& packs) {
@@ -133,10 +145,14 @@ __global__ void __launch_bounds__(kMostThreadsBackward) backward_rows(NormGradie
   clear_shares<kPack<T>>(shares, norm.layout, norm.hidden);
   const Index begin = blockIdx.x * norm.layout.rows_each;
   const Index end = std::min(norm.rows, begin + norm.layout.rows_each);
-  for (Index row = begin; row < end; ++row) {
-    const bool swap = !kCentred && (row - begin) % 2 != 0;
-    backward_row<T, kAligned, kCentred>(norm, row, swap ? other : partial, swap ? partial : other,
-                                        shares);
+  bool swap = false;
+  for (Index head = 0; head < norm.heads; ++head) {
+    for (Index row = begin; row < end; ++row) {
+      backward_row<T, kAligned, kCentred>(norm, row, swap ? other : partial, swap ? partial : other,
+                                          shares);
+      swap = !kCentred && !swap;
+    }
+    norm.next_head();
   }
   if (norm.shares_in_shared_memory) {
     copy_shares<kPack<T>>(result, shares, norm.layout, norm.hidden);
@@ -148,7 +164,7 @@ __global__ void __launch_bounds__(kMostThreadsBackward) backward_rows(NormGradie
 template <bool kCentred, typename T>
 void backward(const Queue& queue, const NormGradientTensors& tensors) {
   using Real = Compute<T>;
-  const Index hidden = tensors.x.size(1);
+  const Index hidden = width_of(tensors.x);
   NormGradient<T> norm{};
   norm.layout = row_shares(tensors.x.size(0), hidden, /*vectors=*/kCentred ? 2 : 1);
   const Shape shape{norm.layout.elements()};
@@ -167,11 +183,13 @@ void backward(const Queue& queue, const NormGradientTensors& tensors) {
   norm.mean = vector_of<Real>(tensors.mean);
   norm.rstd = vector_of<Real>(tensors.rstd);
   norm.shares = scratch.data<Real>();
+  norm.weight_offset = static_cast<Real>(tensors.options.weight_offset);
   norm.rows = tensors.x.size(0);
+  norm.heads = heads_of(tensors.x);
   norm.hidden = hidden;
   norm.shares_in_shared_memory = fits;
   const bool aligned = rows_aligned({tensors.dx, tensors.dy, tensors.residual, tensors.x}) &&
-                       vector_aligned(tensors.weight);
+                       heads_aligned(tensors.x) && vector_aligned(tensors.weight);
   with_alignment(aligned, [&]<bool kAligned>() {
     LONGSPAN_LAUNCH((backward_rows<T, kAligned, kCentred>),
                     static_cast<unsigned>(norm.layout.blocks), static_cast<unsigned>(threads),

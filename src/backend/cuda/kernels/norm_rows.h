@@ -90,8 +90,19 @@ struct NormRows {
   Rows<const T> b;
   const T* weight;
   const T* bias;  // of layer norm
+  Compute<T> weight_offset;
+  Compute<T> epsilon;
   Index rows;
   Index hidden;
+
+  /// The head blockIdx.y of every row is normalised for itself, or the whole row.
+  __device__ void enter_head() {
+    const Index first = blockIdx.y * hidden;
+    out.data += first;
+    x.data += first;
+  }
+  /// Of the head that was entered.
+  __device__ static Index statistic(Index row) { return row * gridDim.y + blockIdx.y; }
 };
 
 template <bool kAligned, typename T>
@@ -132,7 +143,7 @@ __device__ void normalise_pack(const NormRows<T>& norm, Index row, Index column,
   LONGSPAN_UNROLL
   for (int k = 0; k < kPack<T>; ++k) {
     const Real value = centred<kCentred>(load(x.values[k]), of.mean);
-    Real result = normalised(value, of.rstd, load(weight.values[k]));
+    Real result = normalised(value, of.rstd, norm.weight_offset + load(weight.values[k]));
     if constexpr (kCentred) result += load(bias.values[k]);
     out.values[k] = round_to<T>(result);
   }
@@ -196,9 +207,9 @@ __device__ RowStatistics<Compute<T>> statistics_of(const NormRows<T>& norm,
 }
 
 template <typename T, bool kAligned, bool kCentred, NormMode kMode>
-__global__ void __launch_bounds__(kMostThreadsForward)
-    normalise_rows(NormRows<T> norm, Compute<T> epsilon) {
+__global__ void __launch_bounds__(kMostThreadsForward) normalise_rows(NormRows<T> norm) {
   constexpr int kCount = kPack<T>;
+  norm.enter_head();
   const Index row = static_cast<Index>(blockIdx.x) * blockDim.y + threadIdx.y;
   const Index hidden = row < norm.rows ? norm.hidden : 0;  // without a row threads stay for sums
   const Rows<const T> x{norm.x.data, norm.x.stride};
@@ -227,14 +238,14 @@ __global__ void __launch_bounds__(kMostThreadsForward)
   }
   RowStatistics<Compute<T>> of{};
   if constexpr (kMode == NormMode::kAgain) {
-    if (hidden > 0) of.rstd = norm.rstd[row];
+    if (hidden > 0) of.rstd = norm.rstd[norm.statistic(row)];
   } else {
     of = statistics_of<kCentred>(
         norm, [&](const auto& visit) { visit_row<kCount>(hidden, held, make, visit); },
-        [&](const auto& visit) { visit_row<kCount>(hidden, held, read, visit); }, epsilon);
+        [&](const auto& visit) { visit_row<kCount>(hidden, held, read, visit); }, norm.epsilon);
     if (hidden > 0 && threadIdx.x == 0) {
-      norm.rstd[row] = of.rstd;
-      if constexpr (kCentred) norm.mean[row] = of.mean;
+      norm.rstd[norm.statistic(row)] = of.rstd;
+      if constexpr (kCentred) norm.mean[norm.statistic(row)] = of.mean;
     }
   }
   visit_row<kCount>(hidden, held, read, [&](Index column, const Pack<T, kCount>& pack) {
@@ -261,18 +272,24 @@ inline bool rows_aligned(std::initializer_list<Tensor> tensors) {
   });
 }
 
+/// Whether every head of a row is, if its first one is.
+inline bool heads_aligned(const Tensor& x) {
+  const auto bytes = width_of(x) * static_cast<Index>(base::size_of(x.dtype()));
+  return heads_of(x) == 1 || bytes % kVectorBytes == 0;
+}
+
 template <bool kCentred, NormMode kMode>
-void normalise(const char* operation, const Queue& queue, const NormTensors& tensors,
-               float epsilon) {
+void normalise(const char* operation, const Queue& queue, const NormTensors& tensors) {
   const Index count = tensors.x.size(0);
-  const Index hidden = tensors.x.size(1);
-  if (count * hidden == 0) return;
+  const Index hidden = width_of(tensors.x);
+  if (tensors.x.elements() == 0) return;
   dispatch_float(operation, "x", tensors.x, [&]<typename T>() {
     using Real = Compute<T>;
     const Index threads = threads_of_row<T>(hidden, kHeldForward, kMostThreadsForward);
     const Index rows = std::max<Index>(1, kUsualThreads / threads);
     const dim3 block(static_cast<unsigned>(threads), static_cast<unsigned>(rows));
-    const auto grid = static_cast<unsigned>(divide_up(count, rows));
+    const dim3 grid(static_cast<unsigned>(divide_up(count, rows)),
+                    static_cast<unsigned>(heads_of(tensors.x)));
     const std::size_t shared = static_cast<std::size_t>(2 * threads * rows / kLanes) * sizeof(Real);
     NormRows<T> norm{};
     norm.out = rows_of<T>(tensors.out);
@@ -283,13 +300,16 @@ void normalise(const char* operation, const Queue& queue, const NormTensors& ten
     norm.b = rows_of<const T>(tensors.b);
     norm.weight = vector_of<T>(tensors.weight);
     norm.bias = vector_of<T>(tensors.bias);
+    norm.weight_offset = static_cast<Real>(tensors.options.weight_offset);
+    norm.epsilon = static_cast<Real>(tensors.options.epsilon);
     norm.rows = count;
     norm.hidden = hidden;
     const bool aligned = rows_aligned({tensors.out, tensors.x, tensors.a, tensors.b}) &&
-                         vector_aligned(tensors.weight) && vector_aligned(tensors.bias);
+                         heads_aligned(tensors.x) && vector_aligned(tensors.weight) &&
+                         vector_aligned(tensors.bias);
     with_alignment(aligned, [&]<bool kAligned>() {
       LONGSPAN_LAUNCH((normalise_rows<T, kAligned, kCentred, kMode>), grid, block, shared,
-                      queue.stream, norm, static_cast<Real>(epsilon));
+                      queue.stream, norm);
     });
   });
 }

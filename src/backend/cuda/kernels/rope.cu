@@ -23,7 +23,7 @@ struct Frequencies {
 template <typename Real>
 __global__ void __launch_bounds__(kThreads)
     fill_table(Rows<Real> table, const std::int32_t* positions, Index tokens, Index half,
-               Index first, Frequencies frequencies) {
+               Index first, Frequencies frequencies, double scale) {
   const Index all = tokens * frequencies.count;
   for (Index i = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x; i < all;
        i += static_cast<Index>(gridDim.x) * blockDim.x) {
@@ -32,14 +32,14 @@ __global__ void __launch_bounds__(kThreads)
     double sine = 0;
     double cosine = 0;
     sincos(positions[token] * frequencies.values[j], &sine, &cosine);
-    *table.at(token, first + j) = static_cast<Real>(cosine);
-    *table.at(token, half + first + j) = static_cast<Real>(sine);
+    *table.at(token, first + j) = static_cast<Real>(scale * cosine);
+    *table.at(token, half + first + j) = static_cast<Real>(scale * sine);
   }
 }
 
 template <typename Real>
 void make_table(const Queue& queue, const Tensor& table, const Tensor& positions,
-                const std::vector<double>& inverse_frequencies) {
+                const std::vector<double>& inverse_frequencies, double scale) {
   const auto half = static_cast<Index>(inverse_frequencies.size());
   for (Index first = 0; first < half; first += Frequencies::kMost) {
     Frequencies frequencies{};
@@ -49,7 +49,8 @@ void make_table(const Queue& queue, const Tensor& table, const Tensor& positions
     const Rows<Real> rows{table.data<Real>(), table.row_stride()};
     LONGSPAN_LAUNCH(fill_table<Real>, static_cast<unsigned>(std::min(blocks, kMostBlocks)),
                     static_cast<unsigned>(kThreads), 0, queue.stream, rows,
-                    positions.data<std::int32_t>(), positions.size(0), half, first, frequencies);
+                    positions.data<std::int32_t>(), positions.size(0), half, first, frequencies,
+                    scale);
   }
 }
 
@@ -88,14 +89,14 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void CudaKernels::rope_table(const Tensor& table, const Tensor& positions,
-                             const std::vector<double>& inverse_frequencies) {
+                             const std::vector<double>& inverse_frequencies, double scale) {
   const Operation operation(*this, "rope_table", table);
   check_rope_table(table, positions, inverse_frequencies.size());
   if (table.elements() == 0) return;
   if (table.dtype() == base::DType::kFloat64) {
-    return make_table<double>(queue_, table, positions, inverse_frequencies);
+    return make_table<double>(queue_, table, positions, inverse_frequencies, scale);
   }
-  make_table<float>(queue_, table, positions, inverse_frequencies);
+  make_table<float>(queue_, table, positions, inverse_frequencies, scale);
 }
 
 void CudaKernels::rope(const Tensor& out, const Tensor& x, const Tensor& table, bool inverse) {
