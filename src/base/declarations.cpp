@@ -252,10 +252,14 @@ void Declarations::override_key(const std::string& setting) {
 
 void Declarations::check_required(const std::string& file) const {
   std::string missing;
+  const auto is_given = [&](std::string_view path) {
+    return std::any_of(given_.begin(), given_.end(),
+                       [&](const Key* key) { return key->path() == path; });
+  };
   for (const Key& key : keys_) {
-    if (!key.is_required() || std::find(given_.begin(), given_.end(), &key) != given_.end()) {
-      continue;
-    }
+    const bool has_substitute = !key.substitute().empty();
+    if (!key.is_required() && !has_substitute) continue;
+    if (is_given(key.path()) || (has_substitute && is_given(key.substitute()))) continue;
     missing += fmt::format("{}{} ({})", missing.empty() ? "" : ", ", key.path(), key.legal());
   }
   if (!missing.empty()) {

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "longspan/base/declarations.h"
@@ -58,6 +59,7 @@ Json Declarations::schema_of(const Section& section) const {
   Json schema = {{"type", "object"}, {"description", section.help}};
   Json properties = Json::object();
   Json required = Json::array();
+  std::map<std::string, Json> substituted;  // by the key that stands in for them
   if (section.path.empty()) {
     properties["$schema"] = {{"type", "string"}, {"description", "Address of this schema."}};
   }
@@ -67,15 +69,21 @@ Json Declarations::schema_of(const Section& section) const {
     key.describe(property);
     properties[std::string(key.name())] = property;
     if (key.is_required()) required.push_back(key.name());
+    if (!key.substitute().empty()) substituted[key.substitute()].push_back(key.name());
   }
   for (const Section& inner : sections_) {
     if (!is_directly_in(inner.path, section.path)) continue;
     const std::string name = inner.path.substr(inner.path.rfind('.') + 1);
     properties[name] = schema_of(inner);
-    if (properties[name].contains("required")) required.push_back(name);
+    const Json& found = properties[name];
+    if (found.contains("required") || found.contains("anyOf")) required.push_back(name);
   }
   schema["properties"] = properties;
   if (!required.empty()) schema["required"] = required;
+  for (const auto& [substitute, keys] : substituted) {
+    const std::string name = substitute.substr(substitute.rfind('.') + 1);
+    schema["anyOf"] = {{{"required", {name}}}, {{"required", keys}}};
+  }
   schema["additionalProperties"] = false;
   return schema;
 }

@@ -13,9 +13,11 @@ std::size_t size_of(DType dtype) {
     case DType::kInt32:
       return 4;
     case DType::kBFloat16:
+    case DType::kFloat16:
     case DType::kUInt16:
       return 2;
     case DType::kUInt8:
+    case DType::kBool:
       return 1;
   }
   throw InternalError("size_of: unknown dtype");
@@ -29,6 +31,8 @@ const char* name_of(DType dtype) {
       return "float32";
     case DType::kBFloat16:
       return "bfloat16";
+    case DType::kFloat16:
+      return "float16";
     case DType::kInt64:
       return "int64";
     case DType::kInt32:
@@ -37,6 +41,8 @@ const char* name_of(DType dtype) {
       return "uint16";
     case DType::kUInt8:
       return "uint8";
+    case DType::kBool:
+      return "bool";
   }
   throw InternalError("name_of: unknown dtype");
 }

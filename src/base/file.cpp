@@ -25,10 +25,9 @@ std::string hex_of(XXH128_hash_t hash) {
   return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
 }
 
-}  // namespace
-
-MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+/// Does not wait for the writer of what turns out to be a pipe.
+int open_regular(const std::filesystem::path& path, std::uint64_t& size) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) {
     throw InputError(fmt::format("cannot open {}: {}", path.string(), reason()));
   }
@@ -37,7 +36,14 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
     ::close(descriptor);
     throw InputError(fmt::format("cannot read {}: not a regular file", path.string()));
   }
-  size_ = static_cast<std::size_t>(status.st_size);
+  size = static_cast<std::uint64_t>(status.st_size);
+  return descriptor;
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
+  const int descriptor = open_regular(path, size_);
   if (size_ > 0) {
     void* mapping = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor, 0);
     if (mapping == MAP_FAILED) {
@@ -52,6 +58,27 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+InputFile::InputFile(std::filesystem::path path) : path_(std::move(path)) {
+  descriptor_ = open_regular(path_, size_);
+}
+
+InputFile::~InputFile() { ::close(descriptor_); }
+
+void InputFile::read(std::uint64_t offset, std::uint64_t count, void* out) const {
+  auto* at = static_cast<std::byte*>(out);
+  while (count > 0) {
+    const ssize_t got = ::pread(descriptor_, at, count, static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) {
+      throw InputError(fmt::format("cannot read {} at byte {}: {}", path_.string(), offset,
+                                   got < 0 ? reason() : "the file ends there"));
+    }
+    at += got;
+    offset += static_cast<std::uint64_t>(got);
+    count -= static_cast<std::uint64_t>(got);
+  }
 }
 
 FileWriter::FileWriter(const std::filesystem::path& path, bool append) : path_(path) {

@@ -23,6 +23,7 @@ bool is_zero(const Key::Value& value) {
         using Held = std::decay_t<decltype(held)>;
         if constexpr (std::is_arithmetic_v<Held>) return held == Held{0};
         if constexpr (std::is_same_v<Held, std::optional<bool>>) return !held.has_value();
+        if constexpr (std::is_same_v<Held, std::string>) return held.empty();
         return false;
       },
       value);
@@ -89,6 +90,11 @@ Key::Key(std::string path, KeyKind kind, Target target, std::string help, std::v
 
 Key& Key::required() {
   required_ = true;
+  return *this;
+}
+
+Key& Key::required_unless(std::string other) {
+  substitute_ = std::move(other);
   return *this;
 }
 
@@ -234,6 +240,9 @@ std::string Key::meaning() const {
 
 std::string Key::default_text() const {
   if (required_) return "required";
+  if (!substitute_.empty()) {
+    return fmt::format("required, or {}", substitute_.substr(substitute_.rfind('.') + 1));
+  }
   if (!absent_meaning_.empty() && is_zero(default_)) return absent_meaning_;
   return json_text(to_json(default_));
 }
@@ -284,7 +293,8 @@ void Key::describe(Json& property) const {
     property.update(kind);
   }
   const bool counts_as_absent = !absent_meaning_.empty() && is_zero(default_);
-  if (!required_ && !counts_as_absent) property["default"] = to_json(default_);
+  if (!required_ && substitute_.empty() && !counts_as_absent)
+    property["default"] = to_json(default_);
 }
 
 bool Key::in_range(long double number) const {

@@ -1,13 +1,8 @@
 #include "checkpoint/manifest.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <vector>
@@ -52,44 +47,6 @@ std::optional<Manifest> parse(const std::string& text) {
     return std::nullopt;
   }
 }
-
-class ReadDescriptor {
- public:
-  explicit ReadDescriptor(const std::filesystem::path& path)
-      : path_(path), value_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
-    if (value_ < 0) raise("open");
-    struct stat status {};
-    if (::fstat(value_, &status) != 0 || !S_ISREG(status.st_mode)) {
-      ::close(value_);
-      throw base::InputError(fmt::format("cannot read {}: not a regular file", path_.string()));
-    }
-    size_ = static_cast<std::uint64_t>(status.st_size);
-  }
-  ~ReadDescriptor() { ::close(value_); }
-  ReadDescriptor(const ReadDescriptor&) = delete;
-  ReadDescriptor& operator=(const ReadDescriptor&) = delete;
-
-  std::uint64_t size() const { return size_; }
-  /// Up to `count` bytes; 0 at the end.
-  std::size_t read(void* out, std::size_t count) const {
-    ssize_t got = 0;
-    do {
-      got = ::read(value_, out, count);
-    } while (got < 0 && errno == EINTR);
-    if (got < 0) raise("read");
-    return static_cast<std::size_t>(got);
-  }
-
- private:
-  [[noreturn]] void raise(const char* operation) const {
-    throw base::InputError(
-        fmt::format("cannot {} {}: {}", operation, path_.string(), std::strerror(errno)));
-  }
-
-  std::filesystem::path path_;
-  int value_;
-  std::uint64_t size_ = 0;
-};
 
 void verify_file(const std::filesystem::path& directory, const std::string& name,
                  const FileDigest& expected) {
@@ -163,15 +120,15 @@ Manifest read_manifest(const std::filesystem::path& step_directory) {
 }
 
 FileDigest digest_file(const std::filesystem::path& path) {
-  const ReadDescriptor file(path);
+  const base::InputFile file(path);
   base::Xxh3Stream hash;
   std::vector<std::byte> chunk(std::clamp<std::uint64_t>(file.size(), 1, kChunkBytes));
-  std::uint64_t total = 0;
-  while (const std::size_t count = file.read(chunk.data(), chunk.size())) {
+  for (std::uint64_t at = 0; at < file.size(); at += chunk.size()) {
+    const std::uint64_t count = std::min<std::uint64_t>(chunk.size(), file.size() - at);
+    file.read(at, count, chunk.data());
     hash.update(chunk.data(), count);
-    total += count;
   }
-  return {total, hash.hex()};
+  return {file.size(), hash.hex()};
 }
 
 void verify(const std::filesystem::path& step_directory) {

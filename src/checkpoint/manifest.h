@@ -6,10 +6,9 @@
 #include <string>
 
 #include "longspan/checkpoint/safetensors.h"
+#include "longspan/checkpoint/store.h"
 
 namespace longspan::checkpoint {
-
-constexpr const char* kManifestName = "manifest.json";
 
 /// What makes a directory a checkpoint: its step, and size and hash of every file in it.
 struct Manifest {

@@ -126,7 +126,7 @@ class SafetensorsFile::Impl {
                       name, file_.size(), kPrefixBytes));
     }
     std::uint64_t length = 0;
-    std::memcpy(&length, file_.data(), kPrefixBytes);
+    file_.read(0, kPrefixBytes, &length);
     if (length > kMaxHeaderBytes || length > file_.size() - kPrefixBytes) {
       throw base::InputError(
           fmt::format("{} is not a valid safetensors file: its header claims {} bytes, the file "
@@ -134,19 +134,20 @@ class SafetensorsFile::Impl {
                       "{} are read)",
                       name, length, file_.size(), kMaxHeaderBytes));
     }
-    data_ = file_.data() + kPrefixBytes + length;
-    header_ = parse_header(file_.text().substr(kPrefixBytes, length),
-                           file_.size() - kPrefixBytes - length, name);
+    data_ = kPrefixBytes + length;
+    std::string json(length, '\0');
+    file_.read(kPrefixBytes, length, json.data());
+    header_ = parse_header(json, file_.size() - data_, name);
   }
 
   const Header& header() const { return header_; }
-  const std::byte* data() const { return data_; }
-  const std::filesystem::path& path() const { return file_.path(); }
+  const base::InputFile& file() const { return file_; }
+  std::uint64_t data() const { return data_; }
 
  private:
-  base::MappedFile file_;
+  base::InputFile file_;
   Header header_;
-  const std::byte* data_ = nullptr;
+  std::uint64_t data_ = 0;  ///< where it begins in the file
 };
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
@@ -162,12 +163,22 @@ const std::map<std::string, std::string>& SafetensorsFile::metadata() const {
   return impl_->header().metadata;
 }
 
-const void* SafetensorsFile::data(const std::string& name) const {
+const std::filesystem::path& SafetensorsFile::path() const { return impl_->file().path(); }
+
+std::uint64_t SafetensorsFile::bytes() const { return impl_->file().size(); }
+
+void SafetensorsFile::read(const std::string& name, std::uint64_t first, std::uint64_t count,
+                           void* out) const {
   const auto found = impl_->header().ranges.find(name);
   if (found == impl_->header().ranges.end()) {
-    throw base::InputError(fmt::format("{} holds no tensor '{}'", impl_->path().string(), name));
+    throw base::InputError(fmt::format("{} holds no tensor '{}'", path().string(), name));
   }
-  return impl_->data() + found->second.begin;
+  const TensorRange& range = found->second;
+  if (first > range.end - range.begin || count > range.end - range.begin - first) {
+    throw base::InternalError(fmt::format("safetensors: bytes {} to {} are beyond tensor '{}'",
+                                          first, first + count, name));
+  }
+  impl_->file().read(impl_->data() + range.begin + first, count, out);
 }
 
 }  // namespace longspan::checkpoint

@@ -16,14 +16,16 @@ namespace {
 using base::DType;
 using Json = nlohmann::json;
 
-constexpr std::array<std::pair<std::string_view, DType>, 7> kDTypeNames = {{
+constexpr std::array<std::pair<std::string_view, DType>, 9> kDTypeNames = {{
     {"F64", DType::kFloat64},
     {"F32", DType::kFloat32},
     {"BF16", DType::kBFloat16},
+    {"F16", DType::kFloat16},
     {"I64", DType::kInt64},
     {"I32", DType::kInt32},
     {"U16", DType::kUInt16},
     {"U8", DType::kUInt8},
+    {"BOOL", DType::kBool},
 }};
 
 std::string_view file_name_of(DType dtype) {
@@ -38,14 +40,6 @@ std::optional<DType> dtype_of(std::string_view name) {
     if (candidate == name) return dtype;
   }
   return std::nullopt;
-}
-
-/// A piece of the file for a message: quoted, escaped, cut where it grows long.
-std::string show(std::string_view text) {
-  constexpr std::size_t kShown = 80;
-  std::string shown(text.substr(0, kShown));
-  if (text.size() > kShown) shown += "...";
-  return Json(shown).dump(-1, ' ', true, Json::error_handler_t::replace);
 }
 
 bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
@@ -311,6 +305,13 @@ std::string find_layout_fault(const Header& header, std::uint64_t data_bytes) {
 }
 
 }  // namespace
+
+std::string show(std::string_view text) {
+  constexpr std::size_t kShown = 80;
+  std::string shown(text.substr(0, kShown));
+  if (text.size() > kShown) shown += "...";
+  return Json(shown).dump(-1, ' ', true, Json::error_handler_t::replace);
+}
 
 Header parse_header(std::string_view json, std::uint64_t data_bytes, const std::string& path) {
   const auto refuse = [&](const std::string& fault) {

@@ -33,6 +33,9 @@ constexpr std::size_t kMaxRank = 32;
 constexpr std::size_t kMaxTokenBytes = std::size_t{1} << 20U;
 constexpr std::string_view kMetadataName = "__metadata__";
 
+/// A piece of a file for a message: quoted, escaped, cut where it grows long.
+std::string show(std::string_view text);
+
 /// Reads the header's text. `data_bytes` is what follows it in the file. Throws InputError, with
 /// `path` and the tensor at fault, for anything but a strict header whose tensors tile the data.
 Header parse_header(std::string_view json, std::uint64_t data_bytes, const std::string& path);

@@ -13,11 +13,11 @@
 #include "checkpoint/safetensors_header.h"
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
+#include "longspan/checkpoint/model_files.h"
 
 namespace longspan::checkpoint {
 namespace {
 
-constexpr const char* kWeightsName = "model.safetensors";
 constexpr const char* kOptimizerName = "optimizer.safetensors";
 constexpr const char* kLatestName = "latest";
 

@@ -10,6 +10,9 @@ void add_train_command(const Command& program, int& exit_code);
 void add_plan_command(const Command& program);
 void add_verify_command(const Command& program);
 void add_generate_command(const Command& program);
+void add_import_command(const Command& program);
+void add_export_command(const Command& program);
+void add_inspect_command(const Command& program);
 void add_schema_command(const Command& program);
 void add_bench_command(const Command& program);
 

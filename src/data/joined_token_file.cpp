@@ -65,11 +65,12 @@ class JoinedTokenFile : public TokenFile {
 
 }  // namespace
 
-std::unique_ptr<TokenFile> open_token_files(const std::vector<std::string>& paths) {
+std::unique_ptr<TokenFile> open_token_files(const std::vector<std::string>& paths,
+                                            const FlatTokens& flat) {
   std::vector<std::unique_ptr<TokenFile>> files;
   const TokenFile* named = nullptr;  // the first that says its tokenizer
   for (const std::string& path : paths) {
-    files.push_back(TokenFile::open(path));
+    files.push_back(TokenFile::open(path, flat));
     const TokenFile& file = *files.back();
     if (file.tokenizer_hash().empty()) continue;
     if (named == nullptr) named = &file;

@@ -42,6 +42,14 @@ inline constexpr std::uint8_t kMegatronInt32 = 4;
 inline constexpr std::uint8_t kMegatronUInt16 = 8;
 inline constexpr std::uint64_t kMegatronHeaderBytes = 34;
 
+/// llm.c's header: 256 numbers of 4 bytes, of which the first three say something.
+inline constexpr std::uint64_t kLlmcHeaderBytes = 1024;
+inline constexpr std::int32_t kLlmcMagic16 = 20240520;
+inline constexpr std::int32_t kLlmcVersion16 = 1;
+inline constexpr std::int32_t kLlmcMagic32 = 20240801;
+inline constexpr std::int32_t kLlmcVersion32 = 7;
+inline constexpr std::int32_t kLlmcEvaluationMagic = 20240522;
+
 /// The value at a place of a mapped file that may not be aligned.
 template <typename Value>
 Value load(const std::byte* from, std::uint64_t index = 0) {
@@ -69,5 +77,7 @@ std::filesystem::path megatron_name(const std::filesystem::path& path, const cha
 
 std::unique_ptr<TokenFile> open_tokens_file(const std::filesystem::path& path);
 std::unique_ptr<TokenFile> open_megatron_file(const std::filesystem::path& path);
+std::unique_ptr<TokenFile> open_flat_file(const std::filesystem::path& path,
+                                          const FlatTokens& flat);
 
 }  // namespace longspan::data

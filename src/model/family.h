@@ -47,6 +47,12 @@ struct Family {
   /// Members of ModelConfig that config.json calls something else, for messages about that file.
   std::vector<std::pair<std::string, std::string>> names_in_file = {};
 
+  /// Before all names of its tensors, but not in all files; empty: none.
+  std::string prefix_in_files = {};
+  /// Ends of names of tensors that files may have beside the parameters: tables that the model's
+  /// code makes itself.
+  std::vector<std::string> ignored_tensors = {".rotary_emb.inv_freq"};
+
   /// Of a config that is resolved.
   Composition (*compose)(const ModelConfig& config) = nullptr;
   /// Takes the config out of a config.json, with transformers' defaults for what is not there. Says

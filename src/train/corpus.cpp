@@ -44,9 +44,10 @@ data::SamplerOptions sampler_options(const Job& job) {
 }  // namespace
 
 Corpus::Corpus(const Job& job, int rank, int ranks) : files_(job.data.train.size()) {
-  training_file_ = data::open_token_files(job.data.train);
+  const data::FlatTokens flat{job.data.raw_type, static_cast<data::TokenId>(job.data.document_end)};
+  training_file_ = data::open_token_files(job.data.train, flat);
   if (!job.data.validation.empty()) {
-    validation_file_ = data::open_token_files(job.data.validation);
+    validation_file_ = data::open_token_files(job.data.validation, flat);
   }
   if (!job.data.tokenizer.empty()) {
     tokenizer_ = data::load_tokenizer(job.data.tokenizer);

@@ -16,6 +16,7 @@
 #include "longspan/data/tokenizer.h"
 #include "longspan/model/decoder.h"
 #include "longspan/train/device.h"
+#include "train/run_directory.h"
 #include "train/training_state.h"
 
 namespace longspan::train {
@@ -23,20 +24,6 @@ namespace {
 
 using base::InputError;
 using data::TokenId;
-
-/// The step directory that `path` names: itself, or the newest step of a run.
-std::filesystem::path find_step(const std::filesystem::path& path) {
-  if (std::filesystem::exists(path / "model.safetensors")) return path;
-  for (const auto& directory : {path / "checkpoints", path}) {
-    const checkpoint::Store store(directory);
-    const auto steps = store.steps();
-    if (!steps.empty()) return store.step_directory(steps.back());
-  }
-  throw InputError(fmt::format(
-      "{} holds no checkpoint: expected a directory with model.safetensors, or a run directory "
-      "with checkpoints/",
-      path.string()));
-}
 
 /// One draw by temperature and nucleus (Holtzman et al. 2020), deterministic in `draw` [0, 1).
 TokenId sample_token(const std::vector<float>& logits, const GenerateOptions& options,
@@ -101,7 +88,7 @@ std::string one_sample(model::Decoder& model, const data::Tokenizer& tokenizer,
 
 void generate(const std::string& checkpoint, const GenerateOptions& options,
               const std::function<void(std::int64_t, const std::string&)>& emit) {
-  const auto directory = find_step(checkpoint);
+  const auto directory = find_checkpoint(checkpoint);
   checkpoint::verify(directory);
   const auto config_path = directory / "config.json";
   const auto config =

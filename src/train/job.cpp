@@ -1,19 +1,14 @@
 #include "longspan/train/job.h"
 
-#include <fmt/format.h>
-
 #include <cstddef>
 
 #include "longspan/base/declarations.h"
-#include "longspan/base/error.h"
 
 namespace longspan::train {
 namespace {
 
 using base::Declarations;
-using base::InputError;
 
-constexpr std::size_t kMaxJobBytes = std::size_t{1} << 20U;
 // Tokens of a row and ids are 32-bit; so is the step in the address of a random number.
 constexpr double kMaxInt32 = 2147483647;
 constexpr double kMaxSteps = 4294967295;
@@ -64,28 +59,28 @@ void declare_run(Job::Run& run, Declarations& keys) {
 void declare_model_sizes(model::ModelConfig& model, Declarations& keys) {
   keys.integer("model.vocab_size", model.vocab_size,
                "Token ids the model knows; at least as many as the tokenizer has.")
-      .required()
+      .required_unless("model.from")
       .at_least(1)
       .at_most(kMaxInt32)
       .known_elsewhere_as({"n_vocab", "padded_vocab_size"});
   keys.integer("model.hidden_size", model.hidden_size, "Width of the residual stream.")
-      .required()
+      .required_unless("model.from")
       .at_least(1)
       .at_most(kMaxWidth)
       .known_elsewhere_as({"n_embd", "d_model", "dim", "embedding_size"});
   keys.integer("model.intermediate_size", model.intermediate_size,
                "Width of the MLP between its projections.")
-      .required()
+      .required_unless("model.from")
       .at_least(1)
       .at_most(kMaxWidth)
       .known_elsewhere_as({"ffn_hidden_size", "d_ff", "n_inner", "mlp_size"});
   keys.integer("model.num_hidden_layers", model.num_hidden_layers, "Blocks.")
-      .required()
+      .required_unless("model.from")
       .at_least(1)
       .at_most(kMaxCount)
       .known_elsewhere_as({"n_layer", "n_layers", "num_layers", "layers", "depth"});
   keys.integer("model.num_attention_heads", model.num_attention_heads, "Query heads.")
-      .required()
+      .required_unless("model.from")
       .at_least(1)
       .at_most(kMaxCount)
       .known_elsewhere_as({"n_head", "n_heads", "num_heads", "heads"});
@@ -132,8 +127,16 @@ void declare_family_keys(model::ModelConfig& model, Declarations& keys) {
       .known_elsewhere_as({"tie_embeddings", "tied", "weight_tying"});
 }
 
-void declare_model(model::ModelConfig& model, Declarations& keys) {
+void declare_model(std::string& from, model::ModelConfig& model, Declarations& keys) {
   keys.section("model", "The model, with the names that config.json has in most families.");
+  keys.path("model.from", from,
+            "Directory of a model to begin with, as Hugging Face publishes them: config.json, "
+            "safetensors, tokenizer. Its config.json gives all other keys of this section; of "
+            "these, rope_theta and (but for learned positions) max_position_embeddings may be "
+            "changed here.")
+      .at_least(1)
+      .may_be_absent("new weights")
+      .known_elsewhere_as({"init_from", "model_name_or_path", "pretrained", "base_model"});
   keys.choice("model.model_type", model.model_type, model::model_types(), "Family of the model.")
       .known_elsewhere_as({"architecture", "architectures", "family"});
   declare_model_sizes(model, keys);
@@ -164,6 +167,17 @@ void declare_data(Job::Data& data, Declarations& keys) {
             "for bits per byte: a sentencepiece .model file or a directory. Empty: none.",
             {{"bytes", "one id a byte"}})
       .known_elsewhere_as({"tokenizer_path", "tokenizer_file"});
+  keys.choice("data.raw_type", data.raw_type,
+              {{"uint16", "2 bytes, as nanoGPT writes them"}, {"uint32", "4 bytes"}},
+              "What a token is in a .bin file that holds nothing but tokens.")
+      .may_be_absent("such files are refused")
+      .known_elsewhere_as({"token_dtype", "data_dtype"});
+  keys.integer("data.document_end", data.document_end,
+               "Token that ends each document in files that have no list of documents: llm.c's and "
+               "those of tokens alone, such as 50256 of GPT-2; -1: each of them is one document.")
+      .at_least(-1)
+      .at_most(kMaxInt32)
+      .known_elsewhere_as({"eot_token", "eod_token", "end_of_text"});
   keys.choice(
       "data.packing", data.packing,
       {{"packed", "whole documents share a row (longer ones are split), without attention across"},
@@ -393,8 +407,8 @@ void declare_records(Job& job, Declarations& keys) {
   keys.path("checkpoint.resume", job.checkpoint.resume,
             "What a run without checkpoints of its own begins with; a path is a checkpoint's "
             "directory. One that has some goes on from the newest.",
-            {{"auto", "new weights"},
-             {"never", "new weights; a run that has checkpoints is refused"}})
+            {{"auto", "new weights, or those of model.from"},
+             {"never", "likewise; a run that has checkpoints is refused"}})
       .at_least(1)
       .known_elsewhere_as({"resume_from", "resume_from_checkpoint", "load"});
   keys.section("logging", "What a run shows.");
@@ -426,7 +440,7 @@ std::string describe(std::string (Declarations::*text)() const) {
 
 void declare(Job& job, Declarations& declarations) {
   declare_run(job.run, declarations);
-  declare_model(job.model, declarations);
+  declare_model(job.model_from, job.model, declarations);
   declare_data(job.data, declarations);
   declare_optimizer(job.optimizer, declarations);
   declare_schedule(job.schedule, declarations);
@@ -434,19 +448,6 @@ void declare(Job& job, Declarations& declarations) {
   declare_machine(job, declarations);
   declare_parallel(job, declarations);
   declare_records(job, declarations);
-}
-
-Job read_job(const std::string& path, const std::vector<std::string>& overrides) {
-  Job job;
-  Declarations declarations("Longspan job file", "");
-  declare(job, declarations);
-  declarations.read_file(path, overrides, kMaxJobBytes);
-  try {
-    check(job);
-  } catch (const InputError& error) {
-    throw InputError(fmt::format("{}: {}", path, error.what()));
-  }
-  return job;
 }
 
 model::MemoryPolicy memory_policy(const Job& job) {

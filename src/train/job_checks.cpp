@@ -73,6 +73,22 @@ void check_validation(const Job& job) {
   needs_data("training.validation_tokens", job.training.validation_tokens);
 }
 
+void check_beginning(const Job& job) {
+  const std::string& resume = job.checkpoint.resume;
+  if (job.model_from.empty() || resume == "auto" || resume == "never") return;
+  throw InputError(
+      fmt::format("checkpoint.resume \"{}\" and model.from \"{}\" both say what the run begins "
+                  "with; keep one",
+                  resume, job.model_from));
+}
+
+void check_tokens(const Job& job) {
+  if (job.data.document_end < job.model.vocab_size) return;
+  throw InputError(
+      fmt::format("data.document_end is {}; legal: below model.vocab_size, which is {}",
+                  job.data.document_end, job.model.vocab_size));
+}
+
 void check_device(const Job& job) {
   if (job.run.device != "cuda" || job.model.head_dim <= backend::kCudaMostHeadDim) return;
   throw InputError(fmt::format("model.head_dim is {}; run.device \"cuda\" does at most {}",
@@ -83,6 +99,8 @@ void check_device(const Job& job) {
 
 void check(Job& job) {
   job.model.resolve("model");
+  check_beginning(job);
+  check_tokens(job);
   check_device(job);
   check_batch(job);
   check_schedule(job);

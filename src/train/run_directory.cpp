@@ -11,6 +11,8 @@
 
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
+#include "longspan/checkpoint/model_files.h"
+#include "longspan/checkpoint/store.h"
 
 namespace longspan::train {
 
@@ -32,6 +34,19 @@ RunDirectory::RunDirectory(std::filesystem::path path) : path_(std::move(path)) 
 }
 
 RunDirectory::~RunDirectory() { ::close(lock_); }
+
+std::filesystem::path find_checkpoint(const std::filesystem::path& path) {
+  if (checkpoint::has_file(path, checkpoint::kManifestName)) return path;
+  for (const auto& directory : {path / "checkpoints", path}) {
+    const checkpoint::Store store(directory);
+    const auto steps = store.steps();
+    if (!steps.empty()) return store.step_directory(steps.back());
+  }
+  throw base::InputError(
+      fmt::format("{} holds no checkpoint: expected the directory of a step, such as "
+                  "runs/first/checkpoints/step-00000100, or a run directory with checkpoints/",
+                  path.string()));
+}
 
 void RunDirectory::check_free_space(std::uint64_t bytes, std::int64_t checkpoints) const {
   std::error_code error;

@@ -26,4 +26,8 @@ class RunDirectory {
   int lock_ = -1;
 };
 
+/// The directory of the checkpoint that `path` names: a step's, or a run's (then of its newest
+/// step). Throws InputError.
+std::filesystem::path find_checkpoint(const std::filesystem::path& path);
+
 }  // namespace longspan::train

@@ -59,7 +59,7 @@ std::filesystem::path starting_point(const Job& job, const std::filesystem::path
                             own.string(), wish));
     return own;
   }
-  if (!std::filesystem::exists(std::filesystem::path(wish) / "manifest.json")) {
+  if (!std::filesystem::exists(std::filesystem::path(wish) / checkpoint::kManifestName)) {
     throw InputError(fmt::format(
         "checkpoint.resume \"{}\" is no checkpoint: it has no manifest.json; legal: \"auto\", "
         "\"never\" or the directory of a step, such as runs/first/checkpoints/step-00000100",

@@ -22,8 +22,37 @@ std::vector<State> states_of(const optim::AdamW& optimizer) {
   backend::Backend& home = optimizer.home();
   std::vector<State> states = {{"moment1.", optimizer.moment1(), true, &home},
                                {"moment2.", optimizer.moment2(), true, &home}};
-  if (optimizer.saves_master()) states.push_back({"master.", optimizer.master(), true, &home});
+  if (optimizer.saves_master()) states.push_back(master_of(optimizer));
   return states;
+}
+
+State master_of(const optim::AdamW& optimizer) {
+  return {"master.", optimizer.master(), true, &optimizer.home()};
+}
+
+void load_state(const State& state, const nn::ParameterSet& parameters, const ReadNumbers& read) {
+  constexpr Index kPiece = Index{1} << 20;
+  const std::size_t size = base::size_of(state.storage.dtype());
+  std::vector<std::byte> piece;
+  const auto load = [&](const nn::Parameter& parameter, Index first, const Tensor& part) {
+    for (Index begin = 0; begin < part.elements(); begin += kPiece) {
+      const Index count = std::min(kPiece, part.elements() - begin);
+      piece.resize(static_cast<std::size_t>(count) * size);
+      read(parameter, first + begin, count, piece.data());
+      state.backend->copy_from_host(part.rows(begin, begin + count), piece.data(), piece.size());
+    }
+  };
+  if (state.is_split) {
+    for (const nn::OwnRange& range : parameters.own_ranges()) {
+      load(parameters.at(range.number), range.elements.begin,
+           state.storage.rows(range.stored, range.stored + range.elements.size()));
+    }
+    return;
+  }
+  for (const nn::Parameter& parameter : parameters.parameters()) {
+    load(parameter, 0,
+         state.storage.rows(parameter.offset, parameter.offset + parameter.shape.elements()));
+  }
 }
 
 /// What rank 0 tells the others, byte by byte.

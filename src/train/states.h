@@ -22,6 +22,16 @@ State weights_of(const nn::ParameterSet& parameters, backend::Backend& backend);
 /// Moments and, where one is saved, the master weights: in the same order on every rank.
 std::vector<State> states_of(const optim::AdamW& optimizer);
 
+/// The master weights alone, of an optimizer that saves them.
+State master_of(const optim::AdamW& optimizer);
+
+/// Gives numbers [first, first + count) of a parameter, in the dtype of the state.
+using ReadNumbers = std::function<void(const nn::Parameter& parameter, backend::Index first,
+                                       backend::Index count, void* out)>;
+/// Fills what this rank holds of a state, piece by piece, so that a piece is all that is there
+/// twice.
+void load_state(const State& state, const nn::ParameterSet& parameters, const ReadNumbers& read);
+
 /// Lets rank 0 read states of which every rank holds a part, range by range, so that nothing is
 /// ever whole anywhere. What rank 0 holds itself is read without the others.
 class StateReader {

@@ -46,7 +46,8 @@ class Trainer {
   void open_data();
   void check_plan();
   void build_model();
-  void resume();
+  void begin();
+  void begin_from_model();
   void open_record();
   void check_disk();
   std::int64_t checkpoints_to_come() const;
@@ -82,6 +83,7 @@ class Trainer {
   std::unique_ptr<TrainingStep> step_;
   std::optional<MetricsWriter> record_;  // rank 0
   Progress progress_;
+  Heritage heritage_;  // rank 0
   double peak_gflops_ = 0;
   std::string slow_path_;  // that was told
 };
@@ -106,7 +108,7 @@ Trainer::Trainer(Job job, comm::Communicator& world, const TrainOptions& options
   check_plan();
   if (options_.dry_run) return;
   build_model();
-  resume();
+  begin();
   open_record();
 }
 
@@ -174,13 +176,17 @@ void Trainer::build_model() {
                 corpus_->fingerprint());
 }
 
-void Trainer::resume() {
+/// With new weights, those of model.from, or where a checkpoint left off.
+void Trainer::begin() {
   std::string chosen;
   comm::run_agreed(*world_, [&] {
     if (leads()) chosen = starting_point(job_, directory_->checkpoints(), report_).string();
   });
   world_->broadcast(chosen, 0);
-  if (chosen.empty()) return;
+  if (chosen.empty()) {
+    if (!job_.model_from.empty()) begin_from_model();
+    return;
+  }
   comm::run_agreed(*world_, [&] {
     const std::string sampling = progress_.sampling;
     progress_ = load_checkpoint(chosen, step_->model(), step_->optimizer(), *backend_);
@@ -194,12 +200,21 @@ void Trainer::resume() {
   report_.resumed(progress_.step, chosen);
 }
 
+void Trainer::begin_from_model() {
+  const auto start = Clock::now();
+  comm::run_agreed(*world_, [&] {
+    load_pretrained(job_.model_from, step_->model(), step_->optimizer(), *backend_, *world_);
+  });
+  report_.note(
+      fmt::format("weights of {}, read in {:.1f} s", job_.model_from, seconds_since(start)));
+}
+
 void Trainer::open_record() {
   comm::run_agreed(*world_, [&] {
     if (!leads()) return;
+    heritage_ = heritage_of(job_.model_from, corpus_->tokenizer());
     StateReader reader = state_reader();
-    const auto contents =
-        checkpoint_contents(step_->model(), reader, progress_, corpus_->tokenizer());
+    const auto contents = checkpoint_contents(step_->model(), reader, progress_, heritage_);
     const std::uint64_t bytes = checkpoint::Store::bytes_of(contents);
     if (progress_.step < last_step_) directory_->check_free_space(bytes, checkpoints_to_come());
     base::replace_file(directory_->path() / "job.json", to_json(job_));
@@ -301,6 +316,7 @@ StepMetrics Trainer::step() {
   progress_.skipped += update.skipped ? 1 : 0;
   progress_.skipped_in_row = update.skipped ? progress_.skipped_in_row + 1 : 0;
   progress_.updates = step_->optimizer().updates();
+  progress_.tokens += metrics.tokens;
   metrics.step = ++progress_.step;
   backend_->synchronize();
   metrics.skipped = progress_.skipped;
@@ -427,10 +443,9 @@ void Trainer::save() {
     const auto start = Clock::now();
     record_->sync();
     checkpoint::Store store(directory_->checkpoints());
-    const auto path =
-        store.save(progress_.step,
-                   checkpoint_contents(step_->model(), reader, progress_, corpus_->tokenizer()),
-                   job_.checkpoint.keep_last);
+    const auto path = store.save(progress_.step,
+                                 checkpoint_contents(step_->model(), reader, progress_, heritage_),
+                                 job_.checkpoint.keep_last);
     report_.saved(progress_.step, path.string(), seconds_since(start));
   });
 }

@@ -17,7 +17,7 @@ using base::InputError;
 using nlohmann::json;
 using nlohmann::ordered_json;
 
-constexpr int kTrainerFormat = 1;
+constexpr int kTrainerFormat = 2;
 
 checkpoint::TensorInfo info_of(const State& state, const nn::Parameter& parameter) {
   checkpoint::TensorInfo info;
@@ -44,31 +44,12 @@ std::string trainer_json(const Progress& progress) {
   ordered_json out;
   out["format"] = kTrainerFormat;
   out["step"] = progress.step;
+  out["tokens"] = progress.tokens;
   out["updates"] = progress.updates;
   out["skipped"] = progress.skipped;
   out["skipped_in_row"] = progress.skipped_in_row;
   out["sampling"] = progress.sampling;
   return base::json_text(out, 2) + "\n";
-}
-
-Progress read_progress(const std::filesystem::path& file) {
-  try {
-    const json in = base::parse_plain_json(base::read_text(file));
-    if (in.at("format").get<int>() != kTrainerFormat) {
-      throw InputError(fmt::format("{} has format {}, and this version reads format {}",
-                                   file.string(), base::json_text(in.at("format")),
-                                   kTrainerFormat));
-    }
-    Progress progress;
-    progress.step = in.at("step").get<std::int64_t>();
-    progress.updates = in.at("updates").get<std::int64_t>();
-    progress.skipped = in.at("skipped").get<std::int64_t>();
-    progress.skipped_in_row = in.at("skipped_in_row").get<std::int64_t>();
-    progress.sampling = in.at("sampling").get<std::string>();
-    return progress;
-  } catch (const json::exception& error) {
-    throw InputError(fmt::format("{} is not a trainer state: {}", file.string(), error.what()));
-  }
 }
 
 /// Throws when the file's tensor is not the parameter's.
@@ -89,24 +70,18 @@ void check_tensor(const checkpoint::SafetensorsFile& file, const std::filesystem
 }
 
 /// Takes what this rank holds of a state out of the file.
-void load_state(const checkpoint::SafetensorsFile& file, const std::filesystem::path& path,
-                const State& state, const nn::ParameterSet& parameters) {
-  const auto load = [&](const nn::Parameter& parameter, backend::Index first, const Tensor& part) {
-    const auto* data = static_cast<const std::byte*>(file.data(state.prefix + parameter.name)) +
-                       static_cast<std::size_t>(first) * base::size_of(state.storage.dtype());
-    state.backend->copy_from_host(part, data, part.bytes());
-  };
+void load_state(const checkpoint::SafetensorsFile& file, const State& state,
+                const nn::ParameterSet& parameters) {
   for (const nn::Parameter& parameter : parameters.parameters()) {
-    check_tensor(file, path, info_of(state, parameter));
-    if (state.is_split) continue;
-    load(parameter, 0,
-         state.storage.rows(parameter.offset, parameter.offset + parameter.shape.elements()));
+    check_tensor(file, file.path(), info_of(state, parameter));
   }
-  if (!state.is_split) return;
-  for (const nn::OwnRange& range : parameters.own_ranges()) {
-    load(parameters.at(range.number), range.elements.begin,
-         state.storage.rows(range.stored, range.stored + range.elements.size()));
-  }
+  const std::size_t size = base::size_of(state.storage.dtype());
+  load_state(
+      state, parameters,
+      [&](const nn::Parameter& parameter, backend::Index first, backend::Index count, void* out) {
+        file.read(state.prefix + parameter.name, static_cast<std::uint64_t>(first) * size,
+                  static_cast<std::uint64_t>(count) * size, out);
+      });
 }
 
 void check_count(const checkpoint::SafetensorsFile& file, const std::filesystem::path& path,
@@ -118,9 +93,51 @@ void check_count(const checkpoint::SafetensorsFile& file, const std::filesystem:
 
 }  // namespace
 
+TokenIds Heritage::token_ids() const {
+  if (tokenizer == nullptr) return ids;
+  const auto text = [](data::TokenId id) {
+    return id < 0 ? std::string("null") : std::to_string(id);
+  };
+  return {text(tokenizer->bos_id()), text(tokenizer->eos_id()), "null"};
+}
+
+Heritage heritage_of(const std::string& model_from, const data::Tokenizer* tokenizer) {
+  Heritage heritage;
+  heritage.tokenizer = tokenizer;
+  if (model_from.empty()) return heritage;
+  heritage.ids = read_pretrained(model_from).ids;
+  heritage.companions = read_companions(model_from);
+  if (tokenizer != nullptr) {
+    std::erase_if(heritage.companions,
+                  [](const auto& file) { return file.name != kGenerationConfigName; });
+  }
+  return heritage;
+}
+
+Progress read_progress(const std::filesystem::path& step_directory) {
+  const auto file = step_directory / "trainer.json";
+  try {
+    const json in = base::parse_plain_json(base::read_text(file));
+    if (in.at("format").get<int>() != kTrainerFormat) {
+      throw InputError(fmt::format("{} has format {}, and this version reads format {}",
+                                   file.string(), base::json_text(in.at("format")),
+                                   kTrainerFormat));
+    }
+    Progress progress;
+    progress.step = in.at("step").get<std::int64_t>();
+    progress.tokens = in.at("tokens").get<std::int64_t>();
+    progress.updates = in.at("updates").get<std::int64_t>();
+    progress.skipped = in.at("skipped").get<std::int64_t>();
+    progress.skipped_in_row = in.at("skipped_in_row").get<std::int64_t>();
+    progress.sampling = in.at("sampling").get<std::string>();
+    return progress;
+  } catch (const json::exception& error) {
+    throw InputError(fmt::format("{} is not a trainer state: {}", file.string(), error.what()));
+  }
+}
+
 checkpoint::Contents checkpoint_contents(model::Decoder& model, StateReader& reader,
-                                         const Progress& progress,
-                                         const data::Tokenizer* tokenizer) {
+                                         const Progress& progress, const Heritage& heritage) {
   checkpoint::Contents contents;
   const nn::ParameterSet& parameters = model.parameters();
   const int count = static_cast<int>(parameters.parameters().size());
@@ -130,13 +147,12 @@ checkpoint::Contents checkpoint_contents(model::Decoder& model, StateReader& rea
       tensors.push_back(source_of(reader, state, parameters, number));
     }
   }
-  contents.texts.push_back({"config.json", model.config().to_config_json(
-                                               base::name_of(model.dtype()),
-                                               tokenizer != nullptr ? tokenizer->bos_id() : -1,
-                                               tokenizer != nullptr ? tokenizer->eos_id() : -1)});
+  contents.texts.push_back({"config.json", config_json(model.config(), base::name_of(model.dtype()),
+                                                       heritage.token_ids())});
   contents.texts.push_back({"trainer.json", trainer_json(progress)});
-  if (tokenizer != nullptr) {
-    contents.write_more = [tokenizer](const std::filesystem::path& directory) {
+  for (const checkpoint::TextFile& file : heritage.companions) contents.texts.push_back(file);
+  if (heritage.tokenizer != nullptr) {
+    contents.write_more = [tokenizer = heritage.tokenizer](const std::filesystem::path& directory) {
       tokenizer->save(directory);
     };
   }
@@ -149,7 +165,7 @@ void load_weights(const std::filesystem::path& step_directory, model::Decoder& m
   const auto path = step_directory / "model.safetensors";
   const checkpoint::SafetensorsFile file(path);
   check_count(file, path, parameters.parameters().size());
-  load_state(file, path, weights_of(parameters, backend), parameters);
+  load_state(file, weights_of(parameters, backend), parameters);
 }
 
 Progress load_checkpoint(const std::filesystem::path& step_directory, model::Decoder& model,
@@ -160,9 +176,9 @@ Progress load_checkpoint(const std::filesystem::path& step_directory, model::Dec
   const checkpoint::SafetensorsFile optimizer_file(optimizer_path);
   const auto states = states_of(optimizer);
   check_count(optimizer_file, optimizer_path, states.size() * parameters.parameters().size());
-  for (const State& state : states) load_state(optimizer_file, optimizer_path, state, parameters);
+  for (const State& state : states) load_state(optimizer_file, state, parameters);
   if (!optimizer.saves_master()) optimizer.reset_master();
-  const Progress progress = read_progress(step_directory / "trainer.json");
+  const Progress progress = read_progress(step_directory);
   optimizer.set_updates(progress.updates);
   return progress;
 }

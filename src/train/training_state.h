@@ -3,11 +3,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "longspan/checkpoint/store.h"
 #include "longspan/data/tokenizer.h"
 #include "longspan/model/decoder.h"
 #include "longspan/optim/adamw.h"
+#include "train/pretrained.h"
 #include "train/states.h"
 
 namespace longspan::train {
@@ -15,18 +17,33 @@ namespace longspan::train {
 /// What a run knows besides tensors: trainer.json of a checkpoint.
 struct Progress {
   std::int64_t step = 0;            ///< steps done, skipped ones included
+  std::int64_t tokens = 0;          ///< of all steps so far, repeated ones as often as they came
   std::int64_t skipped = 0;         ///< skipped so far
   std::int64_t skipped_in_row = 0;  ///< of these, the last ones without a good step between
   std::int64_t updates = 0;         ///< of the optimizer
   std::string sampling;             ///< what the order of samples depends on
 };
 
+/// trainer.json of a checkpoint. Throws InputError.
+Progress read_progress(const std::filesystem::path& step_directory);
+
+/// What a checkpoint holds beside what was trained: the job's tokenizer, or that of the model it
+/// began from, whose other files come along.
+struct Heritage {
+  const data::Tokenizer* tokenizer = nullptr;  ///< null: the job names none
+  TokenIds ids;                                ///< of the model that the job began from
+  std::vector<checkpoint::TextFile> companions;
+
+  TokenIds token_ids() const;
+};
+
+/// `model_from` is empty for a job that begins with new weights. Throws InputError.
+Heritage heritage_of(const std::string& model_from, const data::Tokenizer* tokenizer);
+
 /// The contents of a checkpoint, which do not depend on how ranks hold them; tensors are read when
-/// they are written, through `reader`, on rank 0. `tokenizer` may be null. The objects must outlive
-/// the contents.
+/// they are written, through `reader`, on rank 0. The objects must outlive the contents.
 checkpoint::Contents checkpoint_contents(model::Decoder& model, StateReader& reader,
-                                         const Progress& progress,
-                                         const data::Tokenizer* tokenizer);
+                                         const Progress& progress, const Heritage& heritage);
 
 /// Loads the weights alone, of which this rank takes what it holds. Throws InputError as
 /// load_checkpoint does.

@@ -306,6 +306,29 @@ TEST_CASE("a key is declared once, in a section that is declared") {
   CHECK_THROWS_AS(kitchen.keys.section("meal", "Again."), InternalError);
 }
 
+TEST_CASE("a key that another stands in for is required without that one") {
+  std::string recipe;
+  std::int64_t eggs = 0;
+  Declarations keys("Pan", "What goes in.");
+  keys.section("pan", "It.");
+  keys.path("pan.recipe", recipe, "Book.").at_least(1).may_be_absent("by heart");
+  keys.integer("pan.eggs", eggs, "How many.").required_unless("pan.recipe").at_least(1);
+  keys.read_text(R"({"pan": {"recipe": "b"}})", "k.json");
+  CHECK(eggs == 0);
+  keys.read_text(R"({"pan": {"eggs": 2}})", "k.json");
+  CHECK(eggs == 2);
+  CHECK(recipe.empty());
+  CHECK(nlohmann::json::parse(keys.to_json()) == nlohmann::json::parse(R"({"pan": {"eggs": 2}})"));
+  CHECK_THROWS_WITH(keys.read_text(R"({"pan": {}})", "k.json"),
+                    Contains("required but missing: pan.eggs (integer >= 1)"));
+  CHECK_THROWS_WITH(keys.read_text(R"({"pan": {"recipe": ""}})", "k.json"), Contains("pan.recipe"));
+  CHECK_THAT(keys.markdown(), Contains("| `eggs` | integer | >= 1 | required, or recipe |"));
+  const auto schema = nlohmann::json::parse(keys.schema());
+  CHECK(schema.at("required") == nlohmann::json({"pan"}));
+  CHECK(schema.at("properties").at("pan").at("anyOf") ==
+        nlohmann::json::parse(R"([{"required": ["recipe"]}, {"required": ["eggs"]}])"));
+}
+
 TEST_CASE("sizes are read with their units") {
   CHECK(parse_size("0B") == 0);
   CHECK(parse_size("512MiB") == 536870912);

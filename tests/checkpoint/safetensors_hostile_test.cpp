@@ -92,7 +92,7 @@ std::vector<HostileHeader> structure_faults() {
       {R"({"a":{"dtype":"U8","shape":[0]}})", 0, R"(tensor "a": data_offsets is missing)"},
       {R"({"a":{"dtype":8}})", 0, R"(tensor "a": dtype must be a string, found a number)"},
       {R"({"a":{"dtype":["U8"]}})", 0, "dtype must be a string, found an array"},
-      {R"({"a":{"dtype":"F16"}})", 0, R"(dtype "F16" is not supported)"},
+      {R"({"a":{"dtype":"F8_E5M2"}})", 0, R"(dtype "F8_E5M2" is not supported)"},
       {R"({"a":{"dtype":"F4"}})", 0, R"(dtype "F4" is not supported)"},
       {R"({"a":{"dtype":"f32"}})", 0, R"(dtype "f32" is not supported)"},
       {R"({"a":{"dtype":""}})", 0, R"(dtype "" is not supported)"},

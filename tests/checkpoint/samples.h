@@ -41,7 +41,7 @@ inline void check_sample(const std::filesystem::path& directory, std::uint64_t s
     REQUIRE(file.tensors().size() == tensors.size());
     for (const TensorSource& tensor : tensors) {
       const std::string bytes = pattern_bytes(tensor.info.name, tensor.info.bytes(), salt);
-      CHECK(std::memcmp(file.data(tensor.info.name), bytes.data(), bytes.size()) == 0);
+      CHECK((data_of(file, tensor.info.name) == bytes));
     }
   };
   check_file("model.safetensors", expected.weights);

@@ -37,6 +37,12 @@ inline std::string message_of(const std::function<void()>& action) {
   return "";
 }
 
+inline std::string data_of(const SafetensorsFile& file, const std::string& name) {
+  std::string bytes(file.tensors().at(name).bytes(), '\0');
+  file.read(name, 0, bytes.size(), bytes.data());
+  return bytes;
+}
+
 /// Bytes that depend on the name and a salt, so that tensors and steps differ.
 inline std::string pattern_bytes(const std::string& name, std::uint64_t count, std::uint64_t salt) {
   std::uint64_t state = std::hash<std::string>()(name) ^ (salt * 0x9e3779b97f4a7c15U);

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -104,7 +105,8 @@ TEST_CASE("every key is bound to its own member") {
       "rms_norm_eps": 1e-6, "rope_theta": 5e5, "tie_word_embeddings": true,
       "initializer_range": 0.03},
     "data": {"train": ["t1", "t2"], "validation": ["v"], "validation_fraction": 0.0,
-      "tokenizer": "bytes", "packing": "streamed", "shuffle": false},
+      "tokenizer": "bytes", "raw_type": "uint16", "document_end": 299, "packing": "streamed",
+      "shuffle": false},
     "optimizer": {"name": "adamw", "learning_rate": 0.01, "beta1": 0.8, "beta2": 0.99,
       "epsilon": 1e-7, "weight_decay": 0.2, "decay_norms_and_embeddings": true,
       "max_grad_norm": 2.0, "offload": "host"},
@@ -170,13 +172,15 @@ TEST_CASE("a resolved job is complete and reads as the same") {
   CHECK(resolved.at("memory").at("limit") == 1073741824);
   CHECK(resolved.at("run").at("threads") == "auto");
   CHECK(resolved.at("logging").at("peak_tflops") == "auto");
-  // Every key of the schema is there, but those that the family does not have.
+  // Every key of the schema is there, but those that the family does not have, or that mean
+  // nothing where they are left out.
+  const std::set<std::string> absent = {"layer_norm_epsilon", "from", "raw_type"};
   const json schema = json::parse(job_schema());
   for (const auto& [section, description] : schema.at("properties").items()) {
     if (section == "$schema") continue;
     for (const auto& [key, unused] : description.at("properties").items()) {
       INFO(section << "." << key);
-      CHECK(resolved.at(section).contains(key) == (key != "layer_norm_epsilon"));
+      CHECK(resolved.at(section).contains(key) != absent.contains(key));
     }
   }
 }
@@ -196,7 +200,8 @@ TEST_CASE("job files that are not legal are refused with the reason") {
              EndsWith("did you mean schedule.warmup_steps?"));
   CHECK_THAT(refusal_with("model", "n_layer", 8),
              EndsWith("did you mean model.num_hidden_layers?"));
-  CHECK_THAT(refusal_with("model", "bananas", 8), Contains("legal in model: model_type, vocab"));
+  CHECK_THAT(refusal_with("model", "bananas", 8),
+             Contains("legal in model: from, model_type, vocab"));
   CHECK_THAT(refusal_with("model", "hidden_size", "64"),
              Contains("model.hidden_size is \"64\"; legal: integer in [1, 16777216]"));
   CHECK_THAT(refusal_with("model", "head_dim", nullptr), Contains("model.head_dim is null"));
@@ -209,6 +214,11 @@ TEST_CASE("job files that are not legal are refused with the reason") {
   CHECK_THAT(refusal(incomplete.dump()),
              Contains("required but missing: run.output_dir (path, not empty), "
                       "optimizer.learning_rate (number > 0)"));
+  json without_model = smallest();
+  without_model["model"] = json::object();
+  CHECK_THAT(refusal(without_model.dump()),
+             Contains("required but missing: model.vocab_size (integer in [1, 2147483647]), "
+                      "model.hidden_size"));
   CHECK_THAT(refusal("{\"run\": {},}"), Contains("job.json:1:12: not valid JSON"));
   CHECK_THAT(refusal("{\"run\": {}, \"run\": {}}"), Contains("\"run\" is there twice"));
   CHECK_THAT(refusal(""), Contains("job.json: empty"));
@@ -321,6 +331,66 @@ TEST_CASE("the documented example is a legal job") {
   const Job job = read(text.substr(begin, text.find("```", begin) - begin));
   CHECK(job.run.name == "first");
   CHECK(job.memory.limit == 4294967296U);
+}
+
+TEST_CASE("a job that begins with a model has its config.json, and may change how far it reaches") {
+  const longspan::test::TemporaryDirectory directory;
+  model::ModelConfig config;
+  config.vocab_size = 300;
+  config.hidden_size = 64;
+  config.intermediate_size = 96;
+  config.num_hidden_layers = 3;
+  config.num_attention_heads = 4;
+  config.num_key_value_heads = 2;
+  config.rope_theta = 5e5;
+  config.max_position_embeddings = 4096;
+  config.resolve("model");
+  directory.write("config.json", config.to_config_json("bfloat16", 1, 2));
+  const std::string from = directory.path().string();
+  const auto with = [&](const json& keys) {
+    json job = smallest();
+    job["model"] = keys;
+    job["model"]["from"] = from;
+    return job.dump();
+  };
+  const Job job = read(with({}));
+  CHECK(job.model_from == from);
+  CHECK(job.model.hidden_size == 64);
+  CHECK(job.model.rope_theta == 5e5);
+  CHECK(to_json(read(to_json(job))) == to_json(job));
+  const Job longer = read(with({{"max_position_embeddings", 131072}, {"rope_theta", 8e6}}));
+  CHECK(longer.model.max_position_embeddings == 131072);
+  CHECK(longer.model.rope_theta == 8e6);
+  CHECK(read(with({{"hidden_size", 64}})).model.hidden_size == 64);
+  CHECK_THAT(
+      refusal(with({{"hidden_size", 128}})),
+      Contains("model.hidden_size is 128, but config.json of model.from") && Contains("says 64"));
+  CHECK_THAT(refusal(with({{"model_type", "qwen2"}})), Contains("model.model_type is \"qwen2\""));
+  CHECK_THAT(refusal(with({{"tie_word_embeddings", true}})),
+             Contains("model.tie_word_embeddings is true"));
+  json both = json::parse(with({}));
+  both["checkpoint"]["resume"] = "runs/other";
+  CHECK_THAT(refusal(both.dump()), Contains("both say what the run begins with"));
+
+  config = {};
+  config.model_type = "gpt2";
+  config.vocab_size = 300;
+  config.hidden_size = 64;
+  config.intermediate_size = 256;
+  config.num_hidden_layers = 3;
+  config.num_attention_heads = 4;
+  config.resolve("model");
+  directory.write("config.json", config.to_config_json("float32", 1, 2));
+  CHECK(read(with({})).model.max_position_embeddings == 1024);
+  CHECK_THAT(refusal(with({{"max_position_embeddings", 4096}})),
+             Contains("model.max_position_embeddings is 4096"));
+
+  directory.write("config.json", "{\"model_type\": \"llama\", \"model_type\": \"gpt2\"}");
+  CHECK_THAT(refusal(with({})), Contains("config.json") && Contains("twice"));
+  directory.write("config.json", std::string(100000, '['));
+  CHECK_THAT(refusal(with({})), Contains("brackets"));
+  std::filesystem::remove(directory.path() / "config.json");
+  CHECK_THAT(refusal(with({})), Contains("config.json") && Contains("No such file"));
 }
 
 TEST_CASE("the documented tables are those of the declarations") {

@@ -40,6 +40,8 @@ class Key {
       std::string other_texts = "");
 
   Key& required();
+  /// Required where `other`, a text of the same section declared before it, is not given.
+  Key& required_unless(std::string other);
   /// Bounds of a number; of a text or list, `at_least(1)` means not empty.
   Key& at_least(double bound);
   Key& above(double bound);
@@ -47,7 +49,8 @@ class Key {
   Key& below(double bound);
   /// Zero is written "auto", and means this. A plain 0 is then not legal unless in the range.
   Key& automatic(std::string meaning);
-  /// Zero (of an optional: nothing) stands for a key that was left out, and means this.
+  /// Zero (of an optional: nothing; of a text: none) stands for a key that was left out, and means
+  /// this.
   Key& may_be_absent(std::string meaning);
   Key& unit(std::string unit);
   /// A phrase may also be a whole number, at least 1, which is handed on as its digits.
@@ -60,6 +63,8 @@ class Key {
   std::string_view name() const;     ///< behind the last dot
   const std::string& help() const { return help_; }
   bool is_required() const { return required_; }
+  /// The path of the key that stands in for this one; empty: none does.
+  const std::string& substitute() const { return substitute_; }
   KeyKind kind() const { return kind_; }
   const std::vector<std::string>& other_names() const { return other_names_; }
 
@@ -108,6 +113,7 @@ class Key {
   bool low_is_open_ = false;
   bool high_is_open_ = false;
   bool required_ = false;
+  std::string substitute_;
   Value default_;
 };
 

@@ -28,6 +28,27 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
+/// A regular file that is read here and there, without a mapping: what is not read takes no
+/// addresses, and a file that is cut while it is read is an error, not a signal. Thread-safe.
+class InputFile {
+ public:
+  /// Throws InputError, with the system's reason, when it cannot be opened.
+  explicit InputFile(std::filesystem::path path);
+  ~InputFile();
+  InputFile(const InputFile&) = delete;
+  InputFile& operator=(const InputFile&) = delete;
+
+  std::uint64_t size() const { return size_; }
+  const std::filesystem::path& path() const { return path_; }
+  /// Copies bytes [offset, offset + count). Throws InputError when they are not there.
+  void read(std::uint64_t offset, std::uint64_t count, void* out) const;
+
+ private:
+  std::filesystem::path path_;
+  int descriptor_ = -1;
+  std::uint64_t size_ = 0;
+};
+
 /// A file being written through a buffer of its own. `commit` flushes, fsyncs and closes; a writer
 /// destroyed without it closes and leaves what was written. Every failure (disk full, no
 /// permission) throws InputError with path and reason.

@@ -40,18 +40,21 @@ FileDigest write_safetensors(const std::filesystem::path& path,
                              const std::vector<TensorSource>& tensors,
                              const std::map<std::string, std::string>& metadata);
 
-/// A memory-mapped safetensors file. The header is checked as strictly as the format allows
-/// (size limits, duplicate names, overlap, holes, overflow, unknown dtypes); a fault throws
-/// InputError naming file and tensor.
+/// A safetensors file, of which only the header is read at first. It is checked as strictly as the
+/// format allows (size limits, duplicate names, overlap, holes, overflow, unknown dtypes); a fault
+/// throws InputError naming file and tensor. Thread-safe.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::filesystem::path& path);
   ~SafetensorsFile();
 
+  const std::filesystem::path& path() const;
+  std::uint64_t bytes() const;  ///< of the whole file
   const std::map<std::string, TensorInfo>& tensors() const;
   const std::map<std::string, std::string>& metadata() const;
-  /// First byte of the tensor's data in the mapping; not aligned. Throws InputError when absent.
-  const void* data(const std::string& name) const;
+  /// Copies bytes [first, first + count) of a tensor's data, which must be in it. Throws InputError
+  /// when the tensor is absent or the file cannot be read.
+  void read(const std::string& name, std::uint64_t first, std::uint64_t count, void* out) const;
 
  private:
   class Impl;

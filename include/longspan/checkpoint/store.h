@@ -11,6 +11,9 @@
 
 namespace longspan::checkpoint {
 
+/// The file that makes a directory a checkpoint.
+inline constexpr const char* kManifestName = "manifest.json";
+
 /// A file of a checkpoint that is given as text (config.json, trainer.json) or made by a callback
 /// into the temporary directory (tokenizer files).
 struct TextFile {

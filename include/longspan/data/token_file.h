@@ -10,11 +10,20 @@
 
 namespace longspan::data {
 
+/// What files of tokens alone do not say themselves: llm.c's, and those without even a header
+/// (nanoGPT's).
+struct FlatTokens {
+  /// Of one token in a file without a header: "uint16" or "uint32"; empty: such files are refused.
+  std::string type;
+  /// The id that ends each document; -1: a file is one document.
+  TokenId document_end = -1;
+};
+
 /// A memory-mapped corpus: tokens of all documents, one after another. Opened from our `.tokens`
-/// files (format: docs/formats.md) or from Megatron's `.bin` with its `.idx` beside it (name
-/// either). Every structural fault (truncation, offsets that run backwards or out of the file,
-/// wrong magic or version) is found at opening and throws InputError naming file and place.
-/// Thread-safe for reading.
+/// files (format: docs/formats.md), from Megatron's `.bin` with its `.idx` beside it (name either),
+/// from llm.c's `.bin`, or from a `.bin` of tokens alone. Every structural fault (truncation,
+/// offsets that run backwards or out of the file, wrong magic or version) is found at opening and
+/// throws InputError naming file and place. Thread-safe for reading.
 class TokenFile {
  public:
   virtual ~TokenFile() = default;
@@ -22,7 +31,8 @@ class TokenFile {
   TokenFile(const TokenFile&) = delete;
   TokenFile& operator=(const TokenFile&) = delete;
 
-  static std::unique_ptr<TokenFile> open(const std::filesystem::path& path);
+  static std::unique_ptr<TokenFile> open(const std::filesystem::path& path,
+                                         const FlatTokens& flat = {});
 
   virtual const std::filesystem::path& path() const = 0;
   /// The file that holds a document: `path()`, but for files opened together.
@@ -31,9 +41,9 @@ class TokenFile {
   virtual std::int64_t documents() const = 0;
   /// Tokens of document `document`: [document_begin(d), document_begin(d + 1)).
   virtual std::int64_t document_begin(std::int64_t document) const = 0;
-  /// Bytes of text the document was made from; -1 when the format does not say (Megatron).
+  /// Bytes of text the document was made from; -1 when the format does not say (all but .tokens).
   virtual std::int64_t document_bytes(std::int64_t document) const = 0;
-  /// Empty when the format does not say (Megatron).
+  /// Empty when the format does not say (all but .tokens).
   virtual std::string tokenizer_hash() const = 0;
   /// Copies tokens [begin, end) to `out`.
   virtual void read(std::int64_t begin, std::int64_t end, TokenId* out) const = 0;

@@ -27,12 +27,17 @@ struct Job {
   } run;
 
   model::ModelConfig model;
+  /// A model directory, whose config.json `model` then is (but for what the job may change) and
+  /// with whose weights the run begins; empty: new weights.
+  std::string model_from;
 
   struct Data {
     std::vector<std::string> train;       ///< token files
     std::vector<std::string> validation;  ///< token files; or split off by the fraction
     double validation_fraction = 0.0;
     std::string tokenizer;  ///< "bytes", a .model file, a directory; empty: none goes along
+    std::string raw_type;   ///< of tokens in files without a header; see data::FlatTokens
+    std::int64_t document_end = -1;  ///< likewise; -1: none
     std::string packing = "packed";
     bool shuffle = true;
   } data;

@@ -93,6 +93,8 @@ Family gpt2() {
                             {"num_hidden_layers", "n_layer"},
                             {"num_attention_heads", "n_head"},
                             {"max_position_embeddings", "n_positions"}},
+          .prefix_in_files = "transformer.",
+          .ignored_tensors = {".attn.bias", ".attn.masked_bias"},  // the causal mask
           .compose = compose,
           .read = read,
           .write = write};

@@ -42,7 +42,7 @@ struct Part {
     progress.updates = step.optimizer().updates();
     reader.run([&] {
       checkpoint::Store(directory).save(
-          1, train::checkpoint_contents(step.model(), reader, progress, nullptr), 0);
+          1, train::checkpoint_contents(step.model(), reader, progress, {}), 0);
     });
   }
 

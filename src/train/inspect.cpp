@@ -1,0 +1,211 @@
+#include "longspan/train/inspect.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <vector>
+
+#include "longspan/base/error.h"
+#include "longspan/base/file.h"
+#include "longspan/base/json.h"
+#include "longspan/checkpoint/model_files.h"
+#include "longspan/checkpoint/store.h"
+#include "longspan/data/token_file.h"
+#include "train/pretrained.h"
+#include "train/training_state.h"
+
+namespace longspan::train {
+namespace {
+
+namespace fs = std::filesystem;
+using base::InputError;
+using nlohmann::ordered_json;
+using Tensors = std::map<std::string, checkpoint::TensorInfo>;
+
+/// Elements, bytes and types of tensors; each of them, if asked for.
+void describe_tensors(const Tensors& tensors, bool lists, ordered_json& out) {
+  std::uint64_t bytes = 0;
+  std::uint64_t elements = 0;
+  std::map<std::string, std::uint64_t> dtypes;
+  ordered_json list = ordered_json::array();
+  for (const auto& [name, tensor] : tensors) {
+    bytes += tensor.bytes();
+    elements += tensor.bytes() / base::size_of(tensor.dtype);
+    ++dtypes[base::name_of(tensor.dtype)];
+    if (!lists) continue;
+    list.push_back(
+        {{"name", name}, {"dtype", base::name_of(tensor.dtype)}, {"shape", tensor.shape}});
+  }
+  out["tensors"] = tensors.size();
+  out["elements"] = elements;
+  out["bytes"] = bytes;
+  out["tensors_by_dtype"] = dtypes;
+  if (lists) out["tensor_list"] = list;
+}
+
+void describe_config(const fs::path& directory, const checkpoint::ModelFiles& files,
+                     ordered_json& out) {
+  try {
+    const Pretrained model = read_pretrained(directory);
+    out["model_type"] = model.config.model_type;
+    out["parameters"] = model.config.parameters();
+    out["config_dtype"] = model.dtype;
+    const auto config = base::parse_plain_json(model.config.to_config_json(model.dtype, -1, -1));
+    for (const auto& [key, value] : config.items()) {
+      if (value.is_number() || value.is_boolean()) out["config"][key] = value;
+    }
+    match(files, wanted_tensors(model.config));
+  } catch (const InputError& error) {
+    out["problem"] = error.what();
+  }
+}
+
+void describe_model(const fs::path& directory, const InspectOptions& options, ordered_json& out) {
+  const checkpoint::ModelFiles files(directory);
+  describe_config(directory, files, out);
+  for (const auto& file : files.files()) {
+    const fs::path name =
+        files.files().size() == 1 ? checkpoint::kWeightsName : file->path().filename();
+    out["files"].push_back(
+        {{"name", name.string()}, {"bytes", file->bytes()}, {"tensors", file->tensors().size()}});
+  }
+  describe_tensors(files.tensors(), options.tensors, out);
+  for (const auto& entry : read_companions(directory)) out["companions"].push_back(entry.name);
+}
+
+void describe_checkpoint(const fs::path& directory, const InspectOptions& options,
+                         ordered_json& out) {
+  const Progress progress = read_progress(directory);
+  out["step"] = progress.step;
+  out["tokens"] = progress.tokens;
+  out["updates"] = progress.updates;
+  out["skipped"] = progress.skipped;
+  out["sampling"] = progress.sampling;
+  describe_model(directory, options, out["model"]);
+}
+
+void describe_run(const fs::path& directory, ordered_json& out) {
+  const fs::path file = directory / "job.json";
+  const auto job = base::read_json(file);
+  try {
+    out["name"] = job.at("run").at("name");
+    out["steps"] = job.at("training").at("steps");
+    out["model_type"] = job.at("model").at("model_type");
+  } catch (const nlohmann::json::exception&) {
+    throw InputError(
+        fmt::format("{} is not the job of a run: it lacks run.name, training.steps or "
+                    "model.model_type",
+                    file.string()));
+  }
+  const checkpoint::Store store(directory / "checkpoints");
+  out["checkpoints"] = ordered_json::array();
+  for (const std::int64_t step : store.steps()) {
+    const fs::path path = store.step_directory(step);
+    out["checkpoints"].push_back(
+        {{"step", step}, {"tokens", read_progress(path).tokens}, {"path", path.string()}});
+  }
+}
+
+void describe_tokens(const fs::path& path, ordered_json& out) {
+  const auto file = data::TokenFile::open(path);
+  std::int64_t longest = 0;
+  std::int64_t text_bytes = 0;
+  for (std::int64_t document = 0; document < file->documents(); ++document) {
+    longest =
+        std::max(longest, file->document_begin(document + 1) - file->document_begin(document));
+    text_bytes += file->document_bytes(document);
+  }
+  out["documents"] = file->documents();
+  out["tokens"] = file->tokens();
+  out["longest_document"] = longest;
+  const bool knows_text = file->documents() > 0 && file->document_bytes(0) >= 0;
+  if (knows_text) out["text_bytes"] = text_bytes;
+  if (!file->tokenizer_hash().empty()) out["tokenizer_hash"] = file->tokenizer_hash();
+}
+
+void describe_safetensors(const fs::path& path, const InspectOptions& options, ordered_json& out) {
+  const checkpoint::SafetensorsFile file(path);
+  out["file_bytes"] = file.bytes();
+  out["metadata"] = file.metadata();
+  describe_tensors(file.tensors(), options.tensors, out);
+}
+
+/// The kind of a path, and what there is to say about it.
+ordered_json describe(const fs::path& path, const InspectOptions& options) {
+  ordered_json out;
+  const auto begin = [&](const char* kind) { out = {{"kind", kind}, {"path", path.string()}}; };
+  std::error_code error;
+  if (fs::is_regular_file(path, error)) {
+    if (path.extension() == ".safetensors") {
+      begin("safetensors");
+      describe_safetensors(path, options, out);
+    } else {
+      begin("tokens");
+      describe_tokens(path, out);
+    }
+  } else if (!fs::is_directory(path, error)) {
+    throw InputError(fmt::format("there is no file or directory {}", path.string()));
+  } else if (checkpoint::has_file(path, checkpoint::kManifestName)) {
+    begin("checkpoint");
+    describe_checkpoint(path, options, out);
+  } else if (checkpoint::has_file(path, "job.json")) {
+    begin("run");
+    describe_run(path, out);
+  } else {
+    begin("model");
+    describe_model(path, options, out);
+  }
+  return out;
+}
+
+/// Text where it is text, JSON otherwise; bytes with a unit beside them.
+std::string shown(std::string_view key, const ordered_json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (key.ends_with("bytes")) {
+    const auto bytes = value.get<std::uint64_t>();
+    return fmt::format("{} ({})", bytes, base::format_bytes(bytes));
+  }
+  return base::json_text(value);
+}
+
+/// A line for each member, deeper ones indented; of lists, a line for each entry.
+void render(const ordered_json& object, int indent, std::string& out) {
+  const std::string margin(static_cast<std::size_t>(indent), ' ');
+  for (const auto& [key, value] : object.items()) {
+    if (value.is_object()) {
+      out += fmt::format("{}{}\n", margin, key);
+      render(value, indent + 2, out);
+    } else if (value.is_array() && !value.empty() && value.front().is_object()) {
+      out += fmt::format("{}{}\n", margin, key);
+      for (const auto& entry : value) {
+        std::string line;
+        for (const auto& [name, member] : entry.items()) {
+          if (name == "name") {
+            line = shown(name, member);
+            continue;
+          }
+          line += fmt::format("{}{} {}", line.empty() ? "" : ", ", name, shown(name, member));
+        }
+        out += fmt::format("{}  {}\n", margin, line);
+      }
+    } else {
+      out += fmt::format("{}{:<24} {}\n", margin, key, shown(key, value));
+    }
+  }
+}
+
+}  // namespace
+
+std::string inspect(const std::string& path, const InspectOptions& options) {
+  const ordered_json report = describe(path, options);
+  if (options.json) return base::json_text(report) + "\n";
+  std::string text;
+  render(report, 0, text);
+  return text;
+}
+
+}  // namespace longspan::train

@@ -1,0 +1,72 @@
+#include <fmt/format.h>
+
+#include <cstddef>
+#include <nlohmann/json.hpp>
+
+#include "longspan/base/declarations.h"
+#include "longspan/base/error.h"
+#include "longspan/base/json.h"
+#include "longspan/train/job.h"
+#include "train/pretrained.h"
+
+namespace longspan::train {
+namespace {
+
+using base::Declarations;
+using base::InputError;
+
+constexpr std::size_t kMaxJobBytes = std::size_t{1} << 20U;
+
+/// Keys that are not given have the values that `model` has.
+Job read_keys(const std::string& path, const std::vector<std::string>& overrides,
+              const model::ModelConfig& model) {
+  Job job;
+  job.model = model;
+  Declarations declarations("Longspan job file", "");
+  declare(job, declarations);
+  declarations.read_file(path, overrides, kMaxJobBytes);
+  return job;
+}
+
+/// Of a job with model.from: `original` has the model of config.json. What the weights were trained
+/// for stays; how far positions reach, a model can be trained on for.
+void refuse_another_model(const Job& job, const Job& original) {
+  const auto section = [](const Job& one) {
+    return base::parse_plain_json(to_json(one)).at("model");
+  };
+  const nlohmann::json given = section(job);
+  const nlohmann::json trained = section(original);
+  for (const auto& [key, value] : given.items()) {
+    const bool may_change = key == "rope_theta" || (key == "max_position_embeddings" &&
+                                                    !original.model.has_learned_positions());
+    const auto found = trained.find(key);
+    if (may_change || (found != trained.end() && *found == value)) continue;
+    throw InputError(fmt::format(
+        "model.{} is {}, but config.json of model.from \"{}\" says {}: its weights are for that; "
+        "leave the key out",
+        key, base::json_text(value), job.model_from,
+        found == trained.end() ? "nothing of it" : base::json_text(*found)));
+  }
+}
+
+}  // namespace
+
+Job read_job(const std::string& path, const std::vector<std::string>& overrides) {
+  Job job = read_keys(path, overrides, {});
+  try {
+    if (!job.model_from.empty()) {
+      // Read once more, over what config.json says.
+      const model::ModelConfig config = read_pretrained(job.model_from).config;
+      Job original = job;
+      original.model = config;
+      job = read_keys(path, overrides, config);
+      refuse_another_model(job, original);
+    }
+    check(job);
+  } catch (const InputError& error) {
+    throw InputError(fmt::format("{}: {}", path, error.what()));
+  }
+  return job;
+}
+
+}  // namespace longspan::train

@@ -1,0 +1,352 @@
+"""Models in and out: export, import, inspect, model.from, and directories that are not what they seem."""
+
+import json
+import pathlib
+import resource
+import shutil
+import struct
+import subprocess
+import unittest
+
+import harness
+from harness import run
+
+FAMILIES = {
+    "llama": {"tie_word_embeddings": False},
+    "gpt2": {"model_type": "gpt2", "num_key_value_heads": 4},
+    "qwen2": {"model_type": "qwen2", "tie_word_embeddings": True},
+}
+
+
+def header_of(path):
+    with open(path, "rb") as file:
+        return json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+
+
+def tensors_of(directory):
+    """Name -> (dtype, shape, bytes) of all files of a model directory."""
+    tensors = {}
+    for path in sorted(pathlib.Path(directory).glob("*.safetensors")):
+        data = path.read_bytes()
+        begin = 8 + struct.unpack("<Q", data[:8])[0]
+        for name, entry in header_of(path).items():
+            if name == "__metadata__":
+                continue
+            first, last = entry["data_offsets"]
+            tensors[name] = (entry["dtype"], entry["shape"], data[begin + first:begin + last])
+    return tensors
+
+
+def write_sparse(path, tensors):
+    """A safetensors file of F32 zeros that takes no room on the disk."""
+    header, position = {}, 0
+    for name, shape in tensors.items():
+        size = 4
+        for extent in shape:
+            size *= extent
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [position, position + size]}
+        position += size
+    text = json.dumps(header).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + position)
+    return position
+
+
+def llama_tensors(config):
+    """Name -> shape of an untied Llama, blocks apart."""
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    keys = width * config["num_key_value_heads"] // config["num_attention_heads"]
+    table = [config["vocab_size"], width]
+    yield {"model.embed_tokens.weight": table}
+    for layer in range(config["num_hidden_layers"]):
+        block = {"input_layernorm": [width], "self_attn.q_proj": [width, width],
+                 "self_attn.k_proj": [keys, width], "self_attn.v_proj": [keys, width],
+                 "self_attn.o_proj": [width, width], "post_attention_layernorm": [width],
+                 "mlp.gate_proj": [inner, width], "mlp.up_proj": [inner, width],
+                 "mlp.down_proj": [width, inner]}
+        yield {f"model.layers.{layer}.{name}.weight": shape for name, shape in block.items()}
+    yield {"model.norm.weight": [width], "lm_head.weight": table}
+
+
+def synthetic_llama(directory, **sizes):
+    """A model directory of zeros, a file a block; returns its bytes."""
+    directory.mkdir()
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_act": "silu",
+              "max_position_embeddings": 128, "tie_word_embeddings": False, "rms_norm_eps": 1e-5,
+              **sizes}
+    (directory / "config.json").write_text(json.dumps(config))
+    total, places = 0, {}
+    for number, tensors in enumerate(llama_tensors(config)):
+        name = f"part-{number:03}.safetensors"
+        total += write_sparse(directory / name, tensors)
+        places.update({tensor: name for tensor in tensors})
+    index = {"metadata": {"total_size": total}, "weight_map": places}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+    return total
+
+
+class Models(harness.Workspace):
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        for family, model in FAMILIES.items():
+            job = cls.job(cls, family, model=model, training={"steps": 10},
+                          schedule={"warmup_steps": 2}, checkpoint={"every": 0})
+            run("train", job)
+
+    def refused(self, *arguments, names=(), expect=2, ranks=0):
+        result = run(*arguments, expect=None, ranks=ranks)
+        self.assertEqual(result.returncode, expect, f"{arguments}\n{result.stdout}\n{result.stderr}")
+        for name in names:
+            self.assertIn(name, result.stderr, arguments)
+
+    def inspect(self, path, *options):
+        return json.loads(run("inspect", path, "--json", *options).stdout)
+
+    def validation_loss(self, name):
+        return [row["validation_loss"] for row in self.metrics(name) if "validation_loss" in row][-1]
+
+    def test_an_export_is_a_whole_model_and_begins_another_run(self):
+        for family in FAMILIES:
+            out = self.root / f"{family}-export"
+            run("export", self.root / family, "-o", out, "--shard-size", "20KB")
+            names = sorted(path.name for path in out.iterdir())
+            shards = [name for name in names if name.endswith(".safetensors")]
+            self.assertGreater(len(shards), 2)
+            self.assertEqual(shards, [f"model-{n:05}-of-{len(shards):05}.safetensors"
+                                      for n in range(1, len(shards) + 1)])
+            for name in ("config.json", "generation_config.json", "tokenizer_config.json",
+                         "model.safetensors.index.json"):
+                self.assertIn(name, names)
+            self.assertNotIn("trainer.json", names)
+            index = json.loads((out / "model.safetensors.index.json").read_text())
+            tensors = tensors_of(out)
+            self.assertEqual(set(index["weight_map"]), set(tensors))
+            self.assertEqual(index["metadata"]["total_size"],
+                             sum(len(data) for _, _, data in tensors.values()))
+            for shard in shards:
+                self.assertEqual(header_of(out / shard)["__metadata__"], {"format": "pt"})
+            step = self.root / family / "checkpoints" / "step-00000010"
+            self.assertEqual(tensors, tensors_of_model(step))
+            run("import", out)
+            # At a rate that changes nothing, the new run validates as the old one ended.
+            for ranks, stage in ((0, 1), (3, 3)):
+                name = f"{family}-from-{ranks}"
+                job = self.job(name, training={"steps": 1}, schedule={"warmup_steps": 0},
+                               optimizer={"learning_rate": 1e-12, "weight_decay": 0.0},
+                               parallel={"zero_stage": stage})
+                keys = json.loads(job.read_text())
+                keys["model"] = {"from": str(out)}
+                job.write_text(json.dumps(keys))
+                said = run("train", job, ranks=ranks).stdout
+                self.assertIn("weights of", said)
+                self.assertAlmostEqual(self.validation_loss(name), self.validation_loss(family),
+                                       delta=2e-5)
+            # Started again it goes on, and does not begin anew.
+            keys["training"]["steps"] = 2
+            job.write_text(json.dumps(keys))
+            said = run("train", job, ranks=3).stdout
+            self.assertIn("resumed after step 1", said)
+            self.assertNotIn("weights of", said)
+
+    def test_dtypes_are_converted(self):
+        whole = tensors_of_model(self.root / "llama" / "checkpoints" / "step-00000010")
+        for dtype, name, width in (("bf16", "BF16", 2), ("fp16", "F16", 2), ("fp32", "F32", 4)):
+            out = self.root / f"llama-{dtype}"
+            run("export", self.root / "llama", "-o", out, "--dtype", dtype)
+            config = json.loads((out / "config.json").read_text())
+            self.assertEqual(config["torch_dtype"],
+                             {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}[dtype])
+            for tensor, (kind, shape, data) in tensors_of(out).items():
+                self.assertEqual((kind, shape), (name, whole[tensor][1]))
+                self.assertEqual(len(data) * 4, len(whole[tensor][2]) * width)
+                exact = struct.unpack(f"<{len(data) // width}f", whole[tensor][2])
+                if dtype == "fp16":
+                    near = struct.unpack(f"<{len(exact)}e", data)
+                    for a, b in zip(exact, near):
+                        self.assertLessEqual(abs(a - b), abs(a) * 2**-11 + 2**-25)
+            # And back: what was rounded stays so, and loads.
+            back = self.root / f"llama-{dtype}-back"
+            run("import", out, "-o", back, "--dtype", "fp32")
+            self.assertEqual(self.inspect(back)["tensors_by_dtype"], {"float32": len(whole)})
+
+    def test_hub_names_of_gpt2_and_its_masks_are_understood(self):
+        out = self.root / "gpt2-hub"
+        run("export", self.root / "gpt2", "-o", out)
+        tensors = {name.removeprefix("transformer."): value
+                   for name, value in tensors_of(out).items()}
+        for layer in range(2):
+            tensors[f"h.{layer}.attn.bias"] = ("BOOL", [1, 1, 2, 2], b"\1\0\1\1")
+            tensors[f"h.{layer}.attn.masked_bias"] = ("F32", [], struct.pack("<f", -1e4))
+        tensors["lm_head.weight"] = tensors["wte.weight"]
+        write_tensors(out / "model.safetensors", tensors)
+        clean = self.root / "gpt2-clean"
+        run("import", out, "-o", clean)
+        self.assertEqual(tensors_of(clean), tensors_of_model(
+            self.root / "gpt2" / "checkpoints" / "step-00000010"))
+        tensors["lm_head.weight"] = ("F32",) + tensors["wte.weight"][1:2] + (
+            bytes(len(tensors["wte.weight"][2])),)
+        write_tensors(out / "model.safetensors", tensors)
+        self.refused("import", out, names=["lm_head.weight", "tie_word_embeddings"])
+
+    def test_nothing_of_the_user_is_overwritten(self):
+        out = self.root / "mine"
+        out.mkdir()
+        (out / "notes.txt").write_text("mine")
+        self.refused("export", self.root / "llama", "-o", out, names=["mine", "new one"])
+        (self.root / "file").write_text("mine")
+        self.refused("export", self.root / "llama", "-o", self.root / "file", names=["file"])
+        self.assertEqual([path.name for path in out.iterdir()], ["notes.txt"])
+        empty = self.root / "empty"
+        empty.mkdir()
+        run("export", self.root / "llama", "-o", f"{empty}/")
+        self.assertTrue((empty / "config.json").exists())
+        self.assertEqual([path.name for path in self.root.iterdir()
+                          if path.name.startswith(".tmp")], [])
+        self.refused("export", self.root / "llama", "-o", self.root / "x", "--shard-size", "5",
+                     names=["--shard-size", "500MB"])
+        self.refused("import", empty, "--dtype", "bf16", names=["--output"])
+
+    def test_damaged_and_unfit_models_are_refused(self):
+        good = self.root / "fit"
+        run("export", self.root / "llama", "-o", good)
+        tensors = tensors_of(good)
+
+        def broken(name):
+            path = self.root / f"unfit-{name}"
+            shutil.copytree(good, path)
+            return path
+
+        nan = broken("nan")
+        kind, shape, data = tensors["model.norm.weight"]
+        changed = dict(tensors, **{"model.norm.weight": (kind, shape,
+                                                         data[:4] + b"\0\0\xc0\x7f" + data[8:])})
+        write_tensors(nan / "model.safetensors", changed)
+        self.refused("import", nan, names=["number 1 of tensor model.norm.weight", "not finite"])
+        self.refused("import", nan, "-o", self.root / "never", names=["not finite"])
+        self.assertFalse((self.root / "never").exists())
+        big = broken("big")
+        changed["model.norm.weight"] = (kind, shape, struct.pack("<f", 1e6) + data[4:])
+        write_tensors(big / "model.safetensors", changed)
+        self.refused("import", big, "-o", self.root / "never", "--dtype", "fp16",
+                     names=["beyond float16"])
+        missing = broken("missing")
+        write_tensors(missing / "model.safetensors",
+                      {name: tensor for name, tensor in tensors.items() if "norm" not in name})
+        self.refused("import", missing, names=["5 of the 21 tensors", "are not there",
+                                               "model.layers.0.input_layernorm.weight"])
+        self.assertIn("are not there", self.inspect(missing)["problem"])
+        job = self.job("unfit", model={}, parallel={"zero_stage": 3})
+        keys = json.loads(job.read_text())
+        keys["model"] = {"from": str(missing)}
+        job.write_text(json.dumps(keys))
+        self.refused("train", job, names=["are not there"], ranks=2)
+        run("plan", job)  # which needs no weights
+        pickled = broken("pickled")
+        (pickled / "model.safetensors").unlink()
+        (pickled / "pytorch_model.bin").write_bytes(b"\x80\x02")
+        self.refused("import", pickled, names=["pickle", "save_pretrained"])
+        outside = broken("outside")
+        (outside / "model.safetensors").unlink()
+        index = {"weight_map": {name: "../fit/model.safetensors" for name in tensors}}
+        (outside / "model.safetensors.index.json").write_text(json.dumps(index))
+        self.refused("import", outside, names=["plain name"])
+        self.refused("inspect", outside, names=["plain name"])
+        linked = broken("linked")
+        (linked / "config.json").unlink()
+        (linked / "config.json").symlink_to("/etc/passwd")
+        self.refused("import", linked, names=["out of its directory"])
+        step = self.root / "damaged-step"
+        shutil.copytree(self.root / "llama" / "checkpoints" / "step-00000010", step)
+        weights = bytearray((step / "model.safetensors").read_bytes())
+        weights[-1] ^= 1
+        (step / "model.safetensors").write_bytes(weights)
+        self.refused("export", step, "-o", self.root / "never", expect=5, names=["model.safetensors"])
+        self.refused("export", self.root / "nowhere", "-o", self.root / "never", names=["nowhere"])
+
+    def test_inspect_shows_what_a_path_holds(self):
+        model = self.root / "shown"
+        run("export", self.root / "qwen2", "-o", model, "--dtype", "bf16")
+        found = self.inspect(model, "--tensors")
+        self.assertEqual(found["kind"], "model")
+        self.assertEqual(found["model_type"], "qwen2")
+        self.assertEqual(found["config"]["hidden_size"], 32)
+        self.assertEqual(found["parameters"], found["elements"])
+        self.assertEqual(found["bytes"], 2 * found["parameters"])
+        self.assertEqual(found["config_dtype"], "bfloat16")
+        self.assertEqual(len(found["tensor_list"]), found["tensors"])
+        self.assertNotIn("problem", found)
+        text = run("inspect", model, "--tensors").stdout
+        for part in ("qwen2", "bfloat16", "model.layers.1.self_attn.q_proj.bias"):
+            self.assertIn(part, text)
+        found = self.inspect(self.root / "qwen2")
+        self.assertEqual((found["kind"], found["steps"]), ("run", 10))
+        self.assertEqual([step["step"] for step in found["checkpoints"]], [10])
+        found = self.inspect(found["checkpoints"][0]["path"])
+        self.assertEqual((found["kind"], found["step"], found["updates"]), ("checkpoint", 10, 10))
+        self.assertGreater(found["tokens"], 10 * 400)
+        self.assertLessEqual(found["tokens"], 10 * 512)
+        self.assertEqual(found["model"]["model_type"], "qwen2")
+        found = self.inspect(model / "model.safetensors")
+        self.assertEqual((found["kind"], found["metadata"]), ("safetensors", {"format": "pt"}))
+        found = self.inspect(self.tokens)
+        self.assertEqual((found["kind"], found["documents"]), ("tokens", 120))
+        self.refused("inspect", self.root / "nowhere", names=["nowhere"])
+        self.refused("inspect", self.corpus, names=["corpus.jsonl"])
+
+    def test_flat_token_files_are_trained_on(self):
+        ids = [5 + n % 200 for n in range(6000)]
+        for place in range(49, 6000, 50):
+            ids[place] = 1
+        raw = self.root / "raw.bin"
+        raw.write_bytes(struct.pack(f"<{len(ids)}H", *ids))
+        llmc = self.root / "llmc.bin"
+        llmc.write_bytes(struct.pack("<256i", 20240520, 1, len(ids), *[0] * 253) + raw.read_bytes())
+        for name, data in (("raw", {"raw_type": "uint16"}), ("llmc", {})):
+            job = self.job(name, training={"steps": 3}, data={
+                "train": [str(self.root / f"{name}.bin")], "tokenizer": "", "document_end": 1, **data})
+            run("train", job)
+        self.assert_same_run("raw", "llmc")
+        self.refused("train", self.job("typeless", data={"train": [str(raw)]}), names=["data.raw_type"])
+        self.refused("train", self.job("beyond", model={"vocab_size": 100}, data={
+            "train": [str(llmc)], "tokenizer": ""}), names=["llmc.bin", "not in [0, 100)"])
+
+    def test_import_and_training_take_less_memory_than_the_model(self):
+        """Addresses of a process are limited to less than the model's files hold."""
+        model = self.root / "large"
+        total = synthetic_llama(model, vocab_size=259, hidden_size=2048, intermediate_size=8192,
+                                num_hidden_layers=4, num_attention_heads=16, num_key_value_heads=4)
+        limit = total // 2
+        self.assertGreater(total, 800 << 20)
+
+        def limited():
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+        out = self.root / "large-out"
+        result = subprocess.run(
+            harness.command(["import", model, "-o", out, "--dtype", "bf16", "--shard-size", "100MB"]),
+            env=harness.environment(), preexec_fn=limited, text=True, capture_output=True, check=False)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(self.inspect(out)["bytes"], total // 2)
+
+
+def tensors_of_model(step):
+    """Of a checkpoint: its weights alone."""
+    return {name: tensor for name, tensor in tensors_of(step).items()
+            if not name.startswith(("moment1.", "moment2.", "master."))}
+
+
+def write_tensors(path, tensors):
+    header, data = {}, b""
+    for name, (dtype, shape, payload) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape,
+                        "data_offsets": [len(data), len(data) + len(payload)]}
+        data += payload
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+if __name__ == "__main__":
+    unittest.main()

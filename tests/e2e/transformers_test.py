@@ -1,0 +1,163 @@
+"""What transformers makes of checkpoints and exports, live: LONGSPAN_PYTHON names a Python that has it
+(default: the one that runs this). No network is needed."""
+
+import json
+import os
+import subprocess
+import sys
+import unittest
+
+import harness
+from harness import run
+
+PYTHON = os.environ.get("LONGSPAN_PYTHON", sys.executable)
+SKIPPED = 77  # what ctest takes for it
+
+FAMILIES = {
+    "llama": {"tie_word_embeddings": False},
+    "llama_tied": {"tie_word_embeddings": True, "head_dim": 16},
+    "gpt2": {"model_type": "gpt2", "num_key_value_heads": 4},
+    "qwen2": {"model_type": "qwen2", "tie_word_embeddings": True},
+}
+
+# Loads a model, tells what it complained of, and its mean loss over whole documents. The arguments
+# are a directory and a file of token ids, a document a line.
+PROBE = r"""
+import json, logging, sys, warnings
+import torch, transformers
+said = []
+class Ear(logging.Handler):
+    def emit(self, record):
+        said.append(record.getMessage())
+transformers.logging.get_logger().addHandler(Ear(level=logging.WARNING))
+warnings.showwarning = lambda message, *rest: said.append(str(message))
+model, info = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1], output_loading_info=True)
+keys = {name: sorted(map(str, value)) for name, value in info.items() if value}
+dtype = str(model.dtype)
+model = model.double().eval()
+total, targets = 0.0, 0
+with torch.no_grad():
+    for line in open(sys.argv[2]):
+        ids = torch.tensor([json.loads(line)])
+        logits = model(ids).logits[0, :-1]
+        total += torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum").item()
+        targets += ids.shape[1] - 1
+print(json.dumps({"said": said, "keys": keys, "dtype": dtype, "loss": total / targets,
+                  "parameters": model.num_parameters(),
+                  "generation": type(model.generation_config).__name__,
+                  "eos": model.config.eos_token_id}))
+"""
+
+# Saves a tiny model of transformers' own making, in shards.
+MAKE = r"""
+import sys, torch, transformers
+torch.manual_seed(3)
+family, out = sys.argv[1:3]
+sizes = dict(vocab_size=259)
+if family == "gpt2":
+    config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=128, **sizes)
+else:
+    kind = {"llama": transformers.LlamaConfig, "qwen2": transformers.Qwen2Config}[family]
+    config = kind(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+                  num_key_value_heads=2, max_position_embeddings=128, **sizes)
+config.bos_token_id, config.eos_token_id, config.pad_token_id = 1, 1, 0
+model = transformers.AutoModelForCausalLM.from_config(config)
+with torch.no_grad():
+    for weight in model.parameters():
+        weight.add_(0.05 * torch.randn_like(weight))
+model.save_pretrained(out, max_shard_size="30KB")
+"""
+
+
+def python(code, *arguments):
+    environment = dict(os.environ, HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", OMP_NUM_THREADS="1")
+    return subprocess.run([PYTHON, "-I", "-c", code, *map(str, arguments)], env=environment, text=True,
+                          capture_output=True, check=False)
+
+
+class Transformers(harness.Workspace):
+
+    def probe(self, directory):
+        """What transformers says of a model, on the documents that train() validates on."""
+        result = python(PROBE, directory, self.documents)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return json.loads(result.stdout)
+
+    def job_of(self, name, model, **training):
+        """Validates on all of its data: rows hold whole documents."""
+        job = self.job(name, model=model, training={"steps": 10, "micro_batch_tokens": 128,
+                                                    "validation_every": 0, **training},
+                       data={"train": [str(self.short)], "validation": [str(self.short)],
+                             "validation_fraction": 0.0},
+                       schedule={"warmup_steps": 0}, checkpoint={"every": 0})
+        keys = json.loads(job.read_text())
+        if "from" in model:
+            keys["model"] = model
+        job.write_text(json.dumps(keys))
+        return job
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        texts = ["a word", "light upon water", "bread and salt, and seven names", "x"]
+        lines = cls.root / "short.jsonl"
+        lines.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+        cls.short = cls.root / "short.tokens"
+        run("tokenize", lines, "--output", cls.short, "--tokenizer", "bytes")
+        cls.documents = cls.root / "documents.jsonl"
+        cls.documents.write_text("".join(
+            json.dumps([1] + [byte + 3 for byte in text.encode()] + [1]) + "\n" for text in texts))
+
+    def validation_loss(self, name):
+        return [row["validation_loss"] for row in self.metrics(name) if "validation_loss" in row][-1]
+
+    def check_clean(self, found):
+        self.assertEqual(found["keys"], {})
+        self.assertEqual([line for line in found["said"]
+                          if "missing" in line or "unexpected" in line or "not initialized" in line
+                          or "not used" in line], [], found["said"])
+
+    def test_checkpoints_and_exports_load_and_give_the_same_loss(self):
+        for family, model in FAMILIES.items():
+            name = f"made-{family}"
+            run("train", self.job_of(name, model))
+            step = self.root / name / "checkpoints" / "step-00000010"
+            exports = {"fp32": self.root / f"{name}-fp32", "bf16": self.root / f"{name}-bf16"}
+            for dtype, out in exports.items():
+                run("export", self.root / name, "-o", out, "--dtype", dtype, "--shard-size", "20KB")
+            ours = self.validation_loss(name)
+            for directory in (step, exports["fp32"]):
+                found = self.probe(directory)
+                self.check_clean(found)
+                self.assertEqual(found["dtype"], "torch.float32")
+                self.assertAlmostEqual(found["loss"], ours, delta=1e-4 * ours)
+                self.assertEqual(found["eos"], 1)
+            found = self.probe(exports["bf16"])
+            self.check_clean(found)
+            self.assertEqual(found["dtype"], "torch.bfloat16")
+            self.assertAlmostEqual(found["loss"], ours, delta=2e-2)
+
+    def test_models_of_transformers_begin_runs_with_their_loss(self):
+        for family in ("llama", "gpt2", "qwen2"):
+            theirs = self.root / f"theirs-{family}"
+            result = python(MAKE, family, theirs)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertTrue((theirs / "model.safetensors.index.json").exists())
+            run("import", theirs)
+            name = f"from-{family}"
+            job = self.job_of(name, {"from": str(theirs)}, steps=1)
+            run("train", job, "--set", "optimizer.learning_rate=1e-12",
+                "--set", "optimizer.weight_decay=0")
+            expected = self.probe(theirs)["loss"]
+            self.assertAlmostEqual(self.validation_loss(name), expected, delta=1e-4 * expected)
+            # And back: what a step left, as they read it.
+            found = self.probe(self.root / name / "checkpoints" / "step-00000001")
+            self.check_clean(found)
+            self.assertAlmostEqual(found["loss"], expected, delta=1e-4 * expected)
+
+
+if __name__ == "__main__":
+    if python("import torch, transformers").returncode != 0:
+        print(f"skipped: no transformers in {PYTHON} (LONGSPAN_PYTHON names another Python)")
+        sys.exit(SKIPPED)
+    unittest.main()
