@@ -89,11 +89,20 @@ Key& Declarations::integer(std::string path, std::int64_t& target, std::string h
   return add(std::move(path), KeyKind::kInteger, &target, std::move(help));
 }
 
+Key& Declarations::integer(std::string path, std::optional<std::int64_t>& target,
+                           std::string help) {
+  return add(std::move(path), KeyKind::kInteger, &target, std::move(help));
+}
+
 Key& Declarations::integer(std::string path, std::uint64_t& target, std::string help) {
   return add(std::move(path), KeyKind::kInteger, &target, std::move(help)).at_least(0);
 }
 
 Key& Declarations::real(std::string path, double& target, std::string help) {
+  return add(std::move(path), KeyKind::kReal, &target, std::move(help));
+}
+
+Key& Declarations::real(std::string path, std::optional<double>& target, std::string help) {
   return add(std::move(path), KeyKind::kReal, &target, std::move(help));
 }
 

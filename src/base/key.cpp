@@ -17,12 +17,17 @@ using Json = nlohmann::ordered_json;
 constexpr const char* kAuto = "auto";
 constexpr double kLargestWhole = 9007199254740992.0;  // 2^53: beyond, doubles skip whole numbers
 
+template <class Held>
+inline constexpr bool kIsOptional = false;
+template <class Held>
+inline constexpr bool kIsOptional<std::optional<Held>> = true;
+
 bool is_zero(const Key::Value& value) {
   return std::visit(
       [](const auto& held) {
         using Held = std::decay_t<decltype(held)>;
         if constexpr (std::is_arithmetic_v<Held>) return held == Held{0};
-        if constexpr (std::is_same_v<Held, std::optional<bool>>) return !held.has_value();
+        if constexpr (kIsOptional<Held>) return !held.has_value();
         if constexpr (std::is_same_v<Held, std::string>) return held.empty();
         return false;
       },
@@ -303,14 +308,18 @@ bool Key::in_range(long double number) const {
 }
 
 std::optional<Key::Value> Key::convert_integer(const nlohmann::json& found) const {
-  std::optional<Value> result = std::holds_alternative<std::int64_t*>(target_)
-                                    ? whole<std::int64_t>(found)
-                                    : whole<std::uint64_t>(found);
+  std::optional<Value> result = std::holds_alternative<std::uint64_t*>(target_)
+                                    ? whole<std::uint64_t>(found)
+                                    : whole<std::int64_t>(found);
   if (!result) return std::nullopt;
   const auto* const is_signed = std::get_if<std::int64_t>(&*result);
   const long double number = is_signed != nullptr ? static_cast<long double>(*is_signed)
                                                   : std::get<std::uint64_t>(*result);
-  return in_range(number) ? result : std::nullopt;
+  if (!in_range(number)) return std::nullopt;
+  if (std::holds_alternative<std::optional<std::int64_t>*>(target_)) {
+    return std::optional<std::int64_t>(*is_signed);
+  }
+  return result;
 }
 
 std::optional<Key::Value> Key::convert(const nlohmann::json& found) const {
@@ -332,8 +341,9 @@ std::optional<Key::Value> Key::convert(const nlohmann::json& found) const {
     case KeyKind::kInteger:
       return convert_integer(found);
     case KeyKind::kReal:
-      if (found.is_number() && in_range(found.get<double>())) return found.get<double>();
-      break;
+      if (!found.is_number() || !in_range(found.get<double>())) break;
+      if (std::holds_alternative<double*>(target_)) return found.get<double>();
+      return std::optional<double>(found.get<double>());
     case KeyKind::kChoice:
       for (const Word& word : words_) {
         if (found == word.first) return word.first;
@@ -394,8 +404,8 @@ Json Key::to_json(const Value& value) const {
   return std::visit(
       [](const auto& held) {
         using Held = std::decay_t<decltype(held)>;
-        if constexpr (std::is_same_v<Held, std::optional<bool>>) return Json(held.value());
-        if constexpr (!std::is_same_v<Held, std::optional<bool>>) return Json(held);
+        if constexpr (kIsOptional<Held>) return Json(held.value());
+        if constexpr (!kIsOptional<Held>) return Json(held);
       },
       value);
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <utility>
 
+#include "nn/halo_attention.h"
 #include "nn/heads.h"
 #include "nn/ring_attention.h"
 #include "nn/ulysses.h"
@@ -14,7 +15,7 @@ using backend::Tensor;
 
 namespace {
 
-/// Whether keys and values go around.
+/// Whether several places share the keys and values that a query sees.
 bool has_ring(const Pass& pass) {
   return pass.shard() != nullptr && pass.shard()->layout.degrees().ring > 1;
 }
@@ -235,8 +236,10 @@ void Attention::attend(const Slots& slots, const Ulysses& ulysses, Pass& pass,
   const Heads in = ulysses.split(slots.qkv);
   const Tensor out = slots.shared.reshape(in.q.shape());
   if (has_ring(pass)) {
-    RingAttention(ulysses.runs(), options_, pass).forward(out, slots.lse, in);
-    return;
+    if (options_.window > 0) {
+      return HaloAttention(ulysses.runs(), options_, pass).forward(out, slots.lse, in);
+    }
+    return RingAttention(ulysses.runs(), options_, pass).forward(out, slots.lse, in);
   }
   if (cache == nullptr) {
     ulysses.runs().forward(pass.backend(), out, slots.lse, in, pass.cu_seqlens(), pass.cu_seqlens(),
@@ -258,7 +261,9 @@ Tensor Attention::attend_backward(const Tensor& dshared, const Slots& slots, con
   const Heads d = ulysses.split(dqkv);
   const Tensor dout = dshared.reshape(in.q.shape());
   const Tensor out = slots.shared.reshape(in.q.shape());
-  if (has_ring(pass)) {
+  if (has_ring(pass) && options_.window > 0) {
+    HaloAttention(ulysses.runs(), options_, pass).backward(d, dout, out, slots.lse, in);
+  } else if (has_ring(pass)) {
     RingAttention(ulysses.runs(), options_, pass).backward(d, dout, out, slots.lse, in);
   } else {
     ulysses.runs().backward(pass.backend(), d, dout, out, slots.lse, in, pass.cu_seqlens(),

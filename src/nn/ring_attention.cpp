@@ -4,6 +4,8 @@
 #include <memory>
 #include <utility>
 
+#include "nn/documents.h"
+
 namespace longspan::nn {
 
 using backend::CuSeqlens;
@@ -12,35 +14,6 @@ using backend::MemoryTag;
 using backend::Shape;
 using backend::Tensor;
 using shard::Range;
-
-namespace {
-
-/// The documents of the row, as far as they lie in these ranges of it.
-CuSeqlens documents_in(const CuSeqlens& documents, const std::vector<Range>& ranges) {
-  CuSeqlens inside{0};
-  inside.reserve(documents.size());
-  for (std::size_t i = 0; i + 1 < documents.size(); ++i) {
-    Index tokens = inside.back();
-    for (const Range& range : ranges) {
-      const Index begin = std::max<Index>(documents[i], range.begin);
-      const Index end = std::min<Index>(documents[i + 1], range.end);
-      tokens += std::max<Index>(0, end - begin);
-    }
-    inside.push_back(static_cast<std::int32_t>(tokens));
-  }
-  return inside;
-}
-
-Tensor rows_of(const Tensor& tensor, const Range& range) {
-  return tensor.rows(range.begin, range.end);
-}
-
-/// Of an lse [heads, tokens].
-Tensor tokens_of(const Tensor& lse, const Range& range) {
-  return lse.columns(range.begin, range.end);
-}
-
-}  // namespace
 
 /// Keys and values of one place, or their gradients, in one dense buffer that travels.
 class RingAttention::Block {

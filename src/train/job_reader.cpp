@@ -28,6 +28,16 @@ Job read_keys(const std::string& path, const std::vector<std::string>& overrides
   return job;
 }
 
+/// Of a job with model.from: "default" is no scaling at all, and the first length is that of the
+/// model unless the job says otherwise.
+void settle_scaling(model::RopeScaling& scaling, const model::ModelConfig& trained) {
+  if (scaling.rope_type == "default") scaling = {};
+  const bool has_original = scaling.rope_type == "llama3" || scaling.rope_type == "yarn";
+  if (has_original && scaling.original_max_position_embeddings == 0) {
+    scaling.original_max_position_embeddings = trained.max_position_embeddings;
+  }
+}
+
 /// Of a job with model.from: `original` has the model of config.json. What the weights were trained
 /// for stays; how far positions reach, a model can be trained on for.
 void refuse_another_model(const Job& job, const Job& original) {
@@ -37,8 +47,9 @@ void refuse_another_model(const Job& job, const Job& original) {
   const nlohmann::json given = section(job);
   const nlohmann::json trained = section(original);
   for (const auto& [key, value] : given.items()) {
-    const bool may_change = key == "rope_theta" || (key == "max_position_embeddings" &&
-                                                    !original.model.has_learned_positions());
+    const bool may_change =
+        key == "rope_theta" || key == "rope_scaling" ||
+        (key == "max_position_embeddings" && !original.model.has_learned_positions());
     const auto found = trained.find(key);
     if (may_change || (found != trained.end() && *found == value)) continue;
     throw InputError(fmt::format(
@@ -56,10 +67,14 @@ Job read_job(const std::string& path, const std::vector<std::string>& overrides)
   try {
     if (!job.model_from.empty()) {
       // Read once more, over what config.json says.
-      const model::ModelConfig config = read_pretrained(job.model_from).config;
+      model::ModelConfig config = read_pretrained(job.model_from).config;
       Job original = job;
       original.model = config;
+      const std::string& type = job.model.rope_scaling.rope_type;
+      // Another type of scaling begins anew: numbers of the old one are none of it.
+      if (type != "default" && type != config.rope_scaling.rope_type) config.rope_scaling = {};
       job = read_keys(path, overrides, config);
+      settle_scaling(job.model.rope_scaling, original.model);
       refuse_another_model(job, original);
     }
     check(job);

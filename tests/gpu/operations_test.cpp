@@ -9,8 +9,10 @@
 namespace longspan::test {
 namespace {
 
+using backend::GateActivation;
 using backend::Index;
 using backend::MatmulOptions;
+using backend::RmsNormOptions;
 using backend::Tensor;
 using base::DType;
 using Tensors = std::vector<Tensor>;

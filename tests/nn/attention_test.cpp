@@ -16,14 +16,20 @@ using Lengths = std::vector<std::int32_t>;
 std::vector<AttentionProjections> all_projections() {
   AttentionProjections biased = test::plain_attention();
   biased.qkv_options.has_bias = true;
-  return {test::plain_attention(), biased, test::joined_attention()};
+  return {test::plain_attention(), biased, test::joined_attention(), test::normed_attention()};
+}
+
+/// Slots of a forward that kept all.
+std::size_t slots_of(const AttentionProjections& projections) {
+  const auto of = [](const std::string& norm) { return norm.empty() ? 0U : 2U; };
+  return 3 + of(projections.query_norm) + of(projections.output_norm);
 }
 
 void check_backward(const AttentionSizes& sizes, const Lengths& lengths,
-                    const AttentionProjections& projections) {
+                    const AttentionProjections& projections, const AttentionKind& kind = {}) {
   LayerBench bench;
   ParameterSet set;
-  const Attention attention(set, projections, sizes);
+  const Attention attention(set, projections, sizes, kind);
   bench.fill(set);
   const Index tokens = bench.pass(lengths).tokens();
   const Tensor x = bench.random({tokens, sizes.hidden});
@@ -41,7 +47,7 @@ void check_backward(const AttentionSizes& sizes, const Lengths& lengths,
   bench.backend().copy(in_place, x);
   attention.forward(in_place, in_place, pass);
   CHECK(LayerBench::values(in_place) == LayerBench::values(out));
-  CHECK(pass.slots() == 3);
+  CHECK(pass.slots() == slots_of(projections));
 
   bench.backend().copy(in_place, x);
   attention.backward_to_input(in_place, attention.backward_to_qkv(cotangent, pass), in_place, pass);
@@ -58,6 +64,10 @@ TEST_CASE("attention: its backward matches finite differences") {
   }
   SECTION("as many key-value heads as heads, narrower than the stream") {
     check_backward({.hidden = 10, .heads = 2, .kv_heads = 2, .head_dim = 2}, {6}, projections);
+  }
+  SECTION("a scale of its own, a soft cap and a window") {
+    check_backward({.hidden = 6, .heads = 4, .kv_heads = 2, .head_dim = 4}, {3, 7}, projections,
+                   {.scale = 0.8, .soft_cap = 1.5, .window = 3});
   }
 }
 
@@ -82,7 +92,7 @@ TEST_CASE("attention: what was not kept is made again, bit for bit") {
       attention.again(once_more, x, pass, keep);
       CHECK(LayerBench::values(once_more) == LayerBench::values(out));
     }
-    CHECK(pass.slots() == 3);
+    CHECK(pass.slots() == slots_of(projections));
     attention.backward_to_input(out, attention.backward_to_qkv(cotangent, pass), x, pass);
     return std::pair(LayerBench::values(out), LayerBench::values(set.gradients()));
   };
@@ -107,10 +117,12 @@ TEST_CASE("attention: names are the projections'; q, k and v make one matrix") {
 
 TEST_CASE("attention: a document continued from a cache equals the whole document") {
   const AttentionProjections projections = GENERATE(from_range(all_projections()));
+  const Index window = GENERATE(0, 3);
   LayerBench bench;
   ParameterSet set;
   const Attention attention(set, projections,
-                            {.hidden = 6, .heads = 4, .kv_heads = 2, .head_dim = 4});
+                            {.hidden = 6, .heads = 4, .kv_heads = 2, .head_dim = 4},
+                            {.window = window});
   bench.fill(set);
   const Tensor x = bench.random({9, 6});
   const Tensor whole = bench.empty({9, 6});

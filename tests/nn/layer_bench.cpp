@@ -117,6 +117,15 @@ AttentionProjections joined_attention() {
           .is_rotary = false};
 }
 
+AttentionProjections normed_attention() {
+  AttentionProjections projections = plain_attention();
+  projections.query_norm = "q_norm";
+  projections.key_norm = "k_norm";
+  projections.output_norm = "o_norm";
+  projections.norm_options = {.epsilon = 0.25F, .weight_offset = 0.5F};
+  return projections;
+}
+
 MlpProjections gated_mlp() {
   MlpProjections projections;
   projections.up = {"gate_proj", "up_proj"};
@@ -127,6 +136,13 @@ MlpProjections gated_mlp() {
 MlpProjections biased_mlp() {
   const LinearOptions options{.has_bias = true, .inputs_first = true};
   return {.up = {"c_fc"}, .down = "c_proj", .up_options = options, .down_options = options};
+}
+
+MlpProjections normed_mlp() {
+  MlpProjections projections = gated_mlp();
+  projections.output_norm = "down_norm";
+  projections.norm_options = {.epsilon = 0.25F, .weight_offset = 0.5F};
+  return projections;
 }
 
 double dot(const Tensor& a, const Tensor& b) {

@@ -50,9 +50,12 @@ class LayerBench {
 /// stored inputs first, with biases, not rotated.
 AttentionProjections plain_attention();
 AttentionProjections joined_attention();
+/// Gemma's: norms of the heads of q and k, and of the output, with a weight_offset.
+AttentionProjections normed_attention();
 /// The same of their MLPs.
 MlpProjections gated_mlp();
 MlpProjections biased_mlp();
+MlpProjections normed_mlp();
 
 /// sum of a * b.
 double dot(const backend::Tensor& a, const backend::Tensor& b);

@@ -30,10 +30,12 @@ enum class KeyKind : std::uint8_t {
 /// The functions that return the key itself are called in a chain where it is declared.
 class Key {
  public:
-  using Value = std::variant<bool, std::optional<bool>, std::int64_t, std::uint64_t, double,
-                             std::string, std::vector<std::string>>;
-  using Target = std::variant<bool*, std::optional<bool>*, std::int64_t*, std::uint64_t*, double*,
-                              std::string*, std::vector<std::string>*>;
+  using Value = std::variant<bool, std::optional<bool>, std::int64_t, std::optional<std::int64_t>,
+                             std::uint64_t, double, std::optional<double>, std::string,
+                             std::vector<std::string>>;
+  using Target = std::variant<bool*, std::optional<bool>*, std::int64_t*,
+                              std::optional<std::int64_t>*, std::uint64_t*, double*,
+                              std::optional<double>*, std::string*, std::vector<std::string>*>;
   using Word = std::pair<std::string, std::string>;  ///< a word and what it means
 
   Key(std::string path, KeyKind kind, Target target, std::string help, std::vector<Word> words,
@@ -135,8 +137,10 @@ class Declarations {
   /// Nothing: left out; say what that means (`may_be_absent`).
   Key& boolean(std::string path, std::optional<bool>& target, std::string help);
   Key& integer(std::string path, std::int64_t& target, std::string help);
+  Key& integer(std::string path, std::optional<std::int64_t>& target, std::string help);
   Key& integer(std::string path, std::uint64_t& target, std::string help);
   Key& real(std::string path, double& target, std::string help);
+  Key& real(std::string path, std::optional<double>& target, std::string help);
   Key& text(std::string path, std::string& target, std::string help);
   /// `words` are legal besides paths and mean something else.
   Key& path(std::string path, std::string& target, std::string help,

@@ -64,7 +64,8 @@ enum class AttentionKeep : std::uint8_t {
 /// Causal self-attention within the documents of the pass: q, k and v by one product, normalised
 /// and rotated if so told (Su et al. 2021), attended, projected, normalised if so told. Where ranks
 /// share the tokens of the pass, its Ulysses ranks exchange tokens for heads before and after
-/// (Jacobs et al. 2023), and the places of its ring pass keys and values around (Liu et al. 2023).
+/// (Jacobs et al. 2023), and the places of its ring pass keys and values around (Liu et al. 2023)
+/// or, with a window, give each other those that it reaches.
 ///
 /// The backward comes in two halves, because x (a norm's output) is needed by the second alone and
 /// need not be made before.

@@ -52,8 +52,9 @@ Tensor part_of(const LayerBench& bench, const Tensor& whole, const shard::TokenL
 /// One attention layer of a model, forward and back, on one rank or on all.
 struct Bench : LayerBench {
   Bench(const AttentionSizes& layer_sizes, const Lengths& document_lengths,
-        const AttentionProjections& projections = test::plain_attention())
-      : sizes(layer_sizes), lengths(document_lengths), attention(set, projections, sizes) {
+        const AttentionProjections& projections = test::plain_attention(),
+        const AttentionKind& kind = {})
+      : sizes(layer_sizes), lengths(document_lengths), attention(set, projections, sizes, kind) {
     fill(set);
     for (const std::int32_t length : lengths) tokens += length;
     x = random({tokens, sizes.hidden});
@@ -148,6 +149,25 @@ TEST_CASE("shared attention: output and every gradient equal one rank's") {
       for (const AttentionKeep keep :
            {AttentionKeep::kAll, AttentionKeep::kOutput, AttentionKeep::kNothing}) {
         bench.check_shared(whole, mesh, keep, 1e-12, 1e-12);
+      }
+    }
+  }
+}
+
+TEST_CASE("shared attention: windows, soft caps and norms of heads and output") {
+  const Lengths lengths = GENERATE(Lengths{2}, Lengths{37}, Lengths{3, 0, 14, 1, 29});
+  const Index window = GENERATE(0, 1, 2, 5, 12, 100);
+  for (const AttentionSizes& sizes : kManySizes) {
+    Bench bench(sizes, lengths, test::normed_attention(),
+                {.scale = 0.7, .soft_cap = 1.5, .window = window});
+    const Bench::Result whole = bench.alone();
+    for (const SequenceDegrees degrees : all_degrees()) {
+      const shard::Mesh mesh(world(), degrees);
+      INFO(text_of(degrees) << ", " << bench.tokens << " tokens, " << sizes.heads << " heads, "
+                            << sizes.kv_heads << " of keys, window " << window);
+      for (const AttentionKeep keep :
+           {AttentionKeep::kAll, AttentionKeep::kOutput, AttentionKeep::kNothing}) {
+        bench.check_shared(whole, mesh, keep, 1e-11, 1e-11);
       }
     }
   }
