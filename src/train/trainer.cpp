@@ -49,7 +49,7 @@ class Trainer {
   void begin();
   void begin_from_model();
   void open_record();
-  void check_disk();
+  void check_files();
   std::int64_t checkpoints_to_come() const;
   void warn_of_slow_path();
   StepMetrics step();
@@ -233,10 +233,13 @@ std::int64_t Trainer::checkpoints_to_come() const {
   return std::max<std::int64_t>(std::min(to_come, job_.checkpoint.keep_last + 1 - there), 1);
 }
 
-/// What a dry run does at last: the disk.
-void Trainer::check_disk() {
+/// What a dry run does at last: the model to begin with, as far as headers tell, and the disk.
+void Trainer::check_files() {
   comm::run_agreed(*world_, [&] {
     if (!leads()) return;
+    if (!job_.model_from.empty()) {
+      match(checkpoint::ModelFiles(job_.model_from), wanted_tensors(job_.model));
+    }
     // Weights, two moments and, for bf16, the master weights.
     const std::string& precision = job_.training.precision;
     const std::uint64_t bytes = precision == "bf16" ? 2 + 8 + 4 : precision == "fp32" ? 12 : 24;
@@ -248,7 +251,7 @@ void Trainer::check_disk() {
 
 Outcome Trainer::run() {
   if (options_.dry_run) {
-    check_disk();
+    check_files();
     return Outcome::kDone;
   }
   if (progress_.step >= last_step_) {

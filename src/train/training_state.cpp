@@ -12,7 +12,6 @@
 namespace longspan::train {
 namespace {
 
-using backend::Tensor;
 using base::InputError;
 using nlohmann::json;
 using nlohmann::ordered_json;

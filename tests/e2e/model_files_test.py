@@ -6,6 +6,7 @@ import resource
 import shutil
 import struct
 import subprocess
+import sys
 import unittest
 
 import harness
@@ -243,6 +244,7 @@ class Models(harness.Workspace):
         keys["model"] = {"from": str(missing)}
         job.write_text(json.dumps(keys))
         self.refused("train", job, names=["are not there"], ranks=2)
+        self.refused("train", job, "--dry-run", names=["are not there"])
         run("plan", job)  # which needs no weights
         pickled = broken("pickled")
         (pickled / "model.safetensors").unlink()
@@ -313,7 +315,25 @@ class Models(harness.Workspace):
         self.refused("train", self.job("beyond", model={"vocab_size": 100}, data={
             "train": [str(llmc)], "tokenizer": ""}), names=["llmc.bin", "not in [0, 100)"])
 
-    def test_import_and_training_take_less_memory_than_the_model(self):
+    def test_no_rank_ever_holds_the_model(self):
+        """A run that begins with a model takes no more memory than one with new weights."""
+        sizes = {"vocab_size": 259, "hidden_size": 512, "intermediate_size": 2048,
+                 "num_hidden_layers": 6, "num_attention_heads": 8, "num_key_value_heads": 2}
+        model = self.root / "divided"
+        total = synthetic_llama(model, **sizes)
+        peaks = []
+        for name, keys in (("fresh", {**sizes, "max_position_embeddings": 128}),
+                           ("begun", {"from": str(model)})):
+            job = self.job(name, training={"steps": 1, "validation_every": 0},
+                           schedule={"warmup_steps": 0},
+                           data={"validation_fraction": 0.0}, parallel={"zero_stage": 3})
+            text = json.loads(job.read_text())
+            text["model"] = keys
+            job.write_text(json.dumps(text))
+            peaks.append(peak_memory("train", job, ranks=4))
+        self.assertLess(peaks[1], peaks[0] + total / 4, peaks)
+
+    def test_an_import_takes_less_memory_than_the_model(self):
         """Addresses of a process are limited to less than the model's files hold."""
         model = self.root / "large"
         total = synthetic_llama(model, vocab_size=259, hidden_size=2048, intermediate_size=8192,
@@ -330,6 +350,23 @@ class Models(harness.Workspace):
             env=harness.environment(), preexec_fn=limited, text=True, capture_output=True, check=False)
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual(self.inspect(out)["bytes"], total // 2)
+
+
+# Runs a command and tells the most memory that any process below it had, in KiB.
+MEASURE = """
+import resource, subprocess, sys
+result = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(result.returncode)
+"""
+
+
+def peak_memory(*arguments, ranks):
+    result = subprocess.run([sys.executable, "-c", MEASURE, *harness.command(arguments, ranks)],
+                            env=harness.environment(), text=True, capture_output=True, check=False)
+    if result.returncode != 0:
+        raise AssertionError(result.stdout + result.stderr)
+    return int(result.stdout) << 10
 
 
 def tensors_of_model(step):
