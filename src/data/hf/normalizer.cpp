@@ -54,9 +54,19 @@ class UnicodeForm final : public NormalizerStep {
     std::vector<utf8proc_int32_t> codes;
     for (std::size_t at = 0; at < text.size();) {
       const Character character = character_at(text, at);
-      decompose(character.code, codes);
+      if (is_inert(character.code)) {
+        add_composed(codes, result);
+        result.append(text, at, character.bytes);
+      } else {
+        decompose(character.code, codes);
+      }
       at += character.bytes;
     }
+    add_composed(codes, result);
+  }
+
+  /// Adds decomposed characters in canonical order, composed if the form says so; takes them away.
+  void add_composed(std::vector<utf8proc_int32_t>& codes, std::string& result) const {
     order_marks(codes);
     auto count = static_cast<utf8proc_ssize_t>(codes.size());
     if (compose_) count = utf8proc_normalize_utf32(codes.data(), count, options_);
@@ -64,6 +74,7 @@ class UnicodeForm final : public NormalizerStep {
     for (utf8proc_ssize_t index = 0; index < count; ++index) {
       append_utf8(result, static_cast<char32_t>(codes[static_cast<std::size_t>(index)]));
     }
+    codes.clear();
   }
 
   void decompose(char32_t code, std::vector<utf8proc_int32_t>& codes) const {

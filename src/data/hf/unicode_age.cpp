@@ -85,11 +85,34 @@ constexpr std::array<Range, 128> kRanges = {{
     {0x2ebf0, 0x2ee5d, kLo}, {0x31350, 0x323af, kLo},
 }};
 
-const Range* range_of(char32_t code) {
+struct InertRange {
+  char32_t first;
+  char32_t last;
+};
+/// Characters younger than Unicode 9 that have a combining class or a decomposition, or are part of
+/// one.
+constexpr std::array<InertRange, 48> kInert = {{
+    {0x07fd, 0x07fd},   {0x0898, 0x089f},   {0x08ca, 0x08d3},   {0x09fe, 0x09fe},
+    {0x0c3c, 0x0c3c},   {0x0d3b, 0x0d3c},   {0x0eba, 0x0eba},   {0x1715, 0x1715},
+    {0x1abf, 0x1ace},   {0x1df6, 0x1dfa},   {0x32ff, 0x32ff},   {0xa7f2, 0xa7f4},
+    {0xa82c, 0xa82c},   {0xab69, 0xab69},   {0x10781, 0x10785}, {0x10787, 0x107b0},
+    {0x107b2, 0x107ba}, {0x10d24, 0x10d27}, {0x10eab, 0x10eac}, {0x10efd, 0x10eff},
+    {0x10f46, 0x10f50}, {0x10f82, 0x10f85}, {0x11070, 0x11070}, {0x1133b, 0x1133b},
+    {0x1145e, 0x1145e}, {0x11839, 0x1183a}, {0x11930, 0x11930}, {0x11935, 0x11935},
+    {0x11938, 0x11938}, {0x1193d, 0x1193e}, {0x11943, 0x11943}, {0x119e0, 0x119e0},
+    {0x11a34, 0x11a34}, {0x11a47, 0x11a47}, {0x11a99, 0x11a99}, {0x11d42, 0x11d42},
+    {0x11d44, 0x11d45}, {0x11d97, 0x11d97}, {0x11f41, 0x11f42}, {0x16ff0, 0x16ff1},
+    {0x1e030, 0x1e06d}, {0x1e08f, 0x1e08f}, {0x1e130, 0x1e136}, {0x1e2ae, 0x1e2ae},
+    {0x1e2ec, 0x1e2ef}, {0x1e4ec, 0x1e4ef}, {0x1f16c, 0x1f16c}, {0x1fbf0, 0x1fbf9},
+}};
+
+/// The range that holds a character; null when none does.
+template <typename Ranges>
+auto range_of(const Ranges& ranges, char32_t code) {
   const auto* const range =
-      std::lower_bound(kRanges.begin(), kRanges.end(), code,
-                       [](const Range& candidate, char32_t it) { return candidate.last < it; });
-  return range != kRanges.end() && range->first <= code ? range : nullptr;
+      std::lower_bound(ranges.begin(), ranges.end(), code,
+                       [](const auto& candidate, char32_t it) { return candidate.last < it; });
+  return range != ranges.end() && range->first <= code ? range : nullptr;
 }
 
 }  // namespace
@@ -102,7 +125,7 @@ AgedText::AgedText(std::string_view text) : original_(text) {
       continue;
     }
     const Character character = character_at(text, at);
-    if (const Range* range = range_of(character.code)) {
+    if (const Range* range = range_of(kRanges, character.code)) {
       if (replaced_.empty()) replaced_ = text;
       const Stand stand = kStands[range->category];
       std::string bytes;
@@ -111,6 +134,10 @@ AgedText::AgedText(std::string_view text) : original_(text) {
     }
     at += character.bytes;
   }
+}
+
+bool is_inert(char32_t code) {
+  return code >= kInert.front().first && range_of(kInert, code) != nullptr;
 }
 
 }  // namespace longspan::data::hf

@@ -23,4 +23,9 @@ class AgedText {
   std::string replaced_;  ///< empty when nothing is to be replaced
 };
 
+/// Whether a normalisation form leaves this character and its order alone, though Unicode says
+/// otherwise: the reference normalises by Unicode 9, and characters that came later are nothing to
+/// it.
+bool is_inert(char32_t code);
+
 }  // namespace longspan::data::hf
