@@ -135,6 +135,7 @@ void HfTokenizer::read_marks(const DocumentMarks& from_template,
   };
   eos_ = id_of(*marks.eos);
   bos_ = marks.bos ? id_of(*marks.bos) : eos_;
+  for (const TokenId id : {bos_, eos_}) decoded_[static_cast<std::size_t>(id)].clear();
   if (!files_.contains(kConfig)) {
     const nlohmann::json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
                                    {"bos_token", marks.bos ? *marks.bos : *marks.eos},
