@@ -5,9 +5,15 @@
 #include <charconv>
 
 #include "data/hf/byte_level.h"
+#include "longspan/base/error.h"
 
 namespace longspan::data::hf {
 namespace {
+
+constexpr std::size_t kMostSteps = 64;
+constexpr std::size_t kLongestContent = 64;
+/// Of a token: steps that double it could else fill all memory.
+constexpr std::size_t kLongestToken = std::size_t{1} << 20U;
 
 std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {
   std::string result;
@@ -36,6 +42,7 @@ void Decoder::add_metaspace(const JsonNode& node) {
       node.boolean("add_prefix_space", true) && node.string("prepend_scheme", "always") != "never";
   const std::string mark = node.string("replacement", "\xe2\x96\x81");
   if (mark.empty()) node.at("replacement").refuse("must be one character");
+  if (replaced_.size() == kMostSteps) node.refuse(fmt::format("more than {} steps", kMostSteps));
   replaced_.emplace_back(mark, " ");
   if (prefix) prefix_spaces_ = 1;
 }
@@ -64,7 +71,12 @@ void Decoder::add(const JsonNode& node) {
     node.at("pattern").allow_only({"String"});
     const std::string& from = node.at("pattern").at("String").string();
     if (from.empty()) node.at("pattern").refuse("must not be empty");
-    replaced_.emplace_back(from, node.at("content").string());
+    const std::string& content = node.at("content").string();
+    if (content.size() > kLongestContent || replaced_.size() == kMostSteps) {
+      node.refuse(fmt::format("more than {} bytes, or {} steps, are not supported", kLongestContent,
+                              kMostSteps));
+    }
+    replaced_.emplace_back(from, content);
   } else if (type == "ByteFallback") {
     node.allow_only({"type"});
     byte_fallback_ = true;
@@ -88,7 +100,14 @@ std::string Decoder::bytes_of(std::string_view token) const {
   const int byte = byte_fallback_ ? fallback_byte(token) : -1;
   if (byte >= 0) return std::string(1, static_cast<char>(byte));
   std::string text(token);
-  for (const auto& [from, to] : replaced_) text = replace_all(text, from, to);
+  for (const auto& [from, to] : replaced_) {
+    text = replace_all(text, from, to);
+    if (text.size() > kLongestToken) {
+      throw base::InputError(fmt::format(
+          "cannot load the tokenizer: its decoder makes more than {} bytes of the token {}",
+          kLongestToken, shown(token)));
+    }
+  }
   return text;
 }
 

@@ -13,6 +13,20 @@
 namespace longspan::data::hf {
 namespace {
 
+constexpr std::size_t kMostSteps = 64;
+constexpr std::size_t kLongestContent = 64;
+/// A text may become so many times longer: steps that double it could else fill all memory.
+constexpr std::size_t kMostGrowth = 64;
+
+/// A text that is put in, of a bounded length.
+const std::string& content_of(const JsonNode& node) {
+  const std::string& content = node.string();
+  if (content.size() > kLongestContent) {
+    node.refuse(fmt::format("more than {} bytes are not supported", kLongestContent));
+  }
+  return content;
+}
+
 /// A normalisation form of Unicode. Below U+0300 nothing changes in NFC, below U+0080 in none.
 class UnicodeForm final : public NormalizerStep {
  public:
@@ -113,7 +127,7 @@ class UnicodeForm final : public NormalizerStep {
 class Replace final : public NormalizerStep {
  public:
   explicit Replace(const JsonNode& node)
-      : pattern_(node.at("pattern")), content_(node.at("content").string()) {
+      : pattern_(node.at("pattern")), content_(content_of(node.at("content"))) {
     node.allow_only({"type", "pattern", "content"});
   }
   std::string apply(std::string_view text, bool) const override {
@@ -134,7 +148,7 @@ class Replace final : public NormalizerStep {
 
 class Prepend final : public NormalizerStep {
  public:
-  explicit Prepend(const JsonNode& node) : prefix_(node.at("prepend").string()) {
+  explicit Prepend(const JsonNode& node) : prefix_(content_of(node.at("prepend"))) {
     node.allow_only({"type", "prepend"});
   }
   std::string apply(std::string_view text, bool begins) const override {
@@ -151,6 +165,7 @@ void Normalizer::add(const JsonNode& node) {
   constexpr char32_t kFirstComposed = 0x300;
   constexpr char32_t kFirstDecomposed = 0x80;
   const std::string& type = node.type();
+  if (steps_.size() == kMostSteps) node.refuse(fmt::format("more than {} steps", kMostSteps));
   if (type == "Sequence") {
     node.allow_only({"type", "normalizers"});
     for (const JsonNode& step : node.at("normalizers").elements()) add(step);
@@ -176,7 +191,14 @@ void Normalizer::add(const JsonNode& node) {
 
 std::string Normalizer::apply(std::string_view text, bool begins) const {
   std::string result(text);
-  for (const auto& step : steps_) result = step->apply(result, begins);
+  for (const auto& step : steps_) {
+    result = step->apply(result, begins);
+    if (result.size() > kMostGrowth * (text.size() + kLongestContent)) {
+      throw base::InputError(
+          fmt::format("cannot tokenize: the tokenizer's normalizer makes {} bytes of {}",
+                      result.size(), text.size()));
+    }
+  }
   return result;
 }
 

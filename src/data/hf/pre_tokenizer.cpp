@@ -4,8 +4,12 @@
 
 #include <string>
 
+#include "data/utf8.h"
+
 namespace longspan::data::hf {
 namespace {
+
+constexpr std::size_t kMostSteps = 64;
 
 class SplitStep final : public PreTokenizerStep {
  public:
@@ -87,7 +91,9 @@ void PreTokenizer::add_metaspace(const JsonNode& node) {
   const std::string scheme =
       node.string("prepend_scheme", node.boolean("add_prefix_space", true) ? "always" : "never");
   const std::string mark = node.string("replacement", "\xe2\x96\x81");
-  if (mark.empty()) node.at("replacement").refuse("must be one character");
+  if (mark.empty() || mark == " " || character_at(mark, 0).bytes != mark.size()) {
+    node.at("replacement").refuse("must be one character, and not the space");
+  }
   Metaspace::Prepend prepend = Metaspace::Prepend::kAlways;
   if (scheme == "first") {
     prepend = Metaspace::Prepend::kFirst;
@@ -102,6 +108,7 @@ void PreTokenizer::add_metaspace(const JsonNode& node) {
 
 void PreTokenizer::add(const JsonNode& node) {
   const std::string& type = node.type();
+  if (steps_.size() >= kMostSteps) node.refuse(fmt::format("more than {} steps", kMostSteps));
   if (byte_level_) node.refuse("a step behind ByteLevel is not supported");
   if (type == "Sequence") {
     node.allow_only({"type", "pretokenizers"});
