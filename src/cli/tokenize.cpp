@@ -11,6 +11,8 @@
 #include "cli/command.h"
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
+#include "longspan/data/bpe_trainer.h"
+#include "longspan/data/decode_corpus.h"
 #include "longspan/data/sentencepiece_trainer.h"
 #include "longspan/data/tokenize_corpus.h"
 
@@ -32,6 +34,7 @@ struct TokenizeOptions {
   bool bos = false;
   bool no_bos = false;  ///< neither: as the format has it
   bool no_eos = false;
+  bool decode = false;
 };
 
 double seconds_since(Clock::time_point start) {
@@ -79,6 +82,13 @@ void check(const TokenizeOptions& options) {
         "--train-vocab N and --model-out FILE go together: the size of the tokenizer to train, "
         "and where it is written");
   }
+  const std::string kind = fs::path(options.model_out).extension();
+  if (options.train_vocab > 0 && kind != ".json" && kind != ".model") {
+    throw base::InputError(
+        fmt::format("--model-out {}: expected a name ending in .json (byte-level BPE, a "
+                    "tokenizer.json) or .model (sentencepiece)",
+                    options.model_out));
+  }
   // Training can take minutes: find out before it whether its result can be written.
   const fs::path folder = fs::path(options.model_out).parent_path();
   if (!folder.empty() && ::access(folder.c_str(), W_OK) != 0) {
@@ -90,15 +100,39 @@ void check(const TokenizeOptions& options) {
 std::unique_ptr<data::Tokenizer> train_tokenizer(const TokenizeOptions& options) {
   const auto start = Clock::now();
   fmt::print(stderr, "training a tokenizer of {} ids\n", options.train_vocab);
-  data::train_sentencepiece(
-      options.inputs,
-      {.text = options.text, .vocab_size = options.train_vocab, .max_bytes = options.train_bytes},
-      options.model_out);
+  if (fs::path(options.model_out).extension() == ".json") {
+    data::train_bpe(
+        options.inputs,
+        {.text = options.text, .vocab_size = options.train_vocab, .max_bytes = options.train_bytes},
+        options.model_out);
+  } else {
+    data::train_sentencepiece(
+        options.inputs,
+        {.text = options.text, .vocab_size = options.train_vocab, .max_bytes = options.train_bytes},
+        options.model_out);
+  }
   fmt::print("trained {} in {:.1f} s\n", options.model_out, seconds_since(start));
   return data::load_tokenizer(options.model_out);
 }
 
+void decode(const TokenizeOptions& options) {
+  if (options.inputs.size() != 1) {
+    throw base::InputError(
+        fmt::format("--decode takes one token file, not {} inputs", options.inputs.size()));
+  }
+  const auto tokenizer = data::load_tokenizer(options.tokenizer);
+  const auto tokens = data::TokenFile::open(options.inputs.front());
+  const auto start = Clock::now();
+  const data::CorpusCounts counts = data::decode_corpus(*tokens, *tokenizer, options.output);
+  fmt::print(
+      "wrote {}: {} documents, {} tokens, {} of text, {:.1f} MB/s\n", options.output,
+      counts.documents, counts.tokens,
+      base::format_bytes(static_cast<std::uint64_t>(counts.text_bytes)),
+      megabytes_per_second(static_cast<std::uint64_t>(counts.text_bytes), seconds_since(start)));
+}
+
 void run(const TokenizeOptions& options) {
+  if (options.decode) return decode(options);
   check(options);
   data::TextSource source(options.inputs, options.text);
   const auto tokenizer =
@@ -141,35 +175,52 @@ void add_tokenize_command(const Command& program) {
       "document.\nOf a folder, files ending in {} are taken, sorted by path.",
       fmt::join(data::default_text_extensions(), " ")));
   command.option("input", options->inputs, "Text files, JSON-lines files and folders").required();
-  command.option("-o,--output", options->output, "The token file to write").required();
-  const Option tokenizer = command.option("--tokenizer", options->tokenizer,
-                                          "\"bytes\", a sentencepiece .model file, or a directory "
-                                          "with a tokenizer");
+  command.option("-o,--output", options->output, "The token file to write, or the text").required();
+  const Option tokenizer =
+      command.option("--tokenizer", options->tokenizer,
+                     "\"bytes\", a tokenizer.json, a sentencepiece .model file, "
+                     "or a directory with one");
   tokenizer.show_default();
   const Option vocabulary =
       command
           .option("--train-vocab", options->train_vocab,
-                  "Train a sentencepiece tokenizer of this many ids on the input, and use it")
+                  "Train a tokenizer of this many ids on the input, and use it")
           .within(260, 1 << 20)
           .excludes(tokenizer);
-  command.option("--model-out", options->model_out, "Where the trained tokenizer is written");
+  const Option model_out =
+      command.option("--model-out", options->model_out,
+                     "Where it is written: x.json (byte-level BPE) or x.model (sentencepiece)");
   command
       .option("--train-bytes", options->train_bytes,
               "Train on evenly spaced stretches of about this much of the input")
       .size()
       .show_default()
       .needs(vocabulary);
-  command.option("--format", options->format, "tokens, or megatron for a .bin and an .idx")
-      .one_of({"tokens", "megatron"})
-      .show_default();
-  command.option("--text-field", options->text.text_field, "The field of JSON lines that is text")
-      .show_default();
-  command.option("--extension", options->text.extensions,
-                 "Take files with this extension (with its dot) from folders instead");
+  const Option format =
+      command.option("--format", options->format, "tokens, or megatron for a .bin and an .idx")
+          .one_of({"tokens", "megatron"})
+          .show_default();
+  const Option field = command.option("--text-field", options->text.text_field,
+                                      "The field of JSON lines that is text");
+  field.show_default();
+  const Option extension =
+      command.option("--extension", options->text.extensions,
+                     "Take files with this extension (with its dot) from folders instead");
   const Option bos = command.flag("--bos", options->bos,
                                   "Begin each document with bos (the default but for megatron)");
-  command.flag("--no-bos", options->no_bos, "Do not begin each document with bos").excludes(bos);
-  command.flag("--no-eos", options->no_eos, "Do not end each document with eos");
+  const Option no_bos =
+      command.flag("--no-bos", options->no_bos, "Do not begin each document with bos");
+  no_bos.excludes(bos);
+  const Option no_eos =
+      command.flag("--no-eos", options->no_eos, "Do not end each document with eos");
+  const Option decode =
+      command.flag("--decode", options->decode,
+                   "The input is a token file: write its text, without bos and eos; to a .jsonl "
+                   "with a line for each document");
+  for (const Option& other :
+       {vocabulary, model_out, format, field, extension, bos, no_bos, no_eos}) {
+    decode.excludes(other);
+  }
   command.callback([options] { run(*options); });
 }
 

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <utf8proc.h>
 #include <xxhash.h>
 
 #include <CLI/Version.hpp>
@@ -27,6 +30,8 @@ std::string version_text() {
                       FMT_VERSION % 100);
   text += fmt::format("{:<16} {}\n", "CLI11", CLI11_VERSION);
   text += fmt::format("{:<16} {}\n", "SentencePiece", LONGSPAN_SENTENCEPIECE_VERSION);
+  text += fmt::format("{:<16} {}.{}\n", "PCRE2", PCRE2_MAJOR, PCRE2_MINOR);
+  text += fmt::format("{:<16} {}\n", "utf8proc", utf8proc_version());
   text += fmt::format("{:<16} {}.{}.{}", "xxHash", XXH_VERSION_MAJOR, XXH_VERSION_MINOR,
                       XXH_VERSION_RELEASE);
   return text;

@@ -14,6 +14,8 @@ class ByteTokenizer final : public Tokenizer {
   TokenId eos_id() const override { return 1; }
   std::string hash() const override;
   std::vector<TokenId> encode(std::string_view text) const override;
+  std::vector<TokenId> encode_with_special(std::string_view text) const override;
+  std::optional<TokenId> special_id(std::string_view content) const override;
   std::string decode(const std::vector<TokenId>& ids) const override;
   void save(const std::filesystem::path& directory) const override;
 };

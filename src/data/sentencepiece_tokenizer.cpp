@@ -119,9 +119,12 @@ void SentencePieceTokenizer::read_vocabulary(const std::string& source) {
   for (int id = 0; id < size; ++id) has_byte_pieces_ = has_byte_pieces_ || processor_.IsByte(id);
   cutter_ = std::make_unique<PieceCutter>(!has_byte_pieces_);
   byte_ids_.fill(processor_.unk_id());
+  std::vector<std::pair<TokenId, std::string>> special;
   for (int id = 0; id < size; ++id) {
     std::string& bytes = decoded_[static_cast<std::size_t>(id)];
     const std::string& piece = processor_.IdToPiece(id);
+    const bool is_special = processor_.IsControl(id) || processor_.IsUnknown(id);
+    if (is_special && !piece.empty()) special.emplace_back(id, piece);
     if (processor_.IsControl(id)) continue;
     if (processor_.IsUnknown(id)) {
       bytes = kReplacement;
@@ -140,6 +143,7 @@ void SentencePieceTokenizer::read_vocabulary(const std::string& source) {
     }
   }
   cutter_->finish();
+  special_ = hf::TokenFinder::of_contents(special);
 }
 
 std::string SentencePieceTokenizer::hash() const {
@@ -151,6 +155,19 @@ std::vector<TokenId> SentencePieceTokenizer::encode(std::string_view text) const
   if (!settings_.keeps_text()) return encode_normalised(text);
   if (!settings_.add_dummy_prefix) return encode_kept(text);
   return encode_kept(std::string(" ").append(text));
+}
+
+std::vector<TokenId> SentencePieceTokenizer::encode_with_special(std::string_view text) const {
+  return special_.encode(text, [&](std::string_view part, bool first) {
+    return first || !settings_.keeps_text() ? encode(part) : encode_kept(part);
+  });
+}
+
+std::optional<TokenId> SentencePieceTokenizer::special_id(std::string_view content) const {
+  const int id = processor_.PieceToId({content.data(), content.size()});
+  const bool is_it =
+      processor_.IdToPiece(id) == content && (processor_.IsControl(id) || processor_.IsUnknown(id));
+  return is_it ? std::optional<TokenId>(id) : std::nullopt;
 }
 
 /// A character that must not reach the library: it would come back as another one.
@@ -253,7 +270,8 @@ void SentencePieceTokenizer::save(const std::filesystem::path& directory) const 
       {"bos_token", processor_.IdToPiece(bos_)},
       {"eos_token", processor_.IdToPiece(eos_)},
       {"unk_token", processor_.IdToPiece(processor_.unk_id())},
-      {"clean_up_tokenization_spaces", false}};
+      {"clean_up_tokenization_spaces", false},
+      {kExactFile, "tokenizer.model"}};
   if (as_json) {
     base::replace_file(directory / "tokenizer.json", tokenizer_json(processor_, settings_));
   }

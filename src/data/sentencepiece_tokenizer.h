@@ -9,11 +9,16 @@
 #include <unordered_map>
 #include <vector>
 
+#include "data/hf/added_tokens.h"
 #include "data/piece_cutter.h"
 #include "data/sentencepiece_model.h"
 #include "longspan/data/tokenizer.h"
 
 namespace longspan::data {
+
+/// Key of a tokenizer_config.json that `save` wrote: the file that is to be read, though there is a
+/// tokenizer.json made from it, which knows less.
+inline constexpr const char* kExactFile = "longspan_tokenizer_file";
 
 /// A sentencepiece model (BPE or unigram). Long texts are encoded in blocks, on all cores.
 ///
@@ -32,6 +37,9 @@ class SentencePieceTokenizer final : public Tokenizer {
   TokenId eos_id() const override { return eos_; }
   std::string hash() const override;
   std::vector<TokenId> encode(std::string_view text) const override;
+  /// Behind a special token no space is added.
+  std::vector<TokenId> encode_with_special(std::string_view text) const override;
+  std::optional<TokenId> special_id(std::string_view content) const override;
   std::string decode(const std::vector<TokenId>& ids) const override;
   void save(const std::filesystem::path& directory) const override;
 
@@ -52,6 +60,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   Processor processor_;        ///< of a model that keeps the text: adds no prefix
   Processor later_processor_;  ///< of a normalising model: for blocks that follow a space
   std::unique_ptr<PieceCutter> cutter_;
+  hf::TokenFinder special_;              ///< control pieces and the unknown one
   std::vector<std::string> decoded_;     ///< bytes of each id
   std::array<TokenId, 256> byte_ids_{};  ///< ids of the byte pieces
   bool has_byte_pieces_ = false;

@@ -4,6 +4,8 @@
 #include <random>
 #include <string>
 
+#include "data/utf8.h"
+
 namespace longspan::data {
 
 /// Sentences of a small vocabulary with punctuation, numbers and newlines.
@@ -23,24 +25,6 @@ inline std::string sample_text(std::size_t bytes, std::uint32_t seed) {
     text += random() % 5 == 0 ? ".\n\n" : ".\n";
   }
   return text;
-}
-
-inline void append_utf8(std::string& text, char32_t code) {
-  if (code < 0x80) {
-    text.push_back(static_cast<char>(code));
-  } else if (code < 0x800) {
-    text.push_back(static_cast<char>(0xc0 | (code >> 6)));
-    text.push_back(static_cast<char>(0x80 | (code & 0x3f)));
-  } else if (code < 0x10000) {
-    text.push_back(static_cast<char>(0xe0 | (code >> 12)));
-    text.push_back(static_cast<char>(0x80 | ((code >> 6) & 0x3f)));
-    text.push_back(static_cast<char>(0x80 | (code & 0x3f)));
-  } else {
-    text.push_back(static_cast<char>(0xf0 | (code >> 18)));
-    text.push_back(static_cast<char>(0x80 | ((code >> 12) & 0x3f)));
-    text.push_back(static_cast<char>(0x80 | ((code >> 6) & 0x3f)));
-    text.push_back(static_cast<char>(0x80 | (code & 0x3f)));
-  }
 }
 
 /// Valid UTF-8 from all planes, with spaces and common letters among it.
