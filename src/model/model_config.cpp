@@ -125,6 +125,18 @@ double ModelConfig::training_flops(const std::vector<std::int32_t>& cu_seqlens) 
   return 6.0 * matmul_weights * static_cast<double>(cu_seqlens.back()) + 12.0 * head_width * pairs;
 }
 
+std::vector<std::string> ModelConfig::types_of_layers() const {
+  if (!layer_types.empty()) return layer_types;
+  const std::int64_t full_every = family_of(*this).full_every;
+  const bool has_window = sliding_window.value_or(0) > 0;
+  std::vector<std::string> types;
+  for (std::int64_t layer = 1; layer <= num_hidden_layers; ++layer) {
+    const bool is_full = !has_window || (full_every > 0 && layer % full_every == 0);
+    types.emplace_back(is_full ? kFullAttention : kSlidingAttention);
+  }
+  return types;
+}
+
 bool ModelConfig::has_learned_positions() const {
   return !composition_of(*this).learned_positions.empty();
 }

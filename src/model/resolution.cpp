@@ -266,16 +266,10 @@ class Resolution {
              fmt::format("is {}, but model_type \"{}\" has no window; leave it out", window,
                          family_.model_type));
     }
-    const auto layers = static_cast<std::size_t>(config_.num_hidden_layers);
-    std::vector<std::string>& types = config_.layer_types;
-    if (types.empty()) {
-      types.assign(layers, window > 0 ? kSlidingAttention : kFullAttention);
-      for (std::size_t layer = 0; window > 0 && family_.full_every > 0 && layer < layers; ++layer) {
-        const auto number = static_cast<std::int64_t>(layer) + 1;
-        if (number % family_.full_every == 0) types[layer] = kFullAttention;
-      }
+    if (!family_.has_window) config_.sliding_window.reset();
+    if (!config_.layer_types.empty()) {
+      check_layer_types(static_cast<std::size_t>(config_.num_hidden_layers), window);
     }
-    check_layer_types(layers, window);
   }
 
   void check_layer_types(std::size_t layers, std::int64_t window) const {
@@ -295,9 +289,11 @@ class Resolution {
   /// A soft cap, 0 for none.
   void settle_cap(const char* key, std::optional<double>& value,
                   const std::optional<double>& otherwise) const {
-    if (!value) value = otherwise.value_or(0.0);
+    if (!value) value = otherwise;
+    if (!value) return;
     require_real(key, *value, /*may_be_zero=*/true);
-    if (*value > 0.0 && !otherwise) {
+    if (!otherwise && *value == 0.0) return value.reset();
+    if (!otherwise) {
       refuse(key, fmt::format("is {}, but model_type \"{}\" has no such cap; leave it out",
                               base::json_text(json(*value)), family_.model_type));
     }

@@ -10,6 +10,7 @@ namespace {
 constexpr std::int64_t kLayers = 2;
 constexpr std::int64_t kHeadDim = 16;
 constexpr std::int64_t kVocab = 512;
+constexpr std::int64_t kWindow = 100;
 constexpr std::int64_t kRowTokens = 384;
 constexpr std::int64_t kTokensOfRank = 8;
 constexpr int kRanges = 3;
@@ -25,6 +26,7 @@ class Shrinking {
     const std::int64_t layers = model.num_hidden_layers;
     lower("model.num_hidden_layers", model.num_hidden_layers, kLayers);
     shrink_checkpointing(layers);
+    shrink_windows();
     lower("model.head_dim", model.head_dim, kHeadDim);
     lower("model.hidden_size", model.hidden_size, model.num_attention_heads * model.head_dim);
     const std::int64_t width = before_.model.hidden_size;
@@ -72,6 +74,18 @@ class Shrinking {
                             model::words_of(policy.checkpointing(from)).name);
     }
     text = levels;
+  }
+
+  /// A window that hides something of the shorter rows, and a layer of each kind.
+  void shrink_windows() {
+    model::ModelConfig& model = result_.job.model;
+    if (model.sliding_window.value_or(0) == 0) return;
+    lower("model.sliding_window", *model.sliding_window, kWindow);
+    const std::vector<std::string> types = before_.model.types_of_layers();
+    const auto other = std::find_if(types.begin(), types.end(),
+                                    [&](const std::string& type) { return type != types.front(); });
+    model.layer_types.assign(static_cast<std::size_t>(model.num_hidden_layers), types.front());
+    if (other != types.end()) model.layer_types.back() = *other;
   }
 
   void take_ranges(const char* key, std::string& text) {

@@ -102,8 +102,8 @@ TEST_CASE("families: a well-known model's config.json is read, counted, written 
     INFO(known.model_type);
     const ModelConfig config = read(file_of(known));
     CHECK(config.parameters() == known.parameters);
-    CHECK(std::count(config.layer_types.begin(), config.layer_types.end(), kFullAttention) ==
-          known.full_layers);
+    const std::vector<std::string> types = config.types_of_layers();
+    CHECK(std::count(types.begin(), types.end(), kFullAttention) == known.full_layers);
     const std::string text = config.to_config_json("bfloat16", 1, 2);
     CHECK(json::parse(text).at("architectures") == json::array({known.architecture}));
     CHECK(read(json::parse(text)).to_config_json("bfloat16", 1, 2) == text);
@@ -121,7 +121,7 @@ TEST_CASE("families: what transformers 5 writes means the same") {
 
   json gemma = file_of("gemma3_text");
   for (const char* key : {"rope_theta", "rope_local_base_freq", "rope_scaling"}) gemma.erase(key);
-  gemma["layer_types"] = read(file_of("gemma3_text")).layer_types;
+  gemma["layer_types"] = read(file_of("gemma3_text")).types_of_layers();
   gemma.erase("sliding_window_pattern");
   gemma["_sliding_window_pattern"] = 6;
   gemma["use_bidirectional_attention"] = false;
@@ -250,8 +250,9 @@ TEST_CASE("families: a job's windows and scaling are checked by the job's names"
   config.resolve("model");
   CHECK(config.head_dim == 256);
   CHECK(config.sliding_window == 1024);
-  CHECK(std::count(config.layer_types.begin(), config.layer_types.end(), kFullAttention) == 1);
-  CHECK(config.layer_types[5] == kFullAttention);
+  const std::vector<std::string> types = config.types_of_layers();
+  CHECK(std::count(types.begin(), types.end(), kFullAttention) == 1);
+  CHECK(types.at(5) == kFullAttention);
 }
 
 }  // namespace

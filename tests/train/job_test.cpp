@@ -103,7 +103,9 @@ TEST_CASE("every key is bound to its own member") {
       "intermediate_size": 100, "num_hidden_layers": 5, "num_attention_heads": 6,
       "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 4096,
       "rms_norm_eps": 1e-6, "rope_theta": 5e5, "tie_word_embeddings": true,
-      "initializer_range": 0.03},
+      "initializer_range": 0.03, "rope_scaling": {"rope_type": "llama3", "factor": 3.0,
+        "original_max_position_embeddings": 1024, "low_freq_factor": 1.5,
+        "high_freq_factor": 2.5}},
     "data": {"train": ["t1", "t2"], "validation": ["v"], "validation_fraction": 0.0,
       "tokenizer": "bytes", "raw_type": "uint16", "document_end": 299, "packing": "streamed",
       "shuffle": false},
@@ -128,6 +130,26 @@ TEST_CASE("every key is bound to its own member") {
   CHECK(job.training.validation_tokens == 14);
   CHECK(job.logging.every == 19);
   CHECK(job.optimizer.max_grad_norm == 2.0);
+}
+
+TEST_CASE("keys that only some families have are bound to their own members") {
+  json gemma = smallest();
+  gemma["model"].update(json::parse(R"({"model_type": "gemma3_text", "head_dim": 6,
+    "rope_local_base_freq": 3000.0, "sliding_window": 77, "query_pre_attn_scalar": 9.0,
+    "final_logit_softcapping": 21.0, "rope_scaling": {"rope_type": "yarn", "factor": 3.0,
+    "original_max_position_embeddings": 1024, "beta_fast": 31.0, "beta_slow": 2.0,
+    "attention_factor": 1.25}})"));
+  json written = json::parse(to_json(read(gemma.dump())));
+  for (const auto& [key, value] : gemma.at("model").items()) CHECK(written["model"][key] == value);
+  gemma["model"]["model_type"] = "gemma2";
+  gemma["model"]["attn_logit_softcapping"] = 11.0;
+  gemma["model"].erase("rope_local_base_freq");
+  written = json::parse(to_json(read(gemma.dump())));
+  for (const auto& [key, value] : gemma.at("model").items()) CHECK(written["model"][key] == value);
+  CHECK_THAT(refusal_of({"model.sliding_window=5"}),
+             Contains("model.sliding_window is 5, but model_type \"llama\" has no window"));
+  CHECK_THAT(refusal_of({"model.rope_scaling.rope_type=yarn"}),
+             Contains("model.rope_scaling.factor is missing"));
 }
 
 TEST_CASE("a job of GPT-2 has the family's keys and defaults, and no others") {
@@ -174,7 +196,14 @@ TEST_CASE("a resolved job is complete and reads as the same") {
   CHECK(resolved.at("logging").at("peak_tflops") == "auto");
   // Every key of the schema is there, but those that the family does not have, or that mean
   // nothing where they are left out.
-  const std::set<std::string> absent = {"layer_norm_epsilon", "from", "raw_type"};
+  const std::set<std::string> absent = {"layer_norm_epsilon",
+                                        "from",
+                                        "raw_type",
+                                        "rope_local_base_freq",
+                                        "sliding_window",
+                                        "query_pre_attn_scalar",
+                                        "attn_logit_softcapping",
+                                        "final_logit_softcapping"};
   const json schema = json::parse(job_schema());
   for (const auto& [section, description] : schema.at("properties").items()) {
     if (section == "$schema") continue;
@@ -233,7 +262,7 @@ TEST_CASE("values of a job out of range are refused") {
       {"run.seed=-1", "run.seed is -1"},
       {"run.output_dir=", "run.output_dir is \"\""},
       {"model.model_type=gpt3",
-       "model.model_type is \"gpt3\"; legal: \"llama\", \"gpt2\" or \"qwen2\""},
+       "model.model_type is \"gpt3\"; legal: \"llama\", \"gpt2\", \"qwen2\", "},
       {"model.vocab_size=4294967296", "model.vocab_size is 4294967296"},
       {"model.num_key_value_heads=0", "model.num_key_value_heads is 0"},
       {"model.rms_norm_eps=0", "model.rms_norm_eps is 0"},

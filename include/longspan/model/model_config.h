@@ -45,9 +45,9 @@ struct ModelConfig {
   double rope_theta = 0.0;
   double rope_local_base_freq = 0.0;  ///< rope_theta of layers with a window
   RopeScaling rope_scaling;           ///< of layers without one, where those have their own theta
-  std::optional<std::int64_t> sliding_window;  ///< keys a query sees at most; 0: all
-  std::vector<std::string> layer_types;  ///< which layers have the window; empty: the family's
-  double query_pre_attn_scalar = 0.0;    ///< scores are divided by its root
+  std::optional<std::int64_t> sliding_window;     ///< keys a query sees at most; 0: all
+  std::vector<std::string> layer_types;           ///< of each layer; empty: as the family has them
+  double query_pre_attn_scalar = 0.0;             ///< scores are divided by its root
   std::optional<double> attn_logit_softcapping;   ///< 0: none
   std::optional<double> final_logit_softcapping;  ///< 0: none
   std::optional<bool> tie_word_embeddings;
@@ -71,6 +71,8 @@ struct ModelConfig {
   /// Whether a sequence beyond max_position_embeddings is not just untrained but impossible: the
   /// model has a table with a row for each position.
   bool has_learned_positions() const;
+  /// kFullAttention or kSlidingAttention of each layer.
+  std::vector<std::string> types_of_layers() const;
 
   /// The text of config.json with which `transformers` builds the family's model for causal
   /// language modelling. `dtype`: "float32" or "bfloat16". A negative id means that there is no

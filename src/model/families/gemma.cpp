@@ -31,7 +31,7 @@ Composition compose_both(const ModelConfig& config) {
   composition.logits_soft_cap = *config.final_logit_softcapping;
   for (nn::AttentionKind& layer : composition.layers) {
     layer.scale = 1.0 / std::sqrt(config.query_pre_attn_scalar);
-    layer.soft_cap = *config.attn_logit_softcapping;
+    layer.soft_cap = config.attn_logit_softcapping.value_or(0.0);
   }
   return composition;
 }
@@ -65,10 +65,10 @@ void write_both(const ModelConfig& config, ordered_json& out) {
   llama_like::write_scaling(config.rope_scaling, out);
   out["query_pre_attn_scalar"] = config.query_pre_attn_scalar;
   llama_like::write_window(config, out);
-  out["layer_types"] = config.layer_types;
+  out["layer_types"] = config.types_of_layers();
   out["attention_bias"] = false;
   const auto cap = [](double value) { return value > 0.0 ? ordered_json(value) : ordered_json(); };
-  out["attn_logit_softcapping"] = cap(*config.attn_logit_softcapping);
+  out["attn_logit_softcapping"] = cap(config.attn_logit_softcapping.value_or(0.0));
   out["final_logit_softcapping"] = cap(*config.final_logit_softcapping);
 }
 

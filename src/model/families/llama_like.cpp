@@ -23,7 +23,7 @@ Composition compose(const ModelConfig& config) {
   composition.mlp.up = {"mlp.gate_proj", "mlp.up_proj"};
   composition.mlp.down = "mlp.down_proj";
   composition.ropes = {make_rope(config.head_dim, config.rope_theta, config.rope_scaling)};
-  for (const std::string& type : config.layer_types) {
+  for (const std::string& type : config.types_of_layers()) {
     composition.layers.push_back(
         {.window = type == kSlidingAttention ? *config.sliding_window : 0});
   }
@@ -150,7 +150,7 @@ void read_optional_window(ConfigReader& reader, ModelConfig& config) {
 }
 
 void write_optional_window(const ModelConfig& config, ordered_json& out) {
-  const std::vector<std::string>& types = config.layer_types;
+  const std::vector<std::string> types = config.types_of_layers();
   const auto first = std::find(types.begin(), types.end(), kSlidingAttention);
   out["use_sliding_window"] = *config.sliding_window > 0;
   out["sliding_window"] =
