@@ -168,7 +168,7 @@ void run(const TokenizeOptions& options) {
 }  // namespace
 
 void add_tokenize_command(const Command& program) {
-  const Command command = program.subcommand("tokenize", "Turn text into a token file");
+  const Command command = program.subcommand("tokenize", "Turn text into a token file, or back");
   const auto options = std::make_shared<TokenizeOptions>();
   command.footer(fmt::format(
       "A file ending in .jsonl or .ndjson gives one document a line, any other file is one "

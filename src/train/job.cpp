@@ -233,7 +233,8 @@ void declare_data(Job::Data& data, Declarations& keys) {
       .known_elsewhere_as({"val_split", "validation_split"});
   keys.path("data.tokenizer", data.tokenizer,
             "Tokenizer the token files must have been made with, put into checkpoints and used "
-            "for bits per byte: a sentencepiece .model file or a directory. Empty: none.",
+            "for bits per byte: a tokenizer.json, a sentencepiece .model file or a directory. "
+            "Empty: none.",
             {{"bytes", "one id a byte"}})
       .known_elsewhere_as({"tokenizer_path", "tokenizer_file"});
   keys.choice("data.raw_type", data.raw_type,

@@ -41,7 +41,8 @@ Ids read_vocabulary(const JsonNode& node, const std::vector<AddedToken>& added,
   Ids ids;
   std::vector<bool> used(static_cast<std::size_t>(most));
   tokens.resize(static_cast<std::size_t>(most));
-  for (const auto& [content, value] : node.value().items()) {
+  for (const auto& [name, value] : node.value().items()) {
+    const std::string& content = name;
     const auto refuse = [&](const std::string& why) {
       node.refuse(fmt::format("the token {}: {}", shown(content), why));
     };

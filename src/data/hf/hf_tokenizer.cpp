@@ -46,9 +46,17 @@ struct Part {
   }
 };
 
-std::size_t character_begin(std::string_view text, std::size_t at) {
-  while (at < text.size() && (static_cast<unsigned char>(text[at]) & 0xc0U) == 0x80) ++at;
-  return at;
+bool is_space(char byte) { return byte == ' ' || byte == '\n' || byte == '\r' || byte == '\t'; }
+
+/// The first place in [begin, end) where white space ends; `end` when there is none. There matches
+/// of the patterns in use begin or end soon. In a run of one kind, where one match may go on to the
+/// end of the text, no part begins: it would only repeat the work of the part before.
+std::size_t part_begin(std::string_view text, std::size_t begin, std::size_t end) {
+  if (begin == 0) return 0;
+  for (std::size_t at = begin; at < end; ++at) {
+    if (is_space(text[at - 1]) && !is_space(text[at])) return at;
+  }
+  return end;
 }
 
 }  // namespace
@@ -137,7 +145,8 @@ void HfTokenizer::encode_parallel(std::string_view text, bool first,
       if (part.places.size() < kNotedPlaces) part.places.emplace_back(at, part.ids.size());
       return at < part.end;
     };
-    part.reached = run(character_begin(text, begin), go_on, part.ids);
+    const std::size_t from = part_begin(text, begin, part.end);
+    if (from < part.end) part.reached = run(from, go_on, part.ids);
   });
   std::size_t at = 0;
   for (const Part& part : parts) {
