@@ -10,6 +10,7 @@
 
 #include "checkpoint/safetensors_header.h"
 #include "longspan/base/error.h"
+#include "longspan/base/file.h"
 #include "longspan/base/json.h"
 
 namespace longspan::checkpoint {
@@ -20,8 +21,8 @@ using base::InputError;
 using Json = nlohmann::json;
 
 // Far above the largest models that are published.
-constexpr std::size_t kMaxIndexBytes = std::size_t{64} << 20U;
 constexpr std::size_t kMaxFiles = 4096;
+constexpr std::size_t kMaxIndexEntries = kMaxTensors + 64;
 
 bool is_plain(const std::string& name) {
   const auto is_odd = [](char c) {
@@ -57,7 +58,17 @@ class IndexReader {
   explicit IndexReader(fs::path path) : path_(std::move(path)) {}
 
   Index read() {
-    const Json document = base::read_json(path_, kMaxIndexBytes);
+    const base::MappedFile file(path_);
+    // Of many small values, or a huge one, the parser would make far more than the file has.
+    const std::string_view text = file.text().substr(0, base::kMaxJsonBytes);
+    if (std::count(text.begin(), text.end(), ',') > static_cast<std::ptrdiff_t>(kMaxIndexEntries)) {
+      refuse(fmt::format("it has more than {} entries", kMaxIndexEntries));
+    }
+    if (const auto offset = find_oversized_token(text)) {
+      refuse(fmt::format("a string, number or blank of more than {} bytes at byte {}",
+                         kMaxTokenBytes, *offset));
+    }
+    const Json document = base::parse_json(file.text(), path_.string());
     if (!document.is_object())
       refuse(fmt::format("expected an object, found {}", kind_of(document)));
     Index index;
@@ -65,10 +76,6 @@ class IndexReader {
     const auto map = document.find("weight_map");
     if (map == document.end() || !map->is_object() || map->empty()) {
       refuse("weight_map must be an object that names a file for each tensor");
-    }
-    if (map->size() > kMaxTensors) {
-      refuse(fmt::format("weight_map names {} tensors, at most {} are read", map->size(),
-                         kMaxTensors));
     }
     for (const auto& [tensor, file] : map->items()) {
       if (!file.is_string()) {

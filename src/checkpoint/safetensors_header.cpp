@@ -44,31 +44,6 @@ std::optional<DType> dtype_of(std::string_view name) {
 
 bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
-/// Finds a string, number or run of blanks beyond kMaxTokenBytes, which the parser would buffer
-/// whole. Returns its offset.
-std::optional<std::size_t> find_oversized_token(std::string_view json) {
-  enum class Kind { kNone, kString, kBlank, kOther };
-  Kind kind = Kind::kNone;
-  std::size_t start = 0;
-  for (std::size_t i = 0; i < json.size(); ++i) {
-    const char c = json[i];
-    if (kind == Kind::kString) {
-      if (c == '\\') ++i;
-      if (c == '"') kind = Kind::kNone;
-    } else if (c == '"') {
-      kind = Kind::kString;
-      start = i;
-    } else {
-      const bool structural = std::string_view("{}[]:,").find(c) != std::string_view::npos;
-      const Kind now = structural ? Kind::kNone : (is_blank(c) ? Kind::kBlank : Kind::kOther);
-      if (now != kind) start = i;
-      kind = now;
-    }
-    if (kind != Kind::kNone && i - start > kMaxTokenBytes) return start;
-  }
-  return std::nullopt;
-}
-
 /// Receives the parser's events and accepts exactly
 /// {"__metadata__": {text: text}, name: {"dtype": .., "shape": [..], "data_offsets": [b, e]}}.
 class HeaderReader : public nlohmann::json_sax<Json> {
@@ -311,6 +286,29 @@ std::string show(std::string_view text) {
   std::string shown(text.substr(0, kShown));
   if (text.size() > kShown) shown += "...";
   return Json(shown).dump(-1, ' ', true, Json::error_handler_t::replace);
+}
+
+std::optional<std::size_t> find_oversized_token(std::string_view json) {
+  enum class Kind { kNone, kString, kBlank, kOther };
+  Kind kind = Kind::kNone;
+  std::size_t start = 0;
+  for (std::size_t i = 0; i < json.size(); ++i) {
+    const char c = json[i];
+    if (kind == Kind::kString) {
+      if (c == '\\') ++i;
+      if (c == '"') kind = Kind::kNone;
+    } else if (c == '"') {
+      kind = Kind::kString;
+      start = i;
+    } else {
+      const bool structural = std::string_view("{}[]:,").find(c) != std::string_view::npos;
+      const Kind now = structural ? Kind::kNone : (is_blank(c) ? Kind::kBlank : Kind::kOther);
+      if (now != kind) start = i;
+      kind = now;
+    }
+    if (kind != Kind::kNone && i - start > kMaxTokenBytes) return start;
+  }
+  return std::nullopt;
 }
 
 Header parse_header(std::string_view json, std::uint64_t data_bytes, const std::string& path) {

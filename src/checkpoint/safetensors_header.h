@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,6 +36,10 @@ constexpr std::string_view kMetadataName = "__metadata__";
 
 /// A piece of a file for a message: quoted, escaped, cut where it grows long.
 std::string show(std::string_view text);
+
+/// Finds a string, number or run of blanks beyond kMaxTokenBytes, which the parser would buffer
+/// whole. Returns its offset.
+std::optional<std::size_t> find_oversized_token(std::string_view json);
 
 /// Reads the header's text. `data_bytes` is what follows it in the file. Throws InputError, with
 /// `path` and the tensor at fault, for anything but a strict header whose tensors tile the data.

@@ -163,6 +163,35 @@ TEST_CASE("model files: hostile indexes are refused, and the message names the f
   }
 }
 
+TEST_CASE("model files: bombs cost little more memory than their own size") {
+  constexpr std::size_t kSize = std::size_t{16} << 20U;
+  const auto filled = [](std::string begin, const std::string& entry) {
+    while (begin.size() + entry.size() < kSize) begin += entry;
+    return begin;
+  };
+  const std::vector<HostileIndex> bombs = {
+      {filled("[", "[],"), "entries"},
+      {filled("{\"weight_map\":[", "{},"), "entries"},
+      {filled("[", "0,"), "entries"},
+      {filled("{\"weight_map\":{", "\"\":\"\","), "entries"},
+      {filled("{\"weight_map\":{\"a\":\"", "x"), "index.json"},
+      {filled("", "[1]"), "index.json"},
+      {filled("", " ") + std::string(1U << 20U, ' '), "index.json"},
+  };
+  const TemporaryDirectory directory;
+  for (const HostileIndex& bomb : bombs) {
+    write_shards(directory.path(), bomb.text);
+    std::string message;
+    const std::uint64_t growth = test::memory_growth(
+        [&] { message = message_of([&] { ModelFiles files(directory.path()); }); });
+    INFO(bomb.text.substr(0, 40) << ": memory rose by " << growth << " MiB");
+    CHECK_THAT(message, Catch::Contains(bomb.message));
+#ifndef __SANITIZE_ADDRESS__  // which keeps freed memory on purpose
+    CHECK(growth < 64);
+#endif
+  }
+}
+
 TEST_CASE("model files: a tensor in two files, or two ways to be a model, are refused") {
   const TemporaryDirectory directory;
   write_shards(directory.path(), index_of(kMap));

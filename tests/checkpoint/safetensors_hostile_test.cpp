@@ -3,7 +3,6 @@
 #include <catch2/catch.hpp>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
@@ -213,22 +212,6 @@ TEST_CASE("safetensors: a good file cut at every length is refused") {
   }
 }
 
-std::uint64_t status_kib(const std::string& key) {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with(key)) return std::stoull(line.substr(key.size() + 1));
-  }
-  return 0;
-}
-
-/// How far the resident memory rose while the file was opened, in MiB.
-std::uint64_t growth_of(const std::filesystem::path& path, std::string& message) {
-  std::ofstream("/proc/self/clear_refs") << "5";  // the peak starts anew
-  const std::uint64_t before = status_kib("VmRSS:");
-  message = test::message_of([&] { SafetensorsFile file(path); });
-  return (status_kib("VmHWM:") - before) / 1024;
-}
-
 TEST_CASE("safetensors: bombs cost little more memory than the header's own size") {
   constexpr std::size_t kMiB = std::size_t{1} << 20U;
   constexpr std::size_t kSize = 24 * kMiB;
@@ -253,7 +236,8 @@ TEST_CASE("safetensors: bombs cost little more memory than the header's own size
   for (const HostileHeader& bomb : bombs) {
     test::write_bytes(path, with_length(bomb.header, bomb.data_bytes));
     std::string message;
-    const std::uint64_t growth = growth_of(path, message);
+    const std::uint64_t growth = test::memory_growth(
+        [&] { message = test::message_of([&] { SafetensorsFile file(path); }); });
     INFO(bomb.message << ": memory rose by " << growth << " MiB");
     CHECK_THAT(message, Catch::Contains(bomb.message));
 #ifndef __SANITIZE_ADDRESS__  // which keeps freed memory on purpose

@@ -37,6 +37,22 @@ inline std::string message_of(const std::function<void()>& action) {
   return "";
 }
 
+inline std::uint64_t status_kib(const std::string& key) {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with(key)) return std::stoull(line.substr(key.size() + 1));
+  }
+  return 0;
+}
+
+/// How far the resident memory rose during the action, in MiB.
+inline std::uint64_t memory_growth(const std::function<void()>& action) {
+  std::ofstream("/proc/self/clear_refs") << "5";  // the peak starts anew
+  const std::uint64_t before = status_kib("VmRSS:");
+  action();
+  return (status_kib("VmHWM:") - before) / 1024;
+}
+
 inline std::string data_of(const SafetensorsFile& file, const std::string& name) {
   std::string bytes(file.tensors().at(name).bytes(), '\0');
   file.read(name, 0, bytes.size(), bytes.data());

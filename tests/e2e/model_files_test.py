@@ -11,6 +11,7 @@ import unittest
 
 import harness
 from harness import run
+from synthetic import synthetic_llama
 
 FAMILIES = {
     "llama": {"tie_word_embeddings": False},
@@ -36,55 +37,6 @@ def tensors_of(directory):
             first, last = entry["data_offsets"]
             tensors[name] = (entry["dtype"], entry["shape"], data[begin + first:begin + last])
     return tensors
-
-
-def write_sparse(path, tensors):
-    """A safetensors file of F32 zeros that takes no room on the disk."""
-    header, position = {}, 0
-    for name, shape in tensors.items():
-        size = 4
-        for extent in shape:
-            size *= extent
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [position, position + size]}
-        position += size
-    text = json.dumps(header).encode()
-    with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        file.truncate(8 + len(text) + position)
-    return position
-
-
-def llama_tensors(config):
-    """Name -> shape of an untied Llama, blocks apart."""
-    width, inner = config["hidden_size"], config["intermediate_size"]
-    keys = width * config["num_key_value_heads"] // config["num_attention_heads"]
-    table = [config["vocab_size"], width]
-    yield {"model.embed_tokens.weight": table}
-    for layer in range(config["num_hidden_layers"]):
-        block = {"input_layernorm": [width], "self_attn.q_proj": [width, width],
-                 "self_attn.k_proj": [keys, width], "self_attn.v_proj": [keys, width],
-                 "self_attn.o_proj": [width, width], "post_attention_layernorm": [width],
-                 "mlp.gate_proj": [inner, width], "mlp.up_proj": [inner, width],
-                 "mlp.down_proj": [width, inner]}
-        yield {f"model.layers.{layer}.{name}.weight": shape for name, shape in block.items()}
-    yield {"model.norm.weight": [width], "lm_head.weight": table}
-
-
-def synthetic_llama(directory, **sizes):
-    """A model directory of zeros, a file a block; returns its bytes."""
-    directory.mkdir()
-    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_act": "silu",
-              "max_position_embeddings": 128, "tie_word_embeddings": False, "rms_norm_eps": 1e-5,
-              **sizes}
-    (directory / "config.json").write_text(json.dumps(config))
-    total, places = 0, {}
-    for number, tensors in enumerate(llama_tensors(config)):
-        name = f"part-{number:03}.safetensors"
-        total += write_sparse(directory / name, tensors)
-        places.update({tensor: name for tensor in tensors})
-    index = {"metadata": {"total_size": total}, "weight_map": places}
-    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
-    return total
 
 
 class Models(harness.Workspace):
@@ -191,6 +143,46 @@ class Models(harness.Workspace):
             bytes(len(tensors["wte.weight"][2])),)
         write_tensors(out / "model.safetensors", tensors)
         self.refused("import", out, names=["lm_head.weight", "tie_word_embeddings"])
+
+    def test_what_belongs_to_a_model_goes_along(self):
+        """Tokenizer and generation settings, through a run and its export, where the job names none."""
+        model = self.root / "complete"
+        run("export", self.root / "llama", "-o", model)
+        config = json.loads((model / "config.json").read_text())
+        config.update(bos_token_id=7, eos_token_id=[8, 9], pad_token_id=10)
+        (model / "config.json").write_text(json.dumps(config))
+        belongings = {"tokenizer.json": '{"version": "1.0"}', "tokenizer_config.json": "{}",
+                      "chat_template.jinja": "{{ messages }}",
+                      "generation_config.json": '{"temperature": 0.6}'}
+        for name, text in belongings.items():
+            (model / name).write_text(text)
+        (model / "secrets.txt").write_text("not of the model")
+
+        def begin(name, tokenizer):
+            job = self.job(name, training={"steps": 1}, schedule={"warmup_steps": 0},
+                           data={"tokenizer": tokenizer})
+            keys = json.loads(job.read_text())
+            keys["model"] = {"from": str(model)}
+            job.write_text(json.dumps(keys))
+            run("train", job)
+            return self.root / name / "checkpoints" / "step-00000001"
+
+        out = self.root / "handed-on"
+        step = begin("heir", "")
+        run("export", step, "-o", out)
+        for directory in (step, out):
+            for name, text in belongings.items():
+                self.assertEqual((directory / name).read_text(), text)
+            self.assertFalse((directory / "secrets.txt").exists())
+            config = json.loads((directory / "config.json").read_text())
+            self.assertEqual([config[f"{name}_token_id"] for name in ("bos", "eos", "pad")],
+                             [7, [8, 9], 10])
+        # A tokenizer that the job names takes its place.
+        step = begin("own", "bytes")
+        self.assertIn("ByT5Tokenizer", (step / "tokenizer_config.json").read_text())
+        self.assertFalse((step / "tokenizer.json").exists())
+        self.assertEqual((step / "generation_config.json").read_text(), '{"temperature": 0.6}')
+        self.assertEqual(json.loads((step / "config.json").read_text())["eos_token_id"], 1)
 
     def test_nothing_of_the_user_is_overwritten(self):
         out = self.root / "mine"
