@@ -17,6 +17,7 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr int kTrainerFormat = 2;
+constexpr int kOldestTrainerFormat = 1;  // which did not count tokens
 
 checkpoint::TensorInfo info_of(const State& state, const nn::Parameter& parameter) {
   checkpoint::TensorInfo info;
@@ -117,14 +118,14 @@ Progress read_progress(const std::filesystem::path& step_directory) {
   const auto file = step_directory / "trainer.json";
   try {
     const json in = base::parse_plain_json(base::read_text(file));
-    if (in.at("format").get<int>() != kTrainerFormat) {
-      throw InputError(fmt::format("{} has format {}, and this version reads format {}",
-                                   file.string(), base::json_text(in.at("format")),
-                                   kTrainerFormat));
+    const int format = in.at("format").get<int>();
+    if (format < kOldestTrainerFormat || format > kTrainerFormat) {
+      throw InputError(fmt::format("{} has format {}, and this version reads formats {} to {}",
+                                   file.string(), format, kOldestTrainerFormat, kTrainerFormat));
     }
     Progress progress;
     progress.step = in.at("step").get<std::int64_t>();
-    progress.tokens = in.at("tokens").get<std::int64_t>();
+    if (format > kOldestTrainerFormat) progress.tokens = in.at("tokens").get<std::int64_t>();
     progress.updates = in.at("updates").get<std::int64_t>();
     progress.skipped = in.at("skipped").get<std::int64_t>();
     progress.skipped_in_row = in.at("skipped_in_row").get<std::int64_t>();

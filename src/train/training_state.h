@@ -16,9 +16,10 @@ namespace longspan::train {
 
 /// What a run knows besides tensors: trainer.json of a checkpoint.
 struct Progress {
-  std::int64_t step = 0;            ///< steps done, skipped ones included
-  std::int64_t tokens = 0;          ///< of all steps so far, repeated ones as often as they came
-  std::int64_t skipped = 0;         ///< skipped so far
+  std::int64_t step = 0;     ///< steps done, skipped ones included
+  std::int64_t tokens = 0;   ///< of all steps so far (or since checkpoints count them), repeated
+                             ///< ones as often as they came
+  std::int64_t skipped = 0;  ///< skipped so far
   std::int64_t skipped_in_row = 0;  ///< of these, the last ones without a good step between
   std::int64_t updates = 0;         ///< of the optimizer
   std::string sampling;             ///< what the order of samples depends on
