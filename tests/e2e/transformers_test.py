@@ -18,6 +18,26 @@ FAMILIES = {
     "llama_tied": {"tie_word_embeddings": True, "head_dim": 16},
     "gpt2": {"model_type": "gpt2", "num_key_value_heads": 4},
     "qwen2": {"model_type": "qwen2", "tie_word_embeddings": True},
+    # Documents are longer than the windows, and than the length that scaled positions began with.
+    "llama3": {"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 1,
+                                "high_freq_factor": 4, "original_max_position_embeddings": 8}},
+    "yarn": {"model_type": "qwen2", "rope_scaling": {
+        "rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 8}},
+    "mistral": {"model_type": "mistral", "sliding_window": 6},
+    "qwen3": {"model_type": "qwen3", "head_dim": 16, "tie_word_embeddings": True},
+    "gemma2": {"model_type": "gemma2", "head_dim": 16, "sliding_window": 6},
+    "gemma3_text": {"model_type": "gemma3_text", "head_dim": 16, "sliding_window": 6,
+                    "rope_scaling": {"rope_type": "linear", "factor": 8}},
+    "phi3": {"model_type": "phi3", "sliding_window": 6},
+}
+# Of transformers' own making: what its config classes are told besides the sizes.
+THEIRS = {
+    "llama": {}, "gpt2": {}, "qwen2": {}, "mistral": {"sliding_window": 6},
+    "qwen3": {"head_dim": 16, "use_sliding_window": True, "sliding_window": 6,
+              "max_window_layers": 1},
+    "gemma2": {"head_dim": 16, "sliding_window": 6},
+    "gemma3_text": {"head_dim": 16, "sliding_window": 6, "sliding_window_pattern": 2},
+    "phi3": {"sliding_window": 6},
 }
 
 # Loads a model, tells what it complained of, and its mean loss over whole documents. The arguments
@@ -50,17 +70,16 @@ print(json.dumps({"said": said, "keys": keys, "dtype": dtype, "loss": total / ta
 
 # Saves a tiny model of transformers' own making, in shards.
 MAKE = r"""
-import sys, torch, transformers
+import json, sys, torch, transformers
 torch.manual_seed(3)
-family, out = sys.argv[1:3]
-sizes = dict(vocab_size=259)
+family, out, more = sys.argv[1:4]
 if family == "gpt2":
-    config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=128, **sizes)
+    sizes = dict(n_embd=32, n_layer=2, n_head=4, n_positions=128)
 else:
-    kind = {"llama": transformers.LlamaConfig, "qwen2": transformers.Qwen2Config}[family]
-    config = kind(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-                  num_key_value_heads=2, max_position_embeddings=128, **sizes)
-config.bos_token_id, config.eos_token_id, config.pad_token_id = 1, 1, 0
+    sizes = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+                 num_key_value_heads=2, max_position_embeddings=128)
+config = transformers.AutoConfig.for_model(family, vocab_size=259, bos_token_id=1, eos_token_id=1,
+                                           pad_token_id=0, **sizes, **json.loads(more))
 model = transformers.AutoModelForCausalLM.from_config(config)
 with torch.no_grad():
     for weight in model.parameters():
@@ -138,9 +157,9 @@ class Transformers(harness.Workspace):
             self.assertAlmostEqual(found["loss"], ours, delta=2e-2)
 
     def test_models_of_transformers_begin_runs_with_their_loss(self):
-        for family in ("llama", "gpt2", "qwen2"):
+        for family, more in THEIRS.items():
             theirs = self.root / f"theirs-{family}"
-            result = python(MAKE, family, theirs)
+            result = python(MAKE, family, theirs, json.dumps(more))
             self.assertEqual(result.returncode, 0, result.stderr)
             self.assertTrue((theirs / "model.safetensors.index.json").exists())
             run("import", theirs)
