@@ -143,7 +143,7 @@ MemoryPolicy MemoryPolicy::parse(const std::string& checkpointing, const std::st
 }
 
 Checkpointing MemoryPolicy::checkpointing(std::int64_t layer) const {
-  return layers_.empty() ? Checkpointing::kNone : layers_[static_cast<std::size_t>(layer)];
+  return layers_.empty() ? Checkpointing::kNone : layers_.at(static_cast<std::size_t>(layer));
 }
 
 std::optional<MiniSequence> MemoryPolicy::mlp(std::int64_t layer) const {

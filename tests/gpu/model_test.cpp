@@ -66,8 +66,9 @@ Batch some_batch() {
   return model::test::random_batch(model::test::small_config(true), {17, 1, 0, 40, 9}, 1);
 }
 
-MemoryPolicy policy(const std::string& level, const std::string& ranges) {
-  return MemoryPolicy::parse(level, ranges, ranges, 2, "memory");
+MemoryPolicy policy(const std::string& level, const std::string& ranges,
+                    const ModelConfig& config) {
+  return MemoryPolicy::parse(level, ranges, ranges, config.num_hidden_layers, "memory");
 }
 
 TEST_CASE("gpu: loss and every gradient of a model are the cpu's") {
@@ -78,7 +79,7 @@ TEST_CASE("gpu: loss and every gradient of a model are the cpu's") {
   const char* level = GENERATE("none", "block", "block_keep_attention");
   INFO(config.model_type << ", " << base::name_of(dtype) << ", " << level);
   const Batch batch = some_batch();
-  const MemoryPolicy memory = policy(level, "3");
+  const MemoryPolicy memory = policy(level, "3", config);
   const Outcome found = train(cuda_side().backend(), dtype, memory, config, batch);
   const Outcome expected = train(cpu_side().backend(), dtype, memory, config, batch);
   const bool is_usual =
@@ -93,12 +94,12 @@ TEST_CASE("gpu: checkpointing, and inputs that wait on the host, change no bit")
   const ModelConfig config = GENERATE(model::test::small_config(false), model::test::small_gpt2());
   const Batch batch = some_batch();
   auto& backend = cuda_side().backend();
-  const Outcome kept = train(backend, dtype, policy("none", "1"), config, batch);
+  const Outcome kept = train(backend, dtype, policy("none", "1", config), config, batch);
   const auto host = backend::make_pinned_backend(std::size_t{1} << 20U);
   for (const char* level : {"block", "block_keep_attention"}) {
     for (backend::Backend* where : {static_cast<backend::Backend*>(nullptr), host.get()}) {
       INFO(level);
-      const Outcome again = train(backend, dtype, policy(level, "1"), config, batch, where);
+      const Outcome again = train(backend, dtype, policy(level, "1", config), config, batch, where);
       CHECK(again.nll_sum == kept.nll_sum);
       CHECK(again.gradients == kept.gradients);
     }
@@ -111,8 +112,8 @@ TEST_CASE("gpu: the same bits in every run") {
   const ModelConfig config = GENERATE(model::test::small_config(true), model::test::small_gpt2());
   const Batch batch = some_batch();
   auto& backend = cuda_side().backend();
-  const Outcome first = train(backend, dtype, policy("block", "2"), config, batch);
-  const Outcome second = train(backend, dtype, policy("block", "2"), config, batch);
+  const Outcome first = train(backend, dtype, policy("block", "2", config), config, batch);
+  const Outcome second = train(backend, dtype, policy("block", "2", config), config, batch);
   CHECK(first.nll_sum == second.nll_sum);
   CHECK(first.gradients == second.gradients);
 }
@@ -128,7 +129,7 @@ TEST_CASE("gpu: a dry run keeps the ledger of the device, and finds its gaps") {
   const auto device = backend::make_cuda_backend(0, kLimit);
   backend::DryBackend dry(backend::DeviceProfile::load("h200"), 1);
   for (backend::Backend* backend : {device.get(), static_cast<backend::Backend*>(&dry)}) {
-    Decoder decoder(config, dtype, *backend, policy(level, "3"));
+    Decoder decoder(config, dtype, *backend, policy(level, "3", config));
     decoder.parameters().initialise(5, 0.3);
     decoder.parameters().start_gradients();
     model::test::run(decoder, batch, 0.1);
@@ -144,7 +145,7 @@ TEST_CASE("gpu: a dry run keeps the ledger of the device, and finds its gaps") {
   // In a range of exactly the footprint it works again, in one of less it does not.
   const auto again = [&](std::size_t bytes) {
     const auto small = backend::make_cuda_backend(0, bytes);
-    Decoder decoder(config, dtype, *small, policy(level, "3"));
+    Decoder decoder(config, dtype, *small, policy(level, "3", config));
     decoder.parameters().initialise(5, 0.3);
     decoder.parameters().start_gradients();
     model::test::run(decoder, batch, 0.1);
