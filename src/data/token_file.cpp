@@ -32,11 +32,15 @@ constexpr std::int64_t kBlockTokens = std::int64_t{1} << 16U;
 std::unique_ptr<TokenFile> TokenFile::open(const std::filesystem::path& path,
                                            const FlatTokens& flat) {
   if (!is_megatron_name(path)) return open_tokens_file(path);
+  if (is_flat(path)) return open_flat_file(path, flat);
+  return open_megatron_file(path);
+}
+
+bool TokenFile::is_flat(const std::filesystem::path& path) {
   // Only Megatron's have an index beside them.
   std::error_code ignored;
-  const bool has_index = std::filesystem::exists(megatron_name(path, ".idx"), ignored);
-  if (has_index || path.extension() == ".idx") return open_megatron_file(path);
-  return open_flat_file(path, flat);
+  return is_megatron_name(path) && path.extension() != ".idx" &&
+         !std::filesystem::exists(megatron_name(path, ".idx"), ignored);
 }
 
 void TokenFile::check_range(std::int64_t vocab_size, int part, int parts) const {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "longspan/base/error.h"
@@ -41,9 +42,27 @@ data::SamplerOptions sampler_options(const Job& job) {
   return options;
 }
 
+/// Keys about files of tokens alone say nothing about others.
+void check_flat_keys(const Job::Data& data) {
+  const auto is_any_flat = [](const std::vector<std::string>& files) {
+    return std::any_of(files.begin(), files.end(),
+                       [](const std::string& file) { return data::TokenFile::is_flat(file); });
+  };
+  if (is_any_flat(data.train) || is_any_flat(data.validation)) return;
+  const auto refuse = [](const char* key, const std::string& value) {
+    throw base::InputError(fmt::format(
+        "data.{} is {}, but every file of the data lists its documents and says of what type its "
+        "tokens are; leave the key out",
+        key, value));
+  };
+  if (!data.raw_type.empty()) refuse("raw_type", "\"" + data.raw_type + "\"");
+  if (data.document_end >= 0) refuse("document_end", std::to_string(data.document_end));
+}
+
 }  // namespace
 
 Corpus::Corpus(const Job& job, int rank, int ranks) : files_(job.data.train.size()) {
+  check_flat_keys(job.data);
   const data::FlatTokens flat{job.data.raw_type, static_cast<data::TokenId>(job.data.document_end)};
   training_file_ = data::open_token_files(job.data.train, flat);
   if (!job.data.validation.empty()) {

@@ -304,6 +304,9 @@ class Models(harness.Workspace):
             run("train", job)
         self.assert_same_run("raw", "llmc")
         self.refused("train", self.job("typeless", data={"train": [str(raw)]}), names=["data.raw_type"])
+        for key, value in (("raw_type", "uint16"), ("document_end", 1)):
+            self.refused("train", self.job(f"needless-{key}", data={key: value}),
+                         names=[f"data.{key}", "leave the key out"])
         self.refused("train", self.job("beyond", model={"vocab_size": 100}, data={
             "train": [str(llmc)], "tokenizer": ""}), names=["llmc.bin", "not in [0, 100)"])
 

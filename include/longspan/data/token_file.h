@@ -33,6 +33,8 @@ class TokenFile {
 
   static std::unique_ptr<TokenFile> open(const std::filesystem::path& path,
                                          const FlatTokens& flat = {});
+  /// Whether `open` would look at `flat`: a `.bin` without an index beside it.
+  static bool is_flat(const std::filesystem::path& path);
 
   virtual const std::filesystem::path& path() const = 0;
   /// The file that holds a document: `path()`, but for files opened together.
