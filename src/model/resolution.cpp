@@ -87,6 +87,10 @@ class Resolution {
     settle_positions();
     settle_heads();
     for (const FamilyNumber& number : kFamilyNumbers) settle(number);
+    if (config_.query_pre_attn_scalar != std::floor(config_.query_pre_attn_scalar)) {
+      refuse("query_pre_attn_scalar", fmt::format("is {}; transformers takes whole numbers alone",
+                                                  config_.query_pre_attn_scalar));
+    }
     settle_scaling();
     settle_window();
     settle_cap("attn_logit_softcapping", config_.attn_logit_softcapping,

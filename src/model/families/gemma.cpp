@@ -53,7 +53,7 @@ void read_both(ConfigReader& reader, ModelConfig& config, std::int64_t max_posit
   reader.ignore({"cache_implementation"});
   llama_like::read_sizes(
       reader, config, {.max_position_embeddings = max_position_embeddings, .rms_norm_eps = 1e-6});
-  config.query_pre_attn_scalar = reader.positive("query_pre_attn_scalar", 256.0);
+  config.query_pre_attn_scalar = static_cast<double>(reader.size("query_pre_attn_scalar", 256));
   llama_like::read_window(reader, config, 4096);
   config.layer_types = reader.texts("layer_types");
 }
@@ -63,7 +63,8 @@ void write_both(const ModelConfig& config, ordered_json& out) {
   out["hidden_activation"] = "gelu_pytorch_tanh";
   out["rope_theta"] = config.rope_theta;
   llama_like::write_scaling(config.rope_scaling, out);
-  out["query_pre_attn_scalar"] = config.query_pre_attn_scalar;
+  // transformers takes whole numbers alone.
+  out["query_pre_attn_scalar"] = static_cast<std::int64_t>(config.query_pre_attn_scalar);
   llama_like::write_window(config, out);
   out["layer_types"] = config.types_of_layers();
   out["attention_bias"] = false;
