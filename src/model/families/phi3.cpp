@@ -34,6 +34,7 @@ void write(const ModelConfig& config, nlohmann::ordered_json& out) {
   llama_like::write_window(config, out);
   out["original_max_position_embeddings"] = config.max_position_embeddings;
   // transformers would drop what these say.
+  out["pad_token_id"] = nullptr;  // its own might be beyond the vocabulary
   out["resid_pdrop"] = 0.0;
   out["embd_pdrop"] = 0.0;
 }
