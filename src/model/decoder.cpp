@@ -124,7 +124,7 @@ class Decoder::Impl {
     return {.nll_sum = nll_sum, .targets = count_targets(batch.labels)};
   }
 
-  LossResult evaluate(const TokenBatch& batch) {
+  LossResult evaluate(const TokenBatch& batch, std::vector<double>* nll) {
     check(batch);
     nn::Pass pass =
         make_pass(batch.positions, batch.cu_seqlens, batch.shard, nn::Pass::Keep::kNothing);
@@ -132,7 +132,8 @@ class Decoder::Impl {
     const Tensor normed = pass.workspace(x.shape());
     open_head(nn::Use::kWeights, nn::ParameterSet::kNoUnit);
     norm_->forward(normed, pass.workspace_statistics(norm_->statistics(x.size(0))), x, pass);
-    const double nll_sum = head_.forward(normed, batch.labels, pass);
+    const double nll_sum = nll == nullptr ? head_.forward(normed, batch.labels, pass)
+                                          : head_.forward(normed, batch.labels, *nll, pass);
     close_head();
     return {.nll_sum = nll_sum, .targets = count_targets(batch.labels)};
   }
@@ -345,7 +346,9 @@ LossResult Decoder::forward_backward(const TokenBatch& batch, double loss_scale)
   return impl_->forward_backward(batch, loss_scale);
 }
 
-LossResult Decoder::evaluate(const TokenBatch& batch) { return impl_->evaluate(batch); }
+LossResult Decoder::evaluate(const TokenBatch& batch, std::vector<double>* nll) {
+  return impl_->evaluate(batch, nll);
+}
 
 KvCache Decoder::make_cache(std::int64_t capacity) { return impl_->make_cache(capacity); }
 

@@ -62,8 +62,8 @@ class Decoder {
   /// or label outside the vocabulary, or a position beyond a table of learned ones, throws
   /// InputError before any work.
   LossResult forward_backward(const TokenBatch& batch, double loss_scale);
-  /// Loss alone; keeps nothing.
-  LossResult evaluate(const TokenBatch& batch);
+  /// Loss alone; keeps nothing. With `nll`, each token's own there, 0 where its label is ignored.
+  LossResult evaluate(const TokenBatch& batch, std::vector<double>* nll = nullptr);
 
   /// For generation: a cache for `capacity` tokens, and the logits (host, float) of the last of
   /// `tokens`, which continue the cached sequence. Throws InputError past the capacity, or past a
