@@ -62,10 +62,10 @@ void add_data_options(const Command& command, train::EvaluateOptions& options) {
       .within(1, std::numeric_limits<std::int32_t>::max());
   command.option("--max-tokens", options.max_tokens, "The first tokens of the files alone")
       .positive();
-  command
-      .option("--tokenizer", options.tokenizer,
-              "\"bytes\", a tokenizer's file or directory, to compare with the files' (default: the "
-              "model's own)");
+  command.option(
+      "--tokenizer", options.tokenizer,
+      "\"bytes\", a tokenizer's file or directory, to compare with the files' (default: the "
+      "model's own)");
   command
       .option("--raw-type", options.raw_type,
               "Of a token in files without a header: see data.raw_type")
@@ -95,13 +95,13 @@ void add_evaluate_command(const Command& program) {
       .one_of({"fp32", "bf16", "fp64"});
   command.option("--device", options.device, "cpu or cuda").one_of({"cpu", "cuda"}).show_default();
   command
-      .option("--json", arguments->json,
-              "Write all figures as one JSON object into this file; \"-\" prints it instead of text")
+      .option(
+          "--json", arguments->json,
+          "Write all figures as one JSON object into this file; \"-\" prints it instead of text")
       .not_empty("needs the name of a file, or -");
   command.option("--picture", arguments->picture, "Draw the loss by position into this .svg file")
       .not_empty("needs the name of a file");
-  command
-      .option("--timeout", arguments->timeout, "Seconds that ranks wait for each other at most")
+  command.option("--timeout", arguments->timeout, "Seconds that ranks wait for each other at most")
       .within(1.0, 1e9)
       .show_default();
   command.footer(

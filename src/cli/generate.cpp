@@ -6,9 +6,12 @@
 #include <memory>
 #include <string>
 
+#include "cli/chat.h"
 #include "cli/command.h"
 #include "cli/commands.h"
 #include "longspan/base/error.h"
+#include "longspan/comm/communicator.h"
+#include "longspan/data/chat.h"
 
 namespace longspan::cli {
 namespace {
@@ -18,6 +21,8 @@ struct Arguments {
   std::string prompt;
   std::string prompts;
   std::string output;
+  bool chat = false;
+  std::string system;
   std::string chat_template;
   double timeout = 600;
 };
@@ -56,26 +61,40 @@ void run(const Arguments& arguments) {
   }
   comm::set_timeout(arguments.timeout);
   const auto world = comm::make_world_communicator();
+  if (arguments.prompts.empty() && !arguments.chat && !arguments.chat_template.empty()) {
+    throw base::InputError("--chat-template is of --chat, and of messages in a file (--prompts)");
+  }
   const train::GenerateListener listener{[](std::int64_t, const std::string&) {}, say};
   if (!arguments.prompts.empty()) {
-    return train::generate_batch(arguments.options, arguments.prompts, arguments.output,
-                                 arguments.chat_template, *world, listener);
+    const std::int64_t prompts =
+        train::generate_batch(arguments.options, arguments.prompts, arguments.output,
+                              arguments.chat_template, *world, listener);
+    if (world->rank() == 0) {
+      fmt::print("wrote {}: {} prompt{}\n", arguments.output, prompts, prompts == 1 ? "" : "s");
+    }
+    return;
   }
   comm::run_agreed(*world, [&] { check_alone(*world); });
+  if (arguments.chat) {
+    return run_chat({arguments.options, arguments.chat_template, arguments.system});
+  }
   continue_one(arguments);
 }
 
-void add_sampling_options(const Command& command, train::GenerateOptions& options) {
-  command.option("--max-tokens", options.max_tokens,
-                 fmt::format("Most tokens to add (default: {}, or as many as the model's positions "
-                             "leave)",
-                             train::kDefaultTokens))
+void add_sampling_options(const Command& command, train::GenerateOptions& options,
+                          const Option& chat) {
+  command
+      .option("--max-tokens", options.max_tokens,
+              fmt::format("Most tokens to add (default: {}, or as many as the model's positions "
+                          "leave; of an answer in a chat these)",
+                          train::kDefaultTokens))
       .positive();
   command.option("--samples", options.samples, "Number of samples of a prompt")
       .positive()
-      .show_default();
-  command.option("--temperature", options.sampling.temperature,
-                 "0 takes the likeliest token always")
+      .show_default()
+      .excludes(chat);
+  command
+      .option("--temperature", options.sampling.temperature, "0 takes the likeliest token always")
       .within(0.0, 100.0)
       .show_default();
   command
@@ -110,16 +129,27 @@ void add_generate_command(const Command& program) {
   const Option prompt = command.option("--prompt", arguments->prompt, "Text to continue");
   const Option prompts =
       command
-          .option("--prompts", arguments->prompts,
-                  "A file of prompts: .jsonl with a \"prompt\" a line, else a text a line; ranks "
-                  "share them")
+          .option(
+              "--prompts", arguments->prompts,
+              "A file of prompts: .jsonl with a \"prompt\" or \"messages\" a line, else a text a "
+              "line; ranks share them")
           .not_empty("needs the name of a file");
   prompts.excludes(prompt);
   command
       .option("-o,--output", arguments->output,
               "With --prompts: a new file of JSON lines, each prompt with its \"completions\"")
       .not_empty("needs the name of a file");
-  add_sampling_options(command, options);
+  const Option chat = command.flag(
+      "--chat", arguments->chat,
+      "Talk with a chat model: a turn a line of the terminal or of a pipe; /reset, /exit, Ctrl-D");
+  chat.excludes(prompt).excludes(prompts);
+  command.option("--system", arguments->system, "With --chat: what the system says first")
+      .needs(chat);
+  command
+      .option("--chat-template", arguments->chat_template,
+              "How a chat becomes tokens (default: what the tokenizer's control tokens tell)")
+      .one_of(data::ChatTemplate::names());
+  add_sampling_options(command, options, chat);
   command.option("--tokenizer", options.tokenizer,
                  "\"bytes\", a tokenizer's file or a directory (default: the model's own)");
   command
@@ -127,8 +157,7 @@ void add_generate_command(const Command& program) {
               "What is computed in (default: the type of the model's files, float32 for float16)")
       .one_of({"fp32", "bf16", "fp64"});
   command.option("--device", options.device, "cpu or cuda").one_of({"cpu", "cuda"}).show_default();
-  command
-      .option("--timeout", arguments->timeout, "Seconds that ranks wait for each other at most")
+  command.option("--timeout", arguments->timeout, "Seconds that ranks wait for each other at most")
       .within(1.0, 1e9)
       .show_default();
   command.callback([arguments] { run(*arguments); });

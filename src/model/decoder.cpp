@@ -148,6 +148,17 @@ class Decoder::Impl {
     return cache;
   }
 
+  void grow_cache(KvCache& cache, Index capacity) const {
+    const backend::Shape shape{capacity, config_.num_key_value_heads, config_.head_dim};
+    for (std::vector<Tensor>* side : {&cache.keys, &cache.values}) {
+      for (Tensor& layer : *side) {
+        const Tensor larger = backend_->allocate(shape, dtype_, MemoryTag::kSaved);
+        backend_->copy(larger.rows(0, cache.length), layer.rows(0, cache.length));
+        layer = larger;
+      }
+    }
+  }
+
   std::vector<float> next_logits(const Ids& tokens, KvCache& cache) {
     check_cache(tokens, cache);
     check_ids(tokens, config_.vocab_size, "token", /*may_be_ignored=*/false);
@@ -226,7 +237,7 @@ class Decoder::Impl {
     if (tokens.empty() || cache.keys.size() != blocks_.size()) {
       throw base::InternalError("next_logits needs a token and this model's cache");
     }
-    const Index capacity = cache.keys.empty() ? 0 : cache.keys.front().size(0);
+    const Index capacity = cache.capacity();
     if (cache.length + static_cast<Index>(tokens.size()) > capacity) {
       throw base::InputError(
           "the sequence does not fit its key-value cache: " + std::to_string(cache.length) +
@@ -351,6 +362,10 @@ LossResult Decoder::evaluate(const TokenBatch& batch, std::vector<double>* nll) 
 }
 
 KvCache Decoder::make_cache(std::int64_t capacity) { return impl_->make_cache(capacity); }
+
+void Decoder::grow_cache(KvCache& cache, std::int64_t capacity) {
+  impl_->grow_cache(cache, capacity);
+}
 
 std::vector<float> Decoder::next_logits(const Ids& tokens, KvCache& cache) {
   return impl_->next_logits(tokens, cache);

@@ -28,7 +28,8 @@ const char* name_of(Finish finish) {
 
 Continuation continue_text(Sequence& sequence, const data::Tokenizer& tokenizer,
                            const ContinuationRules& rules, const base::RandomStream& random,
-                           const std::function<void(const std::string& piece)>& tell) {
+                           const std::function<void(const std::string& piece)>& tell,
+                           const std::function<bool()>& stops) {
   Continuation result;
   TextStream stream(tokenizer, sequence.tokens(), rules.stops);
   const auto add = [&](const std::string& piece) {
@@ -40,6 +41,10 @@ Continuation continue_text(Sequence& sequence, const data::Tokenizer& tokenizer,
   const std::int64_t most = std::min(rules.max_tokens, sequence.room() + 1);
   result.finish = most < rules.max_tokens ? Finish::kContext : Finish::kLength;
   while (result.tokens < most) {
+    if (stops()) {
+      result.finish = Finish::kLength;
+      break;
+    }
     std::vector<float> logits = sequence.logits();
     // A model may have more rows than the tokenizer has ids: those are never sampled.
     logits.resize(static_cast<std::size_t>(tokenizer.vocab_size()));
@@ -85,7 +90,7 @@ std::vector<Continuation> continue_prompt(
   const ContinuationRules rules{options.sampling, end_ids, options.stops,
                                 options.max_tokens > 0 ? options.max_tokens : kDefaultTokens};
   const std::int64_t more = tokens_to_add(options, model.config(), length, "the prompt");
-  Sequence sequence(model.decoder(), length + more - 1);
+  Sequence sequence(model.decoder(), length + more - 1, length + more - 1);
   std::vector<Continuation> samples;
   for (std::int64_t sample = 0; sample < options.samples; ++sample) {
     tell(sample, "");
@@ -93,9 +98,8 @@ std::vector<Continuation> continue_prompt(
     const base::RandomStream random(options.sampling.seed, base::Purpose::kSampling,
                                     static_cast<std::uint64_t>(prompt),
                                     static_cast<std::uint64_t>(sample));
-    samples.push_back(
-        continue_text(sequence, model.needed_tokenizer(), rules, random,
-                      [&](const std::string& piece) { tell(sample, piece); }));
+    samples.push_back(continue_text(sequence, model.needed_tokenizer(), rules, random,
+                                    [&](const std::string& piece) { tell(sample, piece); }));
   }
   return samples;
 }

@@ -41,9 +41,11 @@ struct ContinuationRules {
 /// Draws tokens until the text ends, or the sequence is full; `tell` receives its pieces as they
 /// become certain. The sequence, which must hold a token, has all tokens afterwards but the last
 /// one drawn, which is not needed. Token i of the continuation is drawn with number i of `random`.
-Continuation continue_text(Sequence& sequence, const data::Tokenizer& tokenizer,
-                           const ContinuationRules& rules, const base::RandomStream& random,
-                           const std::function<void(const std::string& piece)>& tell);
+/// Ends with kLength when `stops`, which is asked before each token, says so.
+Continuation continue_text(
+    Sequence& sequence, const data::Tokenizer& tokenizer, const ContinuationRules& rules,
+    const base::RandomStream& random, const std::function<void(const std::string& piece)>& tell,
+    const std::function<bool()>& stops = [] { return false; });
 
 /// The tokens that a text begins with: bos, and those of the prompt.
 std::vector<data::TokenId> prompt_ids(const data::Tokenizer& tokenizer, const std::string& prompt);
@@ -53,8 +55,8 @@ std::vector<data::TokenId> prompt_ids(const data::Tokenizer& tokenizer, const st
 std::int64_t tokens_to_add(const GenerateOptions& options, const model::ModelConfig& config,
                            std::int64_t length, const std::string& what);
 
-/// All samples of a prompt: number `prompt` of those of this call. The prompt is run once. The first
-/// piece of each sample is an empty one.
+/// All samples of a prompt: number `prompt` of those of this call. The prompt is run once. The
+/// first piece of each sample is an empty one.
 std::vector<Continuation> continue_prompt(
     LoadedModel& model, const GenerateOptions& options, const std::set<data::TokenId>& end_ids,
     const std::vector<data::TokenId>& ids, std::int64_t prompt,

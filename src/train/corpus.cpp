@@ -54,10 +54,10 @@ void check_tokenizer(const TokenFile& file, const data::Tokenizer& tokenizer,
                      const std::string& name) {
   const std::string found = file.tokenizer_hash();
   if (!found.empty() && found != tokenizer.hash()) {
-    throw base::InputError(fmt::format(
-        "{} was made with another tokenizer (hash {}) than {} (hash {}); "
-        "tokenize again, or name the tokenizer it was made with",
-        file.path().string(), found, name, tokenizer.hash()));
+    throw base::InputError(
+        fmt::format("{} was made with another tokenizer (hash {}) than {} (hash {}); "
+                    "tokenize again, or name the tokenizer it was made with",
+                    file.path().string(), found, name, tokenizer.hash()));
   }
 }
 

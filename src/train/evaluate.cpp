@@ -122,10 +122,11 @@ class Work {
       result.nll += total[i].nll;
     }
     if (result.targets == 0) {
-      throw InputError(fmt::format(
-          "no token of {} can be predicted: documents of two tokens or more are needed, with labels "
-          "that count",
-          file_->path().string()));
+      throw InputError(
+          fmt::format("no token of {} can be predicted: documents of two tokens or more are "
+                      "needed, with labels "
+                      "that count",
+                      file_->path().string()));
     }
     count_text(result);
     return result;
@@ -138,7 +139,8 @@ class Work {
                                          [](const auto& file) { return TokenFile::is_flat(file); });
     if (says && !is_any_flat) {
       throw InputError(
-          "--raw-type and --document-end are of files of tokens alone, and every file here lists its "
+          "--raw-type and --document-end are of files of tokens alone, and every file here lists "
+          "its "
           "documents and says of what type its tokens are; leave them out");
     }
   }
@@ -150,10 +152,11 @@ class Work {
                   : std::min(model_->config().max_position_embeddings, longest);
     stride_ = options.stride > 0 ? options.stride : length_;
     if (length_ <= kMostTokens && stride_ <= length_) return;
-    throw InputError(fmt::format(
-        "--context-length {} and --stride {}: expected at most {} tokens in a window, and a stride of "
-        "at most those, or tokens between windows would never be read",
-        length_, stride_, kMostTokens));
+    throw InputError(
+        fmt::format("--context-length {} and --stride {}: expected at most {} tokens in a window, "
+                    "and a stride of "
+                    "at most those, or tokens between windows would never be read",
+                    length_, stride_, kMostTokens));
   }
 
   std::int64_t longest_window() const {
@@ -188,22 +191,22 @@ class Work {
 
   /// Documents, tokens and text. Where labels were masked, what counts is not the text.
   void count_text(Evaluation& result) const {
-    std::int64_t predicted = 0;
-    std::int64_t last_document = -1;
-    double bytes = 0;
-    bool knows_bytes = true;
+    std::vector<data::Span> documents;
     for (const Window& window : windows_) {
-      const data::Span counted = window.counted_span();
-      result.tokens += counted.end - counted.begin;
-      result.documents += counted.document != last_document ? 1 : 0;
-      last_document = counted.document;
-      const bool is_last = counted.end == file_->document_begin(counted.document + 1);
-      predicted += counted.end - counted.begin - (is_last ? 1 : 0);
-      const double more = text_bytes(*file_, {counted});
-      knows_bytes = knows_bytes && more >= 0;
-      bytes += more;
+      if (documents.empty() || documents.back().document != window.span.document) {
+        documents.push_back(window.span);
+      }
+      documents.back().end = window.span.end;
     }
-    if (knows_bytes && bytes > 0 && predicted == result.targets) result.text_bytes = bytes;
+    std::int64_t predicted = 0;
+    for (const data::Span& document : documents) {
+      const std::int64_t tokens = document.end - document.begin;
+      result.tokens += tokens;
+      predicted += tokens - (document.end == file_->document_begin(document.document + 1) ? 1 : 0);
+    }
+    result.documents = static_cast<std::int64_t>(documents.size());
+    const double bytes = text_bytes(*file_, documents);
+    if (bytes > 0 && predicted == result.targets) result.text_bytes = bytes;
   }
 
   LoadedModel* model_;
@@ -226,9 +229,10 @@ std::vector<std::string> remarks(const LoadedModel& model, std::int64_t context_
   }
   const std::int64_t positions = model.config().max_position_embeddings;
   if (context_length > positions) {
-    notes.push_back(fmt::format("windows of {} tokens are beyond the model's "
-                                "max_position_embeddings, {}",
-                                context_length, positions));
+    notes.push_back(
+        fmt::format("windows of {} tokens are beyond the model's "
+                    "max_position_embeddings, {}",
+                    context_length, positions));
   }
   return notes;
 }

@@ -129,8 +129,8 @@ std::string evaluation_text(const Evaluation& evaluation) {
   if (const auto bits = evaluation.bits_per_byte()) {
     text += fmt::format(", {:.4f} bits a byte", *bits);
   }
-  text += fmt::format("\n\n{:>15} {:>12} {:>10} {:>12}\n", "position", "tokens", "loss",
-                      "perplexity");
+  text +=
+      fmt::format("\n\n{:>15} {:>12} {:>10} {:>12}\n", "position", "tokens", "loss", "perplexity");
   for (const PositionLosses& one : evaluation.positions) {
     text += fmt::format("{:>15} {:>12} {:>10.4f} {:>12.4f}\n", range_text(one), one.targets,
                         one.loss(), std::exp(one.loss()));
@@ -172,8 +172,8 @@ std::string evaluation_json(const Evaluation& evaluation) {
 std::string evaluation_picture(const Evaluation& evaluation) {
   const Axes axes(evaluation);
   return open_svg(kWidth, kHeight, kLeft, "Loss by position: " + as_utf8(evaluation.model)) +
-         draw_axes(evaluation, axes) + draw_mean(evaluation, axes) +
-         draw_steps(evaluation, axes) + "</svg>\n";
+         draw_axes(evaluation, axes) + draw_mean(evaluation, axes) + draw_steps(evaluation, axes) +
+         "</svg>\n";
 }
 
 }  // namespace longspan::train

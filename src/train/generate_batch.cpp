@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
@@ -57,17 +58,17 @@ class NewFile {
 std::string output_line(const FilePrompt& prompt, const std::vector<Continuation>& samples) {
   auto line = base::parse_plain_json(prompt.line);
   for (const Continuation& sample : samples) {
-    line["completions"].push_back({{"text", sample.text},
-                                   {"tokens", sample.tokens},
-                                   {"finish", name_of(sample.finish)}});
+    line["completions"].push_back(
+        {{"text", sample.text}, {"tokens", sample.tokens}, {"finish", name_of(sample.finish)}});
   }
   return base::json_text(line);
 }
 
 /// The prompts, all of which have room for what is to be added.
 std::vector<FilePrompt> checked_prompts(const std::string& path, const GenerateOptions& options,
+                                        const std::string& chat_template,
                                         const LoadedModel& model) {
-  std::vector<FilePrompt> prompts = read_prompts(path, model.needed_tokenizer());
+  std::vector<FilePrompt> prompts = read_prompts(path, model.needed_tokenizer(), chat_template);
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     tokens_to_add(options, model.config(), static_cast<std::int64_t>(prompts[i].ids.size()),
                   fmt::format("{}:{}: the prompt", path, i + 1));
@@ -77,30 +78,37 @@ std::vector<FilePrompt> checked_prompts(const std::string& path, const GenerateO
 
 }  // namespace
 
-void generate_batch(const GenerateOptions& options, const std::string& prompts_path,
-                    const std::string& output, const std::string& chat_template,
-                    comm::Communicator& world, const GenerateListener& listener) {
+std::int64_t generate_batch(const GenerateOptions& options, const std::string& prompts_path,
+                            const std::string& output, const std::string& chat_template,
+                            comm::Communicator& world, const GenerateListener& listener) {
   LoadedModel model({options.model, options.tokenizer, options.dtype, options.device}, world);
   std::vector<FilePrompt> prompts;
   std::optional<NewFile> file;
   comm::run_agreed(world, [&] {
-    prompts = checked_prompts(prompts_path, options, model);
+    prompts = checked_prompts(prompts_path, options, chat_template, model);
     if (world.rank() == 0) file.emplace(output);
   });
   if (world.rank() == 0) {
     for (const std::string& note : model.notes()) listener.note(note);
   }
-  std::int64_t tokens = 0;
+  const auto complete = [&](const FilePrompt& prompt, std::size_t number) {
+    std::set<data::TokenId> ends = model.end_ids();
+    if (prompt.is_chat) {
+      for (const data::TokenId id :
+           make_chat_template(chat_template, model.needed_tokenizer()).end_ids()) {
+        ends.insert(id);
+      }
+    }
+    return continue_prompt(model, options, ends, prompt.ids, static_cast<std::int64_t>(number),
+                           [](std::int64_t, const std::string&) {});
+  };
   const auto ranks = static_cast<std::size_t>(world.size());
   for (std::size_t first = 0; first < prompts.size(); first += ranks) {
     const std::size_t mine = first + static_cast<std::size_t>(world.rank());
     std::string line;
     comm::run_agreed(world, [&] {
       if (mine >= prompts.size()) return;
-      const auto samples =
-          continue_prompt(model, options, model.end_ids(), prompts[mine].ids,
-                          static_cast<std::int64_t>(mine), [](std::int64_t, const std::string&) {});
-      line = output_line(prompts[mine], samples);
+      line = output_line(prompts[mine], complete(prompts[mine], mine));
     });
     const std::vector<std::string> lines = world.all_gather(line);
     comm::run_agreed(world, [&] {
@@ -112,9 +120,7 @@ void generate_batch(const GenerateOptions& options, const std::string& prompts_p
   comm::run_agreed(world, [&] {
     if (file) file->publish();
   });
-  if (world.rank() == 0) {
-    listener.note(fmt::format("wrote {}: {} prompts", output, prompts.size()));
-  }
+  return static_cast<std::int64_t>(prompts.size());
 }
 
 }  // namespace longspan::train

@@ -72,9 +72,8 @@ json generation_ends(const fs::path& directory) {
 }
 
 bool has_tokenizer(const fs::path& directory) {
-  return std::any_of(
-      std::begin(kTokenizerNames), std::end(kTokenizerNames),
-      [&](const char* name) { return checkpoint::has_file(directory, name); });
+  return std::any_of(std::begin(kTokenizerNames), std::end(kTokenizerNames),
+                     [&](const char* name) { return checkpoint::has_file(directory, name); });
 }
 
 }  // namespace
@@ -137,8 +136,8 @@ DType LoadedModel::choose_dtype(const std::string& asked, DType stored) {
     return DType::kFloat32;
   }
   if (backend_->supports(stored, &why_not)) return stored;
-  notes_.push_back(fmt::format("the weights are {} and become float32: {}", base::name_of(stored),
-                               why_not));
+  notes_.push_back(
+      fmt::format("the weights are {} and become float32: {}", base::name_of(stored), why_not));
   return DType::kFloat32;
 }
 

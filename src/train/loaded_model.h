@@ -25,9 +25,9 @@ struct ModelChoice {
 /// A model with its weights and without gradients, on every rank whole.
 class LoadedModel {
  public:
-  /// Takes any directory that holds a model: a checkpoint's (of a step, or of a run, then its newest
-  /// one), whose files are verified, or one in Hugging Face's layout, as `model.from` takes them.
-  /// Throws InputError and DamagedCheckpointError on all ranks alike. Called by every rank.
+  /// Takes any directory that holds a model: a checkpoint's (of a step, or of a run, then its
+  /// newest one), whose files are verified, or one in Hugging Face's layout, as `model.from` takes
+  /// them. Throws InputError and DamagedCheckpointError on all ranks alike. Called by every rank.
   LoadedModel(const ModelChoice& choice, comm::Communicator& world);
 
   const std::filesystem::path& directory() const { return directory_; }

@@ -41,7 +41,8 @@ TokenId sample_token(const std::vector<float>& logits, const SamplingOptions& op
                      double draw) {
   if (!std::all_of(logits.begin(), logits.end(), [](float z) { return std::isfinite(z); })) {
     throw base::InputError(
-        "the model gives logits that are not finite: its weights are damaged, or its numbers beyond "
+        "the model gives logits that are not finite: its weights are damaged, or its numbers "
+        "beyond "
         "its type; try --dtype fp32");
   }
   const auto best = std::max_element(logits.begin(), logits.end());

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "longspan/base/error.h"
+
 namespace longspan::train {
 namespace {
 
@@ -12,11 +14,23 @@ constexpr std::int64_t kPortion = 4096;
 
 }  // namespace
 
-Sequence::Sequence(model::Decoder& model, std::int64_t capacity)
-    : model_(&model), capacity_(capacity), cache_(model.make_cache(capacity)) {}
+Sequence::Sequence(model::Decoder& model, std::int64_t capacity, std::int64_t first)
+    : model_(&model),
+      capacity_(capacity),
+      cache_(model.make_cache(std::clamp<std::int64_t>(first, 1, capacity))) {}
+
+void Sequence::make_room(std::int64_t tokens) {
+  if (tokens > capacity_) {
+    throw base::InternalError("a sequence of at most " + std::to_string(capacity_) +
+                              " tokens was to hold " + std::to_string(tokens));
+  }
+  if (tokens <= cache_.capacity()) return;
+  model_->grow_cache(cache_, std::min(std::max(tokens, 2 * cache_.capacity()), capacity_));
+}
 
 void Sequence::append(const std::vector<TokenId>& tokens) {
   const auto count = static_cast<std::int64_t>(tokens.size());
+  make_room(length() + count);
   for (std::int64_t begin = 0; begin < count; begin += kPortion) {
     const std::vector<TokenId> portion(tokens.begin() + begin,
                                        tokens.begin() + std::min(begin + kPortion, count));

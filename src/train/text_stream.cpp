@@ -29,11 +29,16 @@ bool continues(char byte) { return (static_cast<unsigned char>(byte) & 0xc0U) ==
 /// Overlong forms, surrogates and what is beyond U+10FFFF begin like others.
 bool is_legal(unsigned char first, unsigned char second) {
   switch (first) {
-    case 0xe0: return second >= 0xa0;
-    case 0xed: return second < 0xa0;
-    case 0xf0: return second >= 0x90;
-    case 0xf4: return second < 0x90;
-    default: return true;
+    case 0xe0:
+      return second >= 0xa0;
+    case 0xed:
+      return second < 0xa0;
+    case 0xf0:
+      return second >= 0x90;
+    case 0xf4:
+      return second < 0x90;
+    default:
+      return true;
   }
 }
 
@@ -44,8 +49,8 @@ std::size_t character_bytes(std::string_view text, std::size_t at) {
   for (std::size_t i = 1; i < bytes; ++i) {
     if (at + i == text.size()) return bytes;
     if (!continues(text[at + i])) return 0;
-    if (i == 1 && !is_legal(static_cast<unsigned char>(text[at]),
-                            static_cast<unsigned char>(text[at + 1]))) {
+    if (i == 1 &&
+        !is_legal(static_cast<unsigned char>(text[at]), static_cast<unsigned char>(text[at + 1]))) {
       return 0;
     }
   }

@@ -11,9 +11,6 @@ namespace longspan::train {
 struct Window {
   data::Span span;
   std::int64_t counted = 0;  ///< first token of the file whose label counts here
-
-  /// The part of which the labels count.
-  data::Span counted_span() const { return {span.document, counted, span.end}; }
 };
 
 /// How documents are cut into windows.

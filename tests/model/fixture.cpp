@@ -104,8 +104,6 @@ std::map<std::string, std::vector<double>> gradients(backend::Backend& backend, 
   return by_name;
 }
 
-namespace {
-
 ModelConfig small_sizes() {
   ModelConfig config;
   config.vocab_size = 50;
@@ -115,8 +113,6 @@ ModelConfig small_sizes() {
   config.num_attention_heads = 4;
   return config;
 }
-
-}  // namespace
 
 ModelConfig small_config(bool tied) {
   ModelConfig config = small_sizes();

@@ -17,6 +17,8 @@ struct KvCache {
   std::vector<backend::Tensor> keys;
   std::vector<backend::Tensor> values;
   std::int64_t length = 0;
+
+  std::int64_t capacity() const { return keys.empty() ? 0 : keys.front().size(0); }
 };
 
 /// A packed micro-batch on the host, as far as this rank holds it: arrays of equal length, which
@@ -69,6 +71,8 @@ class Decoder {
   /// `tokens`, which continue the cached sequence. Throws InputError past the capacity, or past a
   /// table of learned positions.
   KvCache make_cache(std::int64_t capacity);
+  /// Gives a cache more room, layer by layer, so that one layer is there twice at most.
+  void grow_cache(KvCache& cache, std::int64_t capacity);
   std::vector<float> next_logits(const std::vector<std::int32_t>& tokens, KvCache& cache);
 
  private:

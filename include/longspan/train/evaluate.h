@@ -63,10 +63,11 @@ struct Evaluation {
   std::optional<double> bits_per_byte() const;
 };
 
-/// Evaluates; windows are packed into rows, which the ranks share. The figures are the same bits for
-/// every number of ranks that have as many threads each. Throws InputError, also for a file that was
-/// made with another tokenizer than the model's, DamagedCheckpointError, OutOfMemoryError. Called by
-/// every rank; `note` (rank 0) receives remarks, `progress` (rank 0) the rows done, and of how many.
+/// Evaluates; windows are packed into rows, which the ranks share. The figures are the same bits
+/// for every number of ranks that have as many threads each. Throws InputError, also for a file
+/// that was made with another tokenizer than the model's, DamagedCheckpointError, OutOfMemoryError.
+/// Called by every rank; `note` (rank 0) receives remarks, `progress` (rank 0) the rows done, and
+/// of how many.
 Evaluation evaluate(const EvaluateOptions& options, comm::Communicator& world,
                     const std::function<void(const std::string& remark)>& note,
                     const std::function<void(std::size_t done, std::size_t rows)>& progress);

@@ -28,8 +28,8 @@ struct GenerateOptions {
   SamplingOptions sampling;
   /// Most tokens of a continuation; 0: kDefaultTokens, or as many as the model's positions leave.
   std::int64_t max_tokens = 0;
-  std::int64_t samples = 1;         ///< of each prompt
-  std::vector<std::string> stops;   ///< texts before which a continuation ends
+  std::int64_t samples = 1;        ///< of each prompt
+  std::vector<std::string> stops;  ///< texts before which a continuation ends
 };
 inline constexpr std::int64_t kDefaultTokens = 200;
 
@@ -50,14 +50,14 @@ void generate(const GenerateOptions& options, const std::string& prompt,
 
 /// Continues all prompts of a file, and writes a line of JSON for each into `output`, in order:
 /// "prompt" (or "messages"), and "completions", of which each has "text", "tokens" and "finish"
-/// ("end", "stop", "length", "context"). Of a .jsonl file each line has a "prompt", or "messages" of
-/// which each has "role" and "content"; of any other file each line is a prompt. Ranks share the
+/// ("end", "stop", "length", "context"). Of a .jsonl file each line has a "prompt", or "messages"
+/// of which each has "role" and "content"; of any other file each line is a prompt. Ranks share the
 /// prompts; what a prompt gives depends on the seed and the number of its line alone. `output` must
 /// be new, and takes its name when it is complete. All prompts are read and checked before any is
-/// continued. Called by every rank. `chat_template` for messages: its name; empty: told by the
+/// continued. Returns their number. Called by every rank. `chat_template` for messages: its name; empty: told by the
 /// tokenizer. Throws as `generate`.
-void generate_batch(const GenerateOptions& options, const std::string& prompts,
-                    const std::string& output, const std::string& chat_template,
-                    comm::Communicator& world, const GenerateListener& listener);
+std::int64_t generate_batch(const GenerateOptions& options, const std::string& prompts,
+                            const std::string& output, const std::string& chat_template,
+                            comm::Communicator& world, const GenerateListener& listener);
 
 }  // namespace longspan::train
