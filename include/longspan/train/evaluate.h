@@ -13,12 +13,12 @@ namespace longspan::train {
 struct EvaluateOptions {
   /// A run's directory (then its newest checkpoint), a checkpoint's, or a model's in Hugging Face's
   /// layout.
-  std::string model;
-  std::vector<std::string> files;  ///< of tokens; they count as one
-  std::string tokenizer;           ///< name or path; empty: the model's own, if it has one
-  std::string precision;           ///< "fp32", "bf16", "fp64"; empty: that of the model's files
+  std::string model = {};
+  std::vector<std::string> files = {};  ///< of tokens; they count as one
+  std::string tokenizer = {};           ///< name or path; empty: the model's own, if it has one
+  std::string precision = {};  ///< "fp32", "bf16", "fp64"; empty: that of the model's files
   std::string device = "cpu";
-  std::string raw_type;            ///< of files without a header: see data::FlatTokens
+  std::string raw_type = {};       ///< of files without a header: see data::FlatTokens
   std::int64_t document_end = -1;  ///< likewise
   /// Tokens of a window; 0: the model's max_position_embeddings, or the longest document if that is
   /// shorter.
