@@ -94,9 +94,11 @@ std::string draw_steps(const Evaluation& evaluation, const Axes& axes) {
     const double y = axes.y(evaluation.positions[i].loss());
     path += fmt::format("{}{:.1f} {:.1f}L{:.1f} {:.1f}", path.empty() ? "M" : "L", axes.x(i), y,
                         axes.x(i) + axes.width(), y);
-    figures += text_at(axes.x(i) + axes.width() / 2, y - 7,
-                       "text-anchor=\"middle\" font-size=\"12\" fill=\"#1f5fa8\"",
-                       fmt::format("{:.3g}", evaluation.positions[i].loss()));
+    figures +=
+        text_at(axes.x(i) + axes.width() / 2, y - 7,
+                "text-anchor=\"middle\" font-size=\"12\" fill=\"#1f5fa8\" paint-order=\"stroke\" "
+                "stroke=\"#ffffff\" stroke-width=\"4\"",
+                fmt::format("{:.3f}", evaluation.positions[i].loss()));
   }
   return fmt::format(
              "<path d=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2.2\" "
@@ -111,7 +113,7 @@ std::string draw_mean(const Evaluation& evaluation, const Axes& axes) {
              "<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"{}\" "
              "stroke-width=\"1.6\" stroke-dasharray=\"6 4\"/>\n",
              kLeft, y, kRight, y, kMeanColour) +
-         text_at(kRight - 8, kTop + 18, "text-anchor=\"end\" fill=\"#d1561a\"",
+         text_at(kRight, kTop - 6, "text-anchor=\"end\" fill=\"#d1561a\"",
                  fmt::format("all {} tokens: loss {:.4f}, perplexity {:.4g}", evaluation.targets,
                              evaluation.loss(), std::exp(evaluation.loss())));
 }

@@ -258,7 +258,7 @@ TEST_CASE("evaluate: text, JSON and picture say the same") {
   CHECK(svg.ends_with("</svg>\n"));
   for (const auto& one : evaluation.positions) {
     CHECK_THAT(text, Contains(fmt::format("{:.4f}", one.loss())));
-    CHECK_THAT(svg, Contains(fmt::format(">{:.3g}<", one.loss())));
+    CHECK_THAT(svg, Contains(fmt::format(">{:.3f}<", one.loss())));
   }
   CHECK_THAT(train::evaluation_json(evaluation),
              Contains(fmt::format("\"targets\":{},", evaluation.targets)));
