@@ -120,8 +120,9 @@ std::unique_ptr<backend::Backend> make_device(const std::string& kind,
   // Libraries take some memory beside tensors.
   constexpr double kPart = 0.95;
   const int gpu = world.local_rank() % std::max(1, backend::gpu_count());
-  const auto free = static_cast<double>(backend::free_gpu_memory(gpu) / sharing);
-  return backend::make_cuda_backend(gpu, static_cast<std::size_t>(kPart * free));
+  const std::size_t share = backend::free_gpu_memory(gpu) / sharing;
+  return backend::make_cuda_backend(gpu,
+                                    static_cast<std::size_t>(kPart * static_cast<double>(share)));
 }
 
 std::unique_ptr<comm::Communicator> link_devices(comm::Communicator& world,
