@@ -10,6 +10,7 @@ void add_train_command(const Command& program, int& exit_code);
 void add_plan_command(const Command& program);
 void add_verify_command(const Command& program);
 void add_generate_command(const Command& program);
+void add_evaluate_command(const Command& program);
 void add_import_command(const Command& program);
 void add_export_command(const Command& program);
 void add_inspect_command(const Command& program);

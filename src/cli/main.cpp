@@ -37,6 +37,7 @@ int run(int argc, char** argv) {
         longspan::cli::add_verify_command(program);
         longspan::cli::add_tokenize_command(program);
         longspan::cli::add_generate_command(program);
+        longspan::cli::add_evaluate_command(program);
         longspan::cli::add_import_command(program);
         longspan::cli::add_export_command(program);
         longspan::cli::add_inspect_command(program);

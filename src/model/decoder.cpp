@@ -124,7 +124,7 @@ class Decoder::Impl {
     return {.nll_sum = nll_sum, .targets = count_targets(batch.labels)};
   }
 
-  LossResult evaluate(const TokenBatch& batch) {
+  LossResult evaluate(const TokenBatch& batch, std::vector<double>* nll) {
     check(batch);
     nn::Pass pass =
         make_pass(batch.positions, batch.cu_seqlens, batch.shard, nn::Pass::Keep::kNothing);
@@ -132,7 +132,8 @@ class Decoder::Impl {
     const Tensor normed = pass.workspace(x.shape());
     open_head(nn::Use::kWeights, nn::ParameterSet::kNoUnit);
     norm_->forward(normed, pass.workspace_statistics(norm_->statistics(x.size(0))), x, pass);
-    const double nll_sum = head_.forward(normed, batch.labels, pass);
+    const double nll_sum = nll == nullptr ? head_.forward(normed, batch.labels, pass)
+                                          : head_.forward(normed, batch.labels, *nll, pass);
     close_head();
     return {.nll_sum = nll_sum, .targets = count_targets(batch.labels)};
   }
@@ -145,6 +146,17 @@ class Decoder::Impl {
       cache.values.push_back(backend_->allocate(shape, dtype_, MemoryTag::kSaved));
     }
     return cache;
+  }
+
+  void grow_cache(KvCache& cache, Index capacity) const {
+    const backend::Shape shape{capacity, config_.num_key_value_heads, config_.head_dim};
+    for (std::vector<Tensor>* side : {&cache.keys, &cache.values}) {
+      for (Tensor& layer : *side) {
+        const Tensor larger = backend_->allocate(shape, dtype_, MemoryTag::kSaved);
+        backend_->copy(larger.rows(0, cache.length), layer.rows(0, cache.length));
+        layer = larger;
+      }
+    }
   }
 
   std::vector<float> next_logits(const Ids& tokens, KvCache& cache) {
@@ -225,7 +237,7 @@ class Decoder::Impl {
     if (tokens.empty() || cache.keys.size() != blocks_.size()) {
       throw base::InternalError("next_logits needs a token and this model's cache");
     }
-    const Index capacity = cache.keys.empty() ? 0 : cache.keys.front().size(0);
+    const Index capacity = cache.capacity();
     if (cache.length + static_cast<Index>(tokens.size()) > capacity) {
       throw base::InputError(
           "the sequence does not fit its key-value cache: " + std::to_string(cache.length) +
@@ -345,9 +357,15 @@ LossResult Decoder::forward_backward(const TokenBatch& batch, double loss_scale)
   return impl_->forward_backward(batch, loss_scale);
 }
 
-LossResult Decoder::evaluate(const TokenBatch& batch) { return impl_->evaluate(batch); }
+LossResult Decoder::evaluate(const TokenBatch& batch, std::vector<double>* nll) {
+  return impl_->evaluate(batch, nll);
+}
 
 KvCache Decoder::make_cache(std::int64_t capacity) { return impl_->make_cache(capacity); }
+
+void Decoder::grow_cache(KvCache& cache, std::int64_t capacity) {
+  impl_->grow_cache(cache, capacity);
+}
 
 std::vector<float> Decoder::next_logits(const Ids& tokens, KvCache& cache) {
   return impl_->next_logits(tokens, cache);

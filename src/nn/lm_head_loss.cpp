@@ -51,13 +51,19 @@ struct LmHeadLoss::Buffers {
 
 double LmHeadLoss::forward(const Tensor& x, const std::vector<std::int32_t>& labels,
                            Pass& pass) const {
-  return run({}, x, labels, 0.0, pass);
+  return run({}, x, labels, 0.0, pass, nullptr);
+}
+
+double LmHeadLoss::forward(const Tensor& x, const std::vector<std::int32_t>& labels,
+                           std::vector<double>& nll, Pass& pass) const {
+  nll.assign(labels.size(), 0.0);
+  return run({}, x, labels, 0.0, pass, &nll);
 }
 
 double LmHeadLoss::forward_backward(const Tensor& dx, const Tensor& x,
                                     const std::vector<std::int32_t>& labels, double scale,
                                     Pass& pass) const {
-  return run(dx, x, labels, scale, pass);
+  return run(dx, x, labels, scale, pass, nullptr);
 }
 
 void LmHeadLoss::logits(const Tensor& out, const Tensor& x, Pass& pass) const {
@@ -109,10 +115,25 @@ void write_indices(const std::vector<std::int32_t>& tokens, Index begin, Index e
   }
 }
 
+/// Losses of the selected rows to the places of their tokens.
+void download_rows(std::vector<double>& out, const std::vector<std::int32_t>& tokens,
+                   const Tensor& nll, backend::Backend& backend) {
+  Tensor exact = nll;
+  if (nll.dtype() != base::DType::kFloat64) {
+    exact = backend.allocate(nll.shape(), base::DType::kFloat64, MemoryTag::kWorkspace);
+    backend.copy(exact, nll);
+  }
+  std::vector<double> host(tokens.size());
+  backend.copy_to_host(host.data(), exact, exact.bytes());
+  for (std::size_t row = 0; row < tokens.size(); ++row) {
+    out[static_cast<std::size_t>(tokens[row])] = host[row];
+  }
+}
+
 }  // namespace
 
 double LmHeadLoss::run(const Tensor& dx, const Tensor& x, const std::vector<std::int32_t>& labels,
-                       double scale, Pass& pass) const {
+                       double scale, Pass& pass, std::vector<double>* row_nll) const {
   const Index tokens = x.size(0);
   if (static_cast<Index>(labels.size()) != tokens) {
     throw base::InternalError("the loss was given " + std::to_string(labels.size()) +
@@ -142,6 +163,7 @@ double LmHeadLoss::run(const Tensor& dx, const Tensor& x, const std::vector<std:
     pass.backend().copy_from_host(buffers.scatter, scatter.data(), buffers.scatter.bytes());
   }
   for (const Range& range : ranges) run_range(dx, x, range, scale, buffers, pass);
+  if (row_nll != nullptr) download_rows(*row_nll, selection.tokens, buffers.nll, pass.backend());
   return pass.backend().sum(buffers.nll);
 }
 

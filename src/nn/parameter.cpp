@@ -58,7 +58,8 @@ void ParameterSet::allocate(backend::Backend& backend, base::DType dtype,
   const bool alone = placement.ranks == nullptr || placement.ranks->size() == 1;
   backend_ = &backend;
   ranks_ = alone ? nullptr : placement.ranks;
-  stage_ = alone ? 0 : placement.zero_stage;
+  const bool is_shared = !alone && (placement.trains || placement.zero_stage >= 3);
+  stage_ = is_shared ? placement.zero_stage : 0;
   overlap_ = placement.overlap;
   std::vector<Index> begins;
   for (const Unit& unit : units_) begins.push_back(unit.begin);
@@ -72,10 +73,12 @@ void ParameterSet::allocate(backend::Backend& backend, base::DType dtype,
   };
   const bool is_double = dtype == base::DType::kFloat64;
   weights_ = backend.allocate(stored(splits_weights()), dtype, MemoryTag::kWeights);
-  gradients_ = backend.allocate(stored(splits_gradients()),
-                                is_double ? dtype : base::DType::kFloat32, MemoryTag::kGradients);
   backend.zero(weights_);
-  backend.zero(gradients_);
+  if (placement.trains) {
+    gradients_ = backend.allocate(stored(splits_gradients()),
+                                  is_double ? dtype : base::DType::kFloat32, MemoryTag::kGradients);
+    backend.zero(gradients_);
+  }
   unset_.assign(parameters_.size(), false);
   place_units();
 }
@@ -97,7 +100,9 @@ void ParameterSet::place_units() {
   for (int number = 0; number < partition_->units(); ++number) {
     const Range range = partition_->unit(number);
     if (!splits_weights()) unit_at(number).weights = weights_.rows(range.begin, range.end);
-    if (!splits_gradients()) unit_at(number).gradients = gradients_.rows(range.begin, range.end);
+    if (gradients_.defined() && !splits_gradients()) {
+      unit_at(number).gradients = gradients_.rows(range.begin, range.end);
+    }
   }
 }
 

@@ -20,17 +20,6 @@ std::vector<std::int64_t> all_documents(const TokenFile& file) {
   return documents;
 }
 
-void check_tokenizer(const TokenFile& file, const data::Tokenizer& tokenizer,
-                     const std::string& name) {
-  const std::string found = file.tokenizer_hash();
-  if (!found.empty() && found != tokenizer.hash()) {
-    throw base::InputError(fmt::format(
-        "{} was made with another tokenizer (hash {}) than data.tokenizer \"{}\" (hash {}); "
-        "tokenize again, or name the tokenizer it was made with",
-        file.path().string(), found, name, tokenizer.hash()));
-  }
-}
-
 data::SamplerOptions sampler_options(const Job& job) {
   data::SamplerOptions options;
   options.packing =
@@ -61,6 +50,34 @@ void check_flat_keys(const Job::Data& data) {
 
 }  // namespace
 
+void check_tokenizer(const TokenFile& file, const data::Tokenizer& tokenizer,
+                     const std::string& name) {
+  const std::string found = file.tokenizer_hash();
+  if (!found.empty() && found != tokenizer.hash()) {
+    throw base::InputError(
+        fmt::format("{} was made with another tokenizer (hash {}) than {} (hash {}); "
+                    "tokenize again, or name the tokenizer it was made with",
+                    file.path().string(), found, name, tokenizer.hash()));
+  }
+}
+
+double text_bytes(const TokenFile& file, const std::vector<data::Span>& spans) {
+  double bytes = 0;
+  for (const data::Span& span : spans) {
+    for (std::int64_t d = span.document; d < file.documents() && file.document_begin(d) < span.end;
+         ++d) {
+      const std::int64_t begin = file.document_begin(d);
+      const std::int64_t end = file.document_begin(d + 1);
+      if (file.document_bytes(d) < 0) return -1;
+      if (end == begin) continue;
+      const std::int64_t covered = std::min(end, span.end) - std::max(begin, span.begin);
+      bytes += static_cast<double>(file.document_bytes(d)) * static_cast<double>(covered) /
+               static_cast<double>(end - begin);
+    }
+  }
+  return bytes;
+}
+
 Corpus::Corpus(const Job& job, int rank, int ranks) : files_(job.data.train.size()) {
   check_flat_keys(job.data);
   const data::FlatTokens flat{job.data.raw_type, static_cast<data::TokenId>(job.data.document_end)};
@@ -76,8 +93,9 @@ Corpus::Corpus(const Job& job, int rank, int ranks) : files_(job.data.train.size
           job.model.vocab_size, job.data.tokenizer, tokenizer_->vocab_size(),
           tokenizer_->vocab_size()));
     }
-    check_tokenizer(*training_file_, *tokenizer_, job.data.tokenizer);
-    if (validation_file_) check_tokenizer(*validation_file_, *tokenizer_, job.data.tokenizer);
+    const std::string name = fmt::format("data.tokenizer \"{}\"", job.data.tokenizer);
+    check_tokenizer(*training_file_, *tokenizer_, name);
+    if (validation_file_) check_tokenizer(*validation_file_, *tokenizer_, name);
   }
   training_file_->check_range(job.model.vocab_size, rank, ranks);
   if (validation_file_) validation_file_->check_range(job.model.vocab_size, rank, ranks);
@@ -103,21 +121,7 @@ Corpus::Corpus(const Job& job, int rank, int ranks) : files_(job.data.train.size
 }
 
 double Corpus::validation_bytes(const std::vector<data::Span>& row) const {
-  const TokenFile& file = validation_file_ ? *validation_file_ : *training_file_;
-  double bytes = 0;
-  for (const data::Span& span : row) {
-    for (std::int64_t d = span.document; d < file.documents() && file.document_begin(d) < span.end;
-         ++d) {
-      const std::int64_t begin = file.document_begin(d);
-      const std::int64_t end = file.document_begin(d + 1);
-      if (file.document_bytes(d) < 0) return -1;
-      if (end == begin) continue;
-      const std::int64_t covered = std::min(end, span.end) - std::max(begin, span.begin);
-      bytes += static_cast<double>(file.document_bytes(d)) * static_cast<double>(covered) /
-               static_cast<double>(end - begin);
-    }
-  }
-  return bytes;
+  return text_bytes(validation_file_ ? *validation_file_ : *training_file_, row);
 }
 
 std::string Corpus::fingerprint() const {

@@ -13,6 +13,15 @@
 
 namespace longspan::train {
 
+/// Throws InputError when a token file says that it was made with another tokenizer than this one,
+/// which messages call `name` ("data.tokenizer \"bytes\"").
+void check_tokenizer(const data::TokenFile& file, const data::Tokenizer& tokenizer,
+                     const std::string& name);
+
+/// Bytes of text that spans stand for: whole documents count all their bytes, parts of them a share
+/// by tokens. -1 when the file does not say.
+double text_bytes(const data::TokenFile& file, const std::vector<data::Span>& spans);
+
 /// The data of a job, opened and checked: token ids against the vocabulary, tokenizers against
 /// each other.
 class Corpus {
@@ -25,8 +34,7 @@ class Corpus {
   data::Sampler* validation() { return validation_.get(); }
   /// Null when the job names no tokenizer.
   const data::Tokenizer* tokenizer() const { return tokenizer_.get(); }
-  /// Text bytes that the targets of validation rows stand for: whole documents count all their
-  /// bytes, parts of them a share by tokens. -1 when a file does not say.
+  /// Text bytes that the targets of validation rows stand for: see `text_bytes`.
   double validation_bytes(const std::vector<data::Span>& row) const;
   /// What the order of samples depends on besides the job's keys; kept in checkpoints.
   std::string fingerprint() const;

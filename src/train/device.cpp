@@ -110,11 +110,19 @@ std::unique_ptr<backend::Backend> make_host(const Job& job, const comm::Communic
 }
 
 std::unique_ptr<backend::Backend> make_device(const std::string& kind) {
-  if (kind == "cpu") return backend::make_cpu_backend(physical_memory());
+  return make_device(kind, *comm::make_single_communicator());
+}
+
+std::unique_ptr<backend::Backend> make_device(const std::string& kind,
+                                              const comm::Communicator& world) {
+  const auto sharing = static_cast<std::size_t>(ranks_of_device(kind, world.local_size()));
+  if (kind == "cpu") return backend::make_cpu_backend(physical_memory() / sharing);
   // Libraries take some memory beside tensors.
   constexpr double kPart = 0.95;
-  const auto free = static_cast<double>(backend::free_gpu_memory(0));
-  return backend::make_cuda_backend(0, static_cast<std::size_t>(kPart * free));
+  const int gpu = world.local_rank() % std::max(1, backend::gpu_count());
+  const std::size_t share = backend::free_gpu_memory(gpu) / sharing;
+  return backend::make_cuda_backend(gpu,
+                                    static_cast<std::size_t>(kPart * static_cast<double>(share)));
 }
 
 std::unique_ptr<comm::Communicator> link_devices(comm::Communicator& world,

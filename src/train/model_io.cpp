@@ -111,21 +111,7 @@ class Conversion {
 
   void check_tied_head() const { checkpoint::check_tied_head(files_, wanted_); }
 
-  /// The type of all tensors; the widest, where they differ.
-  DType widest() const {
-    DType widest = stored_as(wanted_.tensors.front().name).dtype;
-    for (const auto& tensor : wanted_.tensors) {
-      const DType other = stored_as(tensor.name).dtype;
-      const bool halves =
-          other != widest && base::size_of(other) == 2 && base::size_of(widest) == 2;
-      if (halves) {
-        widest = DType::kFloat32;  // neither bfloat16 nor float16 holds the other
-      } else if (base::size_of(other) > base::size_of(widest)) {
-        widest = other;
-      }
-    }
-    return widest;
-  }
+  DType widest() const { return widest_dtype(files_, names_); }
 
   /// In the order of the model.
   std::vector<checkpoint::TensorSource> sources(DType dtype) const {

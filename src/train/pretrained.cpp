@@ -129,30 +129,67 @@ checkpoint::WantedTensors wanted_tensors(const model::ModelConfig& config) {
   return wanted_tensors(model.parameters(), config);
 }
 
-void load_pretrained(const fs::path& directory, model::Decoder& model, optim::AdamW& optimizer,
-                     backend::Backend& backend, const comm::Communicator& world) {
-  const checkpoint::ModelFiles files(directory);
-  const nn::ParameterSet& parameters = model.parameters();
-  const checkpoint::WantedTensors wanted = wanted_tensors(parameters, model.config());
-  const auto names = checkpoint::match(files, wanted);
-  if (world.rank() == 0) checkpoint::check_tied_head(files, wanted);
-  std::vector<std::byte> stored;
-  const auto load = [&](const State& state) {
-    load_state(state, parameters,
+base::DType widest_dtype(const checkpoint::ModelFiles& files,
+                         const std::map<std::string, std::string>& names) {
+  base::DType widest = files.tensors().at(names.begin()->second).dtype;
+  for (const auto& [wanted, stored] : names) {
+    const base::DType other = files.tensors().at(stored).dtype;
+    const bool halves = other != widest && base::size_of(other) == 2 && base::size_of(widest) == 2;
+    if (halves) {
+      widest = base::DType::kFloat32;  // neither bfloat16 nor float16 holds the other
+    } else if (base::size_of(other) > base::size_of(widest)) {
+      widest = other;
+    }
+  }
+  return widest;
+}
+
+namespace {
+
+/// The files of a model, opened and compared with its parameters.
+class WeightSource {
+ public:
+  WeightSource(const fs::path& directory, model::Decoder& model, const comm::Communicator& world)
+      : files_(directory), parameters_(&model.parameters()) {
+    const checkpoint::WantedTensors wanted = wanted_tensors(*parameters_, model.config());
+    names_ = checkpoint::match(files_, wanted);
+    if (world.rank() == 0) checkpoint::check_tied_head(files_, wanted);
+  }
+
+  void load(const State& state) const {
+    std::vector<std::byte> stored;
+    load_state(state, *parameters_,
                [&](const nn::Parameter& parameter, Index first, Index count, void* out) {
-                 const std::string& name = names.at(parameter.name);
-                 const base::DType dtype = files.tensors().at(name).dtype;
+                 const std::string& name = names_.at(parameter.name);
+                 const base::DType dtype = files_.tensors().at(name).dtype;
                  const std::size_t size = base::size_of(dtype);
                  stored.resize(static_cast<std::size_t>(count) * size);
-                 files.read(name, static_cast<std::uint64_t>(first) * size, stored.size(),
-                            stored.data());
+                 files_.read(name, static_cast<std::uint64_t>(first) * size, stored.size(),
+                             stored.data());
                  checkpoint::convert(out, state.storage.dtype(), stored.data(), dtype,
                                      static_cast<std::size_t>(count));
                });
-  };
-  load(weights_of(parameters, backend));
+  }
+
+ private:
+  checkpoint::ModelFiles files_;
+  const nn::ParameterSet* parameters_;
+  std::map<std::string, std::string> names_;
+};
+
+}  // namespace
+
+void load_pretrained(const fs::path& directory, model::Decoder& model, backend::Backend& backend,
+                     const comm::Communicator& world) {
+  WeightSource(directory, model, world).load(weights_of(model.parameters(), backend));
+}
+
+void load_pretrained(const fs::path& directory, model::Decoder& model, optim::AdamW& optimizer,
+                     backend::Backend& backend, const comm::Communicator& world) {
+  const WeightSource source(directory, model, world);
+  source.load(weights_of(model.parameters(), backend));
   if (optimizer.saves_master()) {
-    load(master_of(optimizer));  // of what was rounded in the weights, nothing is lost here
+    source.load(master_of(optimizer));  // of what was rounded in the weights, nothing is lost here
   } else {
     optimizer.reset_master();
   }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,9 @@
 namespace longspan::train {
 
 inline constexpr const char* kGenerationConfigName = "generation_config.json";
+/// Of which a directory that holds a tokenizer has one at least.
+inline constexpr const char* kTokenizerNames[] = {"tokenizer.json", "tokenizer.model",
+                                                  "tokenizer_config.json"};
 
 /// Special tokens of a config.json, as JSON text: a number, a list of numbers, or null.
 struct TokenIds {
@@ -47,9 +51,17 @@ checkpoint::WantedTensors wanted_tensors(const nn::ParameterSet& parameters,
                                          const model::ModelConfig& config);
 checkpoint::WantedTensors wanted_tensors(const model::ModelConfig& config);
 
-/// Takes weights, and the master weights of an optimizer that has some, out of a model directory:
-/// every rank reads what it holds, piece by piece, and converts it. The optimizer's moments stay
-/// as they are. Throws InputError when the directory is of another model. Called by every rank.
+/// The type of all tensors of a model's files; the widest, where they differ. `names` as from
+/// checkpoint::match.
+base::DType widest_dtype(const checkpoint::ModelFiles& files,
+                         const std::map<std::string, std::string>& names);
+
+/// Takes weights out of a model directory: every rank reads what it holds, piece by piece, and
+/// converts it. Throws InputError when the directory is of another model. Called by every rank, of
+/// which the first looks whether a tied head is the embedding.
+void load_pretrained(const std::filesystem::path& directory, model::Decoder& model,
+                     backend::Backend& backend, const comm::Communicator& world);
+/// The same, and the master weights of an optimizer that has some, whose moments stay as they are.
 void load_pretrained(const std::filesystem::path& directory, model::Decoder& model,
                      optim::AdamW& optimizer, backend::Backend& backend,
                      const comm::Communicator& world);

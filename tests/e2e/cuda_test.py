@@ -122,11 +122,22 @@ class OnTheStandIn(harness.Workspace):
             self.assertIn("all_reduce of numbers", trace.names(rank, "host"))
 
     def test_generates_what_the_cpu_does(self):
-        run("train", self.write("generated"), program=SHIM)
-        text = [run("generate", self.root / "generated", "--prompt", "the", "--max-tokens", 8,
-                    "--temperature", 0, "--device", device, program=SHIM).stdout
-                for device in ("cuda", "cpu")]
-        self.assertEqual(*text)
+        # Of the second, the text soon is longer than its window.
+        for name, model in (("generated", {}), ("windowed", {"model_type": "mistral", "sliding_window": 5})):
+            run("train", self.write(name, model=model), program=SHIM)
+            text = [run("generate", self.root / name, "--prompt", "the", "--max-tokens", 8,
+                        "--temperature", 0, "--device", device, program=SHIM).stdout
+                    for device in ("cuda", "cpu")]
+            self.assertEqual(*text)
+
+    def test_evaluates_as_the_cpu_does(self):
+        run("train", self.write("evaluated"), program=SHIM)
+        found = [json.loads(run("evaluate", self.root / "evaluated", self.tokens, "--max-tokens", 150, "--json", "-",
+                                "--device", device, program=SHIM).stdout) for device in ("cuda", "cpu")]
+        self.assertAlmostEqual(found[0]["loss"], found[1]["loss"], delta=1e-5)
+        for ours, theirs in zip(*(one["positions"] for one in found), strict=True):
+            self.assertEqual(ours["targets"], theirs["targets"])
+            self.assertAlmostEqual(ours["loss"], theirs["loss"], delta=1e-5)
 
     def test_without_cuda_it_is_refused(self):
         job = self.write("refused")

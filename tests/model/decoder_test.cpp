@@ -170,6 +170,87 @@ TEST_CASE("generation from the cache sees what the whole forward sees, token by 
   CHECK(cache.length == 12);
 }
 
+/// Every family, and positions that are scaled: documents are longer than what they began with.
+std::vector<ModelConfig> configs_for_generation() {
+  std::vector<ModelConfig> configs = test::small_configs();
+  for (const char* rope_type : {"llama3", "yarn", "linear"}) {
+    ModelConfig config = test::small_sizes();
+    config.rope_scaling.rope_type = rope_type;
+    config.rope_scaling.factor = 4;
+    if (std::string(rope_type) != "linear") {
+      config.rope_scaling.original_max_position_embeddings = 8;
+    }
+    if (std::string(rope_type) == "llama3") {
+      config.rope_scaling.low_freq_factor = 1;
+      config.rope_scaling.high_freq_factor = 4;
+    }
+    config.resolve("model");
+    configs.push_back(config);
+  }
+  return configs;
+}
+
+TEST_CASE("at every position the cache gives the loss of the whole forward, past all windows") {
+  Model model(GENERATE(from_range(configs_for_generation())));
+  INFO(model.decoder.config().model_type << model.decoder.config().rope_scaling.rope_type);
+  const std::int32_t length = 23;
+  const Batch batch = test::random_batch(model.decoder.config(), {length}, 12);
+  std::vector<double> nll;
+  model.decoder.evaluate(batch, &nll);
+  REQUIRE(nll.size() == static_cast<std::size_t>(length));
+  // Token by token, then in portions, of which one crosses a window's length; the
+  // cache grows on the way.
+  for (const std::vector<std::size_t>& counts :
+       {std::vector<std::size_t>(23, 1), {9, 1, 6, 1, 1, 5}}) {
+    KvCache cache = model.decoder.make_cache(9);
+    std::size_t done = 0;
+    for (const std::size_t count : counts) {
+      if (cache.length + static_cast<std::int64_t>(count) > cache.capacity()) {
+        model.decoder.grow_cache(cache, cache.capacity() + 7);
+      }
+      const auto begin = batch.tokens.begin() + static_cast<Index>(done);
+      const std::vector<float> logits =
+          model.decoder.next_logits({begin, begin + static_cast<Index>(count)}, cache);
+      done += count;
+      CHECK(nll_of(logits, batch.labels[done - 1]) == Approx(nll[done - 1]).epsilon(1e-5));
+    }
+    CHECK(cache.length == length);
+    CHECK(cache.capacity() == 23);
+  }
+}
+
+TEST_CASE("each token's own loss: a document's are those of it alone, and their sum is the loss") {
+  const DType dtype = GENERATE(DType::kFloat64, DType::kFloat32);
+  Model model(GENERATE(from_range(test::small_configs())), dtype);
+  Batch batch = test::random_batch(model.decoder.config(), {7, 1, 12}, 13);
+  batch.labels[2] = batch.labels[19] = kIgnoredLabel;
+  std::vector<double> nll;
+  const LossResult whole = model.decoder.evaluate(batch, &nll);
+  CHECK(whole.nll_sum == model.decoder.evaluate(batch).nll_sum);
+  CHECK(whole.targets == 18);
+  CHECK(nll[2] == 0.0);
+  CHECK(nll[19] == 0.0);
+  const double epsilon = dtype == DType::kFloat64 ? 1e-13 : 1e-5;
+  CHECK(std::accumulate(nll.begin(), nll.end(), 0.0) == Approx(whole.nll_sum).epsilon(epsilon));
+  std::size_t token = 0;
+  for (std::size_t i = 0; i < batch.documents(); ++i) {
+    std::vector<double> own;
+    model.decoder.evaluate(batch.document(i), &own);
+    for (const double loss : own) CHECK(nll[token++] == Approx(loss).epsilon(epsilon));
+  }
+}
+
+TEST_CASE("a model that is only read has no gradients") {
+  const auto backend = test::make_backend();
+  Decoder reader(test::small_config(true), DType::kFloat32, *backend, {}, {.trains = false});
+  CHECK(backend->ledger().live(MemoryTag::kGradients) == 0);
+  Model other(test::small_config(true), DType::kFloat32);
+  reader.parameters().initialise(5, 0.3);
+  const Batch batch = test::random_batch(reader.config(), {9}, 14);
+  CHECK(reader.evaluate(batch).nll_sum == other.decoder.evaluate(batch).nll_sum);
+  CHECK_THROWS_AS(test::run(reader, batch, 1.0), base::InternalError);
+}
+
 TEST_CASE("ids outside the vocabulary and broken batches are refused before any work") {
   Model model(true);
   const Batch good = test::random_batch(model.decoder.config(), {6}, 7);

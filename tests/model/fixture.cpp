@@ -105,8 +105,6 @@ std::map<std::string, std::vector<double>> gradients(backend::Backend& backend, 
   return by_name;
 }
 
-namespace {
-
 ModelConfig small_sizes() {
   ModelConfig config;
   config.vocab_size = 50;
@@ -116,8 +114,6 @@ ModelConfig small_sizes() {
   config.num_attention_heads = 4;
   return config;
 }
-
-}  // namespace
 
 ModelConfig small_config(bool tied) {
   ModelConfig config = small_sizes();

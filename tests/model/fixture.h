@@ -50,6 +50,8 @@ std::map<std::string, std::vector<double>> gradients(backend::Backend& backend, 
 
 using longspan::test::relative_distance;
 
+/// Sizes alone, not resolved: a small Llama's.
+ModelConfig small_sizes();
 /// A small configuration of Llama, of GPT-2, and of every family that there is (Llama tied and not;
 /// some with windows of 4); and a random batch of documents of these lengths.
 ModelConfig small_config(bool tied);

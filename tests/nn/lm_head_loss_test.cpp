@@ -82,6 +82,26 @@ TEST_CASE("lm_head_loss: its gradients match finite differences, in place too") 
   CHECK(LayerBench::values(x) == LayerBench::values(dx));
 }
 
+TEST_CASE("lm_head_loss: each row's own loss, in however many ranges") {
+  Case c(11, 4);
+  const LmHeadLoss head(c.set, 0, MiniSequence::count(GENERATE(1, 2, 6)));
+  const Labels labels{3, kIgnoredLabel, 0, 10, kIgnoredLabel, 7};
+  Pass pass = c.bench.pass({6});
+  const Tensor x = c.bench.random({6, 4});
+  std::vector<double> nll{-1.0};
+  const double sum = head.forward(x, labels, nll, pass);
+  REQUIRE(nll.size() == labels.size());
+  for (std::size_t row = 0; row < labels.size(); ++row) {
+    Labels one(labels.size(), kIgnoredLabel);
+    one[row] = labels[row];
+    CHECK(nll[row] == Approx(naive_nll(x, c.set.weight(0), one)).epsilon(1e-12).margin(1e-15));
+  }
+  CHECK(sum == head.forward(x, labels, pass));
+
+  head.forward(x, Labels(6, kIgnoredLabel), nll, pass);
+  CHECK(nll == std::vector<double>(6, 0.0));
+}
+
 /// dx and the weight's gradient of one call, which starts from zeros.
 struct Gradients {
   double nll = 0;

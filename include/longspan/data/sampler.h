@@ -62,7 +62,8 @@ class Sampler {
   std::vector<std::vector<Span>> epoch_rows(std::int64_t epoch);
   std::int64_t rows_per_epoch() const;
   /// Reads a row's tokens and makes its labels, positions and boundaries. The row must be one that
-  /// a sampler over the same file, documents and options gave.
+  /// a sampler over the same file, documents and options gave; of packed rows, any spans of
+  /// documents may be one.
   MicroBatch read(const std::vector<Span>& row) const;
 
  private:

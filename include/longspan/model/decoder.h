@@ -17,6 +17,8 @@ struct KvCache {
   std::vector<backend::Tensor> keys;
   std::vector<backend::Tensor> values;
   std::int64_t length = 0;
+
+  std::int64_t capacity() const { return keys.empty() ? 0 : keys.front().size(0); }
 };
 
 /// A packed micro-batch on the host, as far as this rank holds it: arrays of equal length, which
@@ -62,13 +64,15 @@ class Decoder {
   /// or label outside the vocabulary, or a position beyond a table of learned ones, throws
   /// InputError before any work.
   LossResult forward_backward(const TokenBatch& batch, double loss_scale);
-  /// Loss alone; keeps nothing.
-  LossResult evaluate(const TokenBatch& batch);
+  /// Loss alone; keeps nothing. With `nll`, each token's own there, 0 where its label is ignored.
+  LossResult evaluate(const TokenBatch& batch, std::vector<double>* nll = nullptr);
 
   /// For generation: a cache for `capacity` tokens, and the logits (host, float) of the last of
   /// `tokens`, which continue the cached sequence. Throws InputError past the capacity, or past a
   /// table of learned positions.
   KvCache make_cache(std::int64_t capacity);
+  /// Gives a cache more room, layer by layer, so that one layer is there twice at most.
+  void grow_cache(KvCache& cache, std::int64_t capacity);
   std::vector<float> next_logits(const std::vector<std::int32_t>& tokens, KvCache& cache);
 
  private:

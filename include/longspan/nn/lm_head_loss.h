@@ -34,6 +34,9 @@ class LmHeadLoss {
   /// number of labels.
   double forward(const backend::Tensor& x, const std::vector<std::int32_t>& labels,
                  Pass& pass) const;
+  /// The same, and each row's own in `nll` (host), 0 where the label does not count.
+  double forward(const backend::Tensor& x, const std::vector<std::int32_t>& labels,
+                 std::vector<double>& nll, Pass& pass) const;
   /// The same sum, with the gradients of `scale` times it: dx (may be x) is written, the weight's
   /// gradient added to.
   double forward_backward(const backend::Tensor& dx, const backend::Tensor& x,
@@ -49,7 +52,8 @@ class LmHeadLoss {
   Buffers make_buffers(const Selection& selection, backend::Index tokens, bool with_gradient,
                        Pass& pass) const;
   double run(const backend::Tensor& dx, const backend::Tensor& x,
-             const std::vector<std::int32_t>& labels, double scale, Pass& pass) const;
+             const std::vector<std::int32_t>& labels, double scale, Pass& pass,
+             std::vector<double>* row_nll) const;
   void run_range(const backend::Tensor& dx, const backend::Tensor& x, const Range& range,
                  double scale, const Buffers& buffers, Pass& pass) const;
 

@@ -34,6 +34,8 @@ struct Placement {
   /// Sums of gradients go on while a backward does: worth it on an asynchronous device. From stage
   /// 2 on the gradients of two units may then be there at a time.
   bool overlap = false;
+  /// False for a model that is only read: there are no gradients then, and stages below 3 are as 0.
+  bool trains = true;
 };
 
 /// What a unit is opened for.
@@ -66,8 +68,8 @@ class ParameterSet {
               double initial_scale = 1.0);
   /// What is declared from now on is of another unit. The first begins by itself.
   void begin_unit();
-  /// Makes the storage: weights in `dtype`, gradients in float32 (float64 for float64), both
-  /// zeroed.
+  /// Makes the storage: weights in `dtype`, gradients (unless the placement has none) in float32
+  /// (float64 for float64), both zeroed.
   void allocate(backend::Backend& backend, base::DType dtype, const Placement& placement = {});
 
   backend::Index elements() const { return elements_; }

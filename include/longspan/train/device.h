@@ -30,8 +30,11 @@ std::unique_ptr<backend::Backend> make_device(const Job& job, const comm::Commun
 /// Pinned memory of the host for what this rank keeps there; null when the job keeps nothing there.
 std::unique_ptr<backend::Backend> make_host(const Job& job, const comm::Communicator& world);
 
-/// All of a device of this kind ("cpu", "cuda"), for a program that is alone on the machine.
+/// All of a device of this kind ("cpu", "cuda"), for a program that is alone on the machine; or
+/// this rank's part of what the ranks on the machine share.
 std::unique_ptr<backend::Backend> make_device(const std::string& kind);
+std::unique_ptr<backend::Backend> make_device(const std::string& kind,
+                                              const comm::Communicator& world);
 
 /// The ranks of `world` as their devices reach each other: from GPU to GPU where that can be, else
 /// through the host's memory, with the reason in `why_not` (empty otherwise); null where tensors
