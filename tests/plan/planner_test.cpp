@@ -11,7 +11,7 @@ namespace {
 
 /// Ranks with room for 100 tokens, where communication makes larger groups dearer.
 CostModel small_costs(int ranks) {
-  CostModel costs{ranks, {}, 0.5};
+  CostModel costs{ranks, {}, 0.5, ""};
   for (int degree = 1; degree <= ranks; degree *= 2) {
     costs.kinds.push_back(
         {degree, "", 0.1, (1.0 + 0.1 * (degree - 1)) / degree, 0.01 / degree, 100 * degree});
