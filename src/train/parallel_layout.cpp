@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "longspan/base/error.h"
+#include "longspan/shard/mesh.h"
 
 namespace longspan::train {
 namespace {
@@ -63,6 +64,14 @@ int fewest_ranks(std::int64_t rows, int ranks) {
 }
 
 }  // namespace
+
+std::vector<SequenceDegrees> aligned_degrees(const Job& job, int ranks) {
+  std::vector<SequenceDegrees> degrees;
+  for (const int size : shard::aligned_sizes(ranks)) {
+    degrees.push_back(factors_of(size, job.model.num_attention_heads));
+  }
+  return degrees;
+}
 
 std::string layout_text(const Job& job, const ParallelLayout& layout) {
   return fmt::format("{} data group(s) of {} Ulysses x {} ring rank(s), ZeRO stage {}", layout.data,

@@ -34,6 +34,10 @@ inline constexpr int kMostSequenceRanks = 1 << 15;
 /// have one. A degree alone is taken as Ulysses ranks as far as there are heads, and a ring beyond.
 ParallelLayout parallel_layout(const Job& job, int ranks);
 
+/// Groups of every aligned size of which plans may choose (shard::aligned_sizes), divided between
+/// Ulysses and ring as a degree alone is.
+std::vector<shard::SequenceDegrees> aligned_degrees(const Job& job, int ranks);
+
 /// "1 data group(s) of 2 Ulysses x 2 ring rank(s), ZeRO stage 3".
 std::string layout_text(const Job& job, const ParallelLayout& layout);
 
