@@ -38,8 +38,7 @@ data::Packing validation_packing(const Job& job) {
 
 data::SamplerOptions sampler_options(const Job& job) {
   data::SamplerOptions options;
-  options.packing =
-      job.parallel.plans_steps() ? data::Packing::kSingle : validation_packing(job);
+  options.packing = job.parallel.plans_steps() ? data::Packing::kSingle : validation_packing(job);
   options.tokens_per_step = job.training.tokens_per_step;
   options.row_tokens = job.training.micro_batch_tokens;
   options.rows_per_step = job.training.tokens_per_step / job.training.micro_batch_tokens;

@@ -93,6 +93,10 @@ void check_sequence(const Job& job) { wish_of(job); }
 
 ParallelLayout parallel_layout(const Job& job, int ranks) {
   const Wish wish = wish_of(job);
+  if (job.parallel.plans_steps()) {
+    const SequenceDegrees largest = aligned_degrees(job, ranks).back();
+    return {largest, ranks / largest.ranks()};
+  }
   const std::int64_t rows = ParallelLayout::rows(job);
   const std::int64_t data = job.parallel.data;
   if (data > 0 && (ranks % data != 0 || (wish.degree && data * *wish.degree != ranks))) {

@@ -30,6 +30,8 @@ inline constexpr int kMostSequenceRanks = 1 << 15;
 /// What the job says about so many ranks. Throws InputError when they cannot train it: they are not
 /// a multiple of what it wants, or a step has fewer rows than there are groups.
 ///
+/// Where each step has a plan of its own: the largest groups that it may have.
+///
 /// "auto" for parallel.sequence shares a row among no more ranks than needed for every group to
 /// have one. A degree alone is taken as Ulysses ranks as far as there are heads, and a ring beyond.
 ParallelLayout parallel_layout(const Job& job, int ranks);
