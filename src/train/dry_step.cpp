@@ -91,14 +91,20 @@ DryStep::DryStep(const Job& job, const PlanSetting& setting, int rank, std::int6
       backend(setting.device, threads),
       layout(parallel_layout(job, setting.ranks)),
       world(rank, setting.ranks, backend, setting.ranks_per_device > 1),
-      mesh(world, layout.sequence),
+      meshes(world, {layout.sequence}),
       host(host_of(job, setting)),
-      step(job, watching(backend, watched), mesh, host ? &*host : nullptr) {
+      step(job, watching(backend, watched), world, host ? &*host : nullptr) {
   backend.start_step();
   if (host) host->start_step();
   const auto full = full_micro_batch(job.training.micro_batch_tokens);
-  const StepPlan plan = StepPlan::fixed(ParallelLayout::rows(job), mesh);
-  sums = step.forward_backward(plan.batches([&](std::size_t) { return full; }));
+  const plan::StepPlan plan =
+      fixed_plan(ParallelLayout::rows(job), setting.ranks, layout.sequence.ranks());
+  const auto passes = passes_of(plan, meshes, [&](std::size_t) { return full; });
+  for (const RankPass& pass : passes) {
+    const int sharing = pass.mesh == nullptr ? 1 : pass.mesh->degrees().ranks();
+    model_flops += job.model.training_flops(pass.batch->cu_seqlens) / sharing;
+  }
+  step.forward_backward(passes);
   step.update(0, 0.0);
 }
 

@@ -35,10 +35,10 @@ struct DryStep {
   backend::DryBackend backend;
   ParallelLayout layout;
   comm::DryCommunicator world;
-  shard::Mesh mesh;
+  shard::Meshes meshes;
   std::optional<backend::DryBackend> host;  ///< see uses_host
   TrainingStep step;
-  TrainingStep::Sums sums;
+  double model_flops = 0;  ///< of this rank
 };
 
 /// Weights, gradients and optimizer state, at their peaks.

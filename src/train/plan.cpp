@@ -153,7 +153,7 @@ Plan make_plan(const Job& job, const PlanSetting& setting) {
   plan.phases = dry.backend.phases();
   plan.timeline = dry.backend.timeline();
   plan.counts = dry.backend.counts();
-  plan.model_flops = dry.sums.flops / dry.layout.sequence.ranks();
+  plan.model_flops = dry.model_flops;
   plan.recomputed = describe_recomputation(job);
   plan.sent = dry.world.traffic();
   plan.world_sent = world.sent;

@@ -55,7 +55,8 @@ class Trainer {
   StepMetrics step();
   StepMetrics traced_step();
   void write_trace(bool stops);
-  std::vector<std::shared_ptr<const data::MicroBatch>> my_batches();
+  plan::StepPlan fixed_plan_of(std::size_t rows) const;
+  std::vector<RankPass> my_passes();
   bool finish_step(StepMetrics& metrics, const comm::Traffic& before);
   void draw_picture();
   void guard_skips() const;
@@ -79,7 +80,7 @@ class Trainer {
   std::unique_ptr<backend::Backend> host_;       // where the job offloads anything
   std::unique_ptr<comm::Communicator> devices_;  // see link_devices
   std::unique_ptr<comm::Communicator> traced_;   // with a trace
-  std::optional<shard::Mesh> mesh_;
+  std::optional<shard::Meshes> meshes_;
   std::unique_ptr<TrainingStep> step_;
   std::optional<MetricsWriter> record_;  // rank 0
   Progress progress_;
@@ -166,9 +167,9 @@ void Trainer::build_model() {
   comm::Communicator& plain = devices_ ? *devices_ : *world_;
   if (trace_) traced_ = trace_->ranks(plain);
   comm::Communicator& ranks = traced_ ? *traced_ : plain;
-  mesh_.emplace(ranks, layout_.sequence);
+  meshes_.emplace(ranks, std::vector{layout_.sequence});
   comm::run_agreed(*world_, [&] {
-    step_ = std::make_unique<TrainingStep>(job_, *backend_, *mesh_, host_.get());
+    step_ = std::make_unique<TrainingStep>(job_, *backend_, ranks, host_.get());
   });
   world_->barrier();  // all ranks measure at once: they share the machine later, too
   peak_gflops_ = peak_gflops(job_);
@@ -288,13 +289,16 @@ void Trainer::draw_picture() {
   }
 }
 
-/// The micro-batches of this step that are this rank's group's.
-std::vector<std::shared_ptr<const data::MicroBatch>> Trainer::my_batches() {
+/// What this rank runs of this step.
+std::vector<RankPass> Trainer::my_passes() {
   const auto rows = corpus_->training().rows(progress_.step);
-  const StepPlan plan = StepPlan::fixed(static_cast<std::int64_t>(rows.size()), *mesh_);
-  return plan.batches([&](std::size_t row) {
+  return passes_of(fixed_plan_of(rows.size()), *meshes_, [&](std::size_t row) {
     return std::make_shared<const data::MicroBatch>(corpus_->training().read(rows[row]));
   });
+}
+
+plan::StepPlan Trainer::fixed_plan_of(std::size_t rows) const {
+  return fixed_plan(static_cast<std::int64_t>(rows), world_->size(), layout_.sequence.ranks());
 }
 
 /// Once for each reason.
@@ -309,7 +313,7 @@ StepMetrics Trainer::step() {
   const auto start = Clock::now();
   comm::set_step(progress_.step + 1);
   backend_->reset_peaks();  // of this step alone, so that a resumed run tells the same
-  const TrainingStep::Sums sums = step_->forward_backward(my_batches());
+  const TrainingStep::Sums sums = step_->forward_backward(my_passes());
   StepMetrics metrics;
   metrics.loss = sums.loss();
   metrics.tokens = static_cast<std::int64_t>(sums.tokens);
@@ -411,18 +415,16 @@ void Trainer::validate() {
   if (corpus_->validation() == nullptr) return;
   std::vector<double> sums(4);  // nll, targets, bytes, rows of unknown bytes
   const auto rows = validation_rows();
-  for (const std::int64_t number :
-       StepPlan::fixed(static_cast<std::int64_t>(rows.size()), *mesh_).rows) {
-    if (number == StepPlan::kNoRow) {
-      step_->evaluate(*empty_micro_batch());
-      continue;
-    }
-    const auto& row = rows[static_cast<std::size_t>(number)];
-    const auto result = step_->evaluate(corpus_->validation()->read(row));
+  const auto read = [&](std::size_t row) {
+    return std::make_shared<const data::MicroBatch>(corpus_->validation()->read(rows[row]));
+  };
+  for (const plan::MicroBatch& micro_batch : fixed_plan_of(rows.size()).micro_batches) {
+    const auto result = step_->evaluate(pass_of(micro_batch, *meshes_, read));
     sums[0] += result.nll_sum;
     sums[1] += static_cast<double>(result.targets);
-    if (mesh_->sequence().rank() > 0) continue;  // the row's bytes count once
-    const double bytes = corpus_->validation_bytes(row);
+  }
+  for (std::size_t row = 0; leads() && row < rows.size(); ++row) {
+    const double bytes = corpus_->validation_bytes(rows[row]);
     sums[2] += std::max(bytes, 0.0);
     sums[3] += bytes < 0 ? 1.0 : 0.0;
   }

@@ -66,10 +66,12 @@ class Run {
         backend_(make_device(job, world, 0.5)),
         host_(make_host(job, ranks)),
         devices_(link_devices(ranks, *backend_)),
-        mesh_(devices_ ? *devices_ : ranks, layout_.sequence),
-        step_(job, *backend_, mesh_, host_.get()) {
-    const StepPlan plan = StepPlan::fixed(static_cast<std::int64_t>(all.size()), mesh_);
-    loss_ = step_.forward_backward(plan.batches([&](std::size_t row) { return all[row]; })).loss();
+        meshes_(devices_ ? *devices_ : ranks, {layout_.sequence}),
+        step_(job, *backend_, meshes_.world(), host_.get()) {
+    const plan::StepPlan plan =
+        fixed_plan(static_cast<std::int64_t>(all.size()), ranks.size(), layout_.sequence.ranks());
+    const auto passes = passes_of(plan, meshes_, [&](std::size_t row) { return all[row]; });
+    loss_ = step_.forward_backward(passes).loss();
     norm_ = std::sqrt(parameters().gradient_squares());
   }
 
@@ -90,7 +92,7 @@ class Run {
   std::unique_ptr<backend::Backend> backend_;
   std::unique_ptr<backend::Backend> host_;
   std::unique_ptr<comm::Communicator> devices_;
-  shard::Mesh mesh_;
+  shard::Meshes meshes_;
   TrainingStep step_;
   double loss_ = 0;
   double norm_ = 0;
