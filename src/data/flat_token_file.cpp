@@ -80,7 +80,8 @@ class FlatTokenFile final : public TokenFile {
     if (type.empty()) {
       refuse(fmt::format(
           "there is no {} beside it, as beside Megatron's, and it does not begin as llm.c's do; if "
-          "it holds nothing but tokens (nanoGPT's), data.raw_type must say of what type",
+          "it holds nothing but tokens (nanoGPT's), data.raw_type (or --raw-type) must say of what "
+          "type",
           megatron_name(path(), ".idx").filename().string()));
     }
     width_ = type == "uint16" ? 2 : 4;

@@ -67,10 +67,11 @@ GroupKind read_kind(const nlohmann::json& found, const std::string& where, std::
                                  where, degree, ranks));
   }
   kind.degree = static_cast<int>(degree);
-  if (kind.seconds_per_token == 0 && kind.seconds_per_token_squared == 0) {
+  if (kind.fixed_seconds == 0 && kind.seconds_per_token == 0 &&
+      kind.seconds_per_token_squared == 0) {
     throw InputError(fmt::format(
-        "{}: seconds_per_token and seconds_per_token_squared are both 0, as if tokens took no "
-        "time; one of them must be above 0",
+        "{}: fixed_seconds, seconds_per_token and seconds_per_token_squared are all 0, as if a "
+        "group took no time; one of them must be above 0",
         where));
   }
   return kind;
