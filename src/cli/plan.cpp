@@ -10,6 +10,8 @@
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
 #include "longspan/comm/communicator.h"
+#include "longspan/plan/cost_file.h"
+#include "longspan/train/cost_model.h"
 #include "longspan/train/device.h"
 #include "longspan/train/job.h"
 #include "longspan/train/plan.h"
@@ -26,6 +28,8 @@ struct Arguments {
   bool max_sequence = false;
   bool json = false;
   std::string picture;
+  std::string costs_out;
+  train::CostOptions costs;
 };
 
 /// A plan is of one process: ranks of a launcher would each plan the same.
@@ -45,6 +49,11 @@ void run(const Arguments& arguments) {
   setting.state_bytes_per_parameter = arguments.state_bytes;
   if (arguments.max_sequence) {
     job = train::with_longest_sequence(job, setting);
+  }
+  if (!arguments.costs_out.empty()) {
+    const train::Costs costs = train::predict_costs(job, setting, arguments.costs);
+    base::replace_file(arguments.costs_out, plan::to_json(costs.model));
+    if (!arguments.json) fmt::print("{}\n", train::costs_text(costs));
   }
   const train::Plan plan = train::make_plan(job, setting);
   if (!arguments.picture.empty()) {
@@ -91,6 +100,15 @@ void add_plan_command(const Command& program) {
   command.flag("--json", arguments->json, "Print one JSON object instead of text");
   command.option("--picture", arguments->picture,
                  "Write memory over one step as an SVG picture to this file");
+  const Option costs_out = command.option(
+      "--costs-out", arguments->costs_out,
+      "Predict what groups of 1, 2, 4, ... ranks cost, and write it to this file (JSON)");
+  command
+      .option("--costs-level", arguments->costs.levels,
+              "A level of activation checkpointing that groups may choose: --costs-level block "
+              "(repeatable; default: the job's own)")
+      .one_at_a_time()
+      .needs(costs_out);
   command.footer(
       "Memory is counted by the trainer's own step on a backend that computes nothing.\n"
       "Times are estimates from the profile's roofline.");

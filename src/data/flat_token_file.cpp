@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "data/parallel.h"
+#include "base/parallel.h"
 #include "data/token_formats.h"
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
@@ -80,7 +80,8 @@ class FlatTokenFile final : public TokenFile {
     if (type.empty()) {
       refuse(fmt::format(
           "there is no {} beside it, as beside Megatron's, and it does not begin as llm.c's do; if "
-          "it holds nothing but tokens (nanoGPT's), data.raw_type must say of what type",
+          "it holds nothing but tokens (nanoGPT's), data.raw_type (or --raw-type) must say of what "
+          "type",
           megatron_name(path(), ".idx").filename().string()));
     }
     width_ = type == "uint16" ? 2 : 4;
@@ -96,7 +97,7 @@ class FlatTokenFile final : public TokenFile {
     if (end >= 0) {
       const std::int64_t blocks = (tokens_ + kBlockTokens - 1) / kBlockTokens;
       std::vector<std::vector<std::int64_t>> found(static_cast<std::size_t>(blocks));
-      parallel_for(blocks, worker_threads(), [&](std::int64_t block) {
+      base::parallel_for(blocks, base::worker_threads(), [&](std::int64_t block) {
         const std::int64_t first = block * kBlockTokens;
         const std::int64_t count = std::min(kBlockTokens, tokens_ - first);
         std::vector<TokenId> ids(static_cast<std::size_t>(count));

@@ -18,7 +18,7 @@ std::vector<int> ranks_from(int first, int stride, int count) {
 
 }  // namespace
 
-Mesh::Mesh(comm::Communicator& world, SequenceDegrees degrees) : degrees_(degrees), world_(&world) {
+Mesh::Mesh(comm::Communicator& world, SequenceDegrees degrees) : degrees_(degrees) {
   const int ranks = world.size();
   if (degrees.ulysses < 1 || degrees.ring < 1 || ranks % degrees.ranks() != 0) {
     throw base::InputError(fmt::format("sequence groups of {} x {} ranks do not divide {} rank(s)",
@@ -31,23 +31,34 @@ Mesh::Mesh(comm::Communicator& world, SequenceDegrees degrees) : degrees_(degree
   ulysses_ = world.group("Ulysses", ranks_from(me - place % degrees.ulysses, 1, degrees.ulysses));
   ring_ = world.group("ring",
                       ranks_from(first + place % degrees.ulysses, degrees.ulysses, degrees.ring));
-  data_ = world.group("data", ranks_from(place, degrees.ranks(), ranks / degrees.ranks()));
 }
 
-AlignedGroups::AlignedGroups(comm::Communicator& world) {
-  for (int size = 1; world.size() % size == 0; size *= 2) {
-    sizes_.push_back(size);
-    groups_.push_back(world.group("aligned", ranks_from(world.rank() / size * size, 1, size)));
-    if (size > world.size() / 2) break;
+std::vector<int> aligned_sizes(int ranks) {
+  std::vector<int> sizes;
+  for (int size = 1; ranks % size == 0; size *= 2) {
+    sizes.push_back(size);
+    if (size > ranks / 2) break;
+  }
+  return sizes;
+}
+
+Meshes::Meshes(comm::Communicator& world, const std::vector<SequenceDegrees>& degrees)
+    : world_(&world) {
+  for (const SequenceDegrees& one : degrees) {
+    if (one.ranks() > 1) meshes_.push_back(std::make_unique<Mesh>(world, one));
   }
 }
 
-comm::Communicator& AlignedGroups::of_size(int size) const {
-  const auto found = std::find(sizes_.begin(), sizes_.end(), size);
-  if (found == sizes_.end()) {
-    throw base::InternalError(fmt::format("there is no aligned group of {} ranks", size));
+const Mesh* Meshes::of_size(int ranks) const {
+  if (ranks == 1) return nullptr;
+  const auto found = std::find_if(meshes_.begin(), meshes_.end(), [&](const auto& mesh) {
+    return mesh->degrees().ranks() == ranks;
+  });
+  if (found == meshes_.end()) {
+    throw base::InternalError(
+        fmt::format("there is no mesh of sequence groups of {} ranks", ranks));
   }
-  return *groups_[static_cast<std::size_t>(found - sizes_.begin())];
+  return found->get();
 }
 
 }  // namespace longspan::shard

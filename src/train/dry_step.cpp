@@ -5,28 +5,15 @@
 #include <algorithm>
 #include <map>
 #include <memory>
-#include <numeric>
 #include <utility>
 #include <vector>
 
+#include "longspan/train/device.h"
 #include "train/resources.h"
 #include "train/step_plan.h"
 
 namespace longspan::train {
 namespace {
-
-/// A full row: one document, every label counts.
-std::shared_ptr<const data::MicroBatch> full_micro_batch(std::int64_t tokens) {
-  auto batch = std::make_shared<data::MicroBatch>();
-  const auto count = static_cast<std::size_t>(tokens);
-  batch->tokens.assign(count, 0);
-  batch->labels.assign(count, 0);
-  batch->positions.resize(count);
-  std::iota(batch->positions.begin(), batch->positions.end(), 0);
-  batch->cu_seqlens = {0, static_cast<std::int32_t>(tokens)};
-  batch->targets = tokens;
-  return batch;
-}
 
 backend::DryBackend& watching(backend::DryBackend& backend, std::int64_t change) {
   backend.watch(change);
@@ -39,11 +26,7 @@ std::optional<backend::DryBackend> host_of(const Job& job, const PlanSetting& se
   return std::optional<backend::DryBackend>(std::in_place, backend::DeviceProfile::load("cpu"), 1);
 }
 
-/// Ranks that do the same in a step: one of them, and how many there are.
-struct AlikeRanks {
-  int rank = 0;
-  std::uint64_t count = 0;
-};
+}  // namespace
 
 /// What a rank does is decided by its rows, by what of a row is its own, and by how much of
 /// whatever is summed or gathered over all ranks is.
@@ -77,7 +60,27 @@ std::vector<AlikeRanks> alike_ranks(const Job& job, const ParallelLayout& layout
   return alike;
 }
 
-}  // namespace
+std::shared_ptr<const data::MicroBatch> full_row(std::int64_t tokens, std::int64_t longest,
+                                                 std::int64_t vocab_size) {
+  auto row = std::make_shared<data::MicroBatch>();
+  const auto count = static_cast<std::size_t>(tokens);
+  row->tokens.resize(count);
+  row->labels.resize(count);
+  row->positions.resize(count);
+  row->cu_seqlens = {0};
+  row->targets = tokens;
+  constexpr std::int64_t kStride = 7919;  // a prime: ids that follow each other are far apart
+  for (std::int64_t at = 0; at < tokens; ++at) {
+    const auto place = static_cast<std::size_t>(at);
+    row->tokens[place] = static_cast<data::TokenId>(at * kStride % vocab_size);
+    row->labels[place] = static_cast<std::int32_t>((at + 1) * kStride % vocab_size);
+    row->positions[place] = static_cast<std::int32_t>(at % longest);
+    if ((at + 1) % longest == 0 || at + 1 == tokens) {
+      row->cu_seqlens.push_back(static_cast<std::int32_t>(at + 1));
+    }
+  }
+  return row;
+}
 
 WithThreads::WithThreads(int threads) : before_(omp_get_max_threads()) {
   omp_set_num_threads(threads);
@@ -85,20 +88,37 @@ WithThreads::WithThreads(int threads) : before_(omp_get_max_threads()) {
 
 WithThreads::~WithThreads() { omp_set_num_threads(before_); }
 
-DryStep::DryStep(const Job& job, const PlanSetting& setting, int rank, std::int64_t watched)
+DryRank::DryRank(const Job& job, const PlanSetting& setting, int rank, std::int64_t watched)
     : threads(thread_count(job, setting.local_ranks)),
       limited(threads),
       backend(setting.device, threads),
       layout(parallel_layout(job, setting.ranks)),
       world(rank, setting.ranks, backend, setting.ranks_per_device > 1),
-      mesh(world, layout.sequence),
+      meshes(world, {layout.sequence}),
       host(host_of(job, setting)),
-      step(job, watching(backend, watched), mesh, host ? &*host : nullptr) {
+      step(job, watching(backend, watched), world, host ? &*host : nullptr) {
   backend.start_step();
   if (host) host->start_step();
-  const auto full = full_micro_batch(job.training.micro_batch_tokens);
-  const StepPlan plan = StepPlan::fixed(ParallelLayout::rows(job), mesh);
-  sums = step.forward_backward(plan.batches([&](std::size_t) { return full; }));
+}
+
+std::uint64_t DryRank::needed(std::uint64_t assumed_states) const {
+  const backend::Ledger& ledger = backend.ledger();
+  const std::uint64_t states = assumed_states == 0 ? 0 : bytes_of_states(ledger);
+  return ledger.peak_total() + gaps_of(backend) - states + assumed_states;
+}
+
+DryStep::DryStep(const Job& job, const PlanSetting& setting, int rank, std::int64_t watched)
+    : DryRank(job, setting, rank, watched) {
+  const std::int64_t tokens = job.training.micro_batch_tokens;
+  const auto full = full_row(tokens, tokens);
+  const plan::StepPlan plan =
+      fixed_plan(ParallelLayout::rows(job), setting.ranks, layout.sequence.ranks());
+  const auto passes = passes_of(plan, meshes, [&](std::size_t) { return full; });
+  for (const RankPass& pass : passes) {
+    const int sharing = pass.mesh == nullptr ? 1 : pass.mesh->degrees().ranks();
+    model_flops += job.model.training_flops(pass.batch->cu_seqlens) / sharing;
+  }
+  step.forward_backward(passes);
   step.update(0, 0.0);
 }
 
@@ -111,12 +131,21 @@ std::uint64_t gaps_of(const backend::DryBackend& backend) {
   return backend.profile().kind == "cpu" ? 0 : backend.footprint() - backend.ledger().peak_total();
 }
 
+std::uint64_t limit_of(const Job& job, const PlanSetting& setting) {
+  const bool is_cpu = setting.device.kind == "cpu";
+  return device_memory(job, setting.device,
+                       is_cpu ? setting.local_ranks : setting.ranks_per_device);
+}
+
+std::uint64_t assumed_states(const Job& job, const PlanSetting& setting) {
+  return static_cast<std::uint64_t>(setting.state_bytes_per_parameter *
+                                    static_cast<double>(job.model.parameters()));
+}
+
 DryWorld::DryWorld(const Job& job, const PlanSetting& setting, std::uint64_t assumed_states) {
   const auto take = [&](const DryStep& dry, const AlikeRanks& kind) {
     const backend::Ledger& ledger = dry.backend.ledger();
-    const std::uint64_t states = assumed_states == 0 ? 0 : bytes_of_states(ledger);
-    const std::uint64_t total =
-        ledger.peak_total() + gaps_of(dry.backend) - states + assumed_states;
+    const std::uint64_t total = dry.needed(assumed_states);
     if (total > needed) heaviest = kind.rank;
     needed = std::max(needed, total);
     for (std::size_t tag = 0; tag < backend::kMemoryTags; ++tag) {

@@ -2,10 +2,14 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <vector>
 
 #include "longspan/backend/dry.h"
 #include "longspan/comm/dry.h"
+#include "longspan/data/sampler.h"
+#include "longspan/nn/parameter.h"
 #include "longspan/train/job.h"
 #include "longspan/train/plan.h"
 #include "train/parallel_layout.h"
@@ -25,21 +29,50 @@ class WithThreads {
   int before_;
 };
 
-/// One step of a rank that computes nothing: the trainer's, with full rows.
-struct DryStep {
+/// A rank that computes nothing, before its first step.
+struct DryRank {
   /// `watched`: see DryBackend::watch. Throws InputError as parallel_layout does.
-  DryStep(const Job& job, const PlanSetting& setting, int rank, std::int64_t watched = -1);
+  DryRank(const Job& job, const PlanSetting& setting, int rank, std::int64_t watched = -1);
 
   int threads;
   WithThreads limited;
   backend::DryBackend backend;
   ParallelLayout layout;
   comm::DryCommunicator world;
-  shard::Mesh mesh;
+  shard::Meshes meshes;
   std::optional<backend::DryBackend> host;  ///< see uses_host
   TrainingStep step;
-  TrainingStep::Sums sums;
+
+  /// Bytes that it must have so far, gaps included. `assumed_states` stand for those of the states;
+  /// 0: they are what they are.
+  std::uint64_t needed(std::uint64_t assumed_states) const;
 };
+
+/// One step of such a rank: the trainer's, with full rows.
+struct DryStep : DryRank {
+  DryStep(const Job& job, const PlanSetting& setting, int rank, std::int64_t watched = -1);
+
+  double model_flops = 0;  ///< of this rank
+};
+
+/// Bytes that a rank may take.
+std::uint64_t limit_of(const Job& job, const PlanSetting& setting);
+
+/// What the setting says that states take; 0: it assumes nothing.
+std::uint64_t assumed_states(const Job& job, const PlanSetting& setting);
+
+/// Ranks that do the same in a step of full rows: one of them, and how many there are.
+struct AlikeRanks {
+  int rank = 0;
+  std::uint64_t count = 0;
+};
+std::vector<AlikeRanks> alike_ranks(const Job& job, const ParallelLayout& layout, int ranks,
+                                    const nn::ParameterSet& parameters);
+
+/// A row of documents of `longest` tokens and a shorter one, all of whose labels count. Ids are
+/// spread over the vocabulary.
+std::shared_ptr<const data::MicroBatch> full_row(std::int64_t tokens, std::int64_t longest,
+                                                 std::int64_t vocab_size = 1);
 
 /// Weights, gradients and optimizer state, at their peaks.
 std::uint64_t bytes_of_states(const backend::Ledger& ledger);

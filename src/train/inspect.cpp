@@ -15,6 +15,7 @@
 #include "longspan/checkpoint/model_files.h"
 #include "longspan/checkpoint/store.h"
 #include "longspan/data/token_file.h"
+#include "train/document_lengths.h"
 #include "train/pretrained.h"
 #include "train/training_state.h"
 
@@ -110,21 +111,68 @@ void describe_run(const fs::path& directory, ordered_json& out) {
   }
 }
 
-void describe_tokens(const fs::path& path, ordered_json& out) {
-  const auto file = data::TokenFile::open(path);
-  std::int64_t longest = 0;
-  std::int64_t text_bytes = 0;
-  for (std::int64_t document = 0; document < file->documents(); ++document) {
-    longest =
-        std::max(longest, file->document_begin(document + 1) - file->document_begin(document));
-    text_bytes += file->document_bytes(document);
+ordered_json describe_lengths(const DocumentLengths& lengths) {
+  ordered_json of_document = {{"mean", lengths.mean()}};
+  for (std::size_t i = 0; i < DocumentLengths::kPercents.size(); ++i) {
+    of_document[percentile_name(DocumentLengths::kPercents[i])] = lengths.percentiles[i];
   }
-  out["documents"] = file->documents();
-  out["tokens"] = file->tokens();
-  out["longest_document"] = longest;
-  const bool knows_text = file->documents() > 0 && file->document_bytes(0) >= 0;
-  if (knows_text) out["text_bytes"] = text_bytes;
+  ordered_json above = ordered_json::array();
+  for (const LengthBin& one : lengths.above) {
+    above.push_back({{"above", one.from}, {"documents", one.documents}, {"tokens", one.tokens}});
+  }
+  ordered_json histogram = ordered_json::array();
+  for (const LengthBin& bin : lengths.bins) {
+    histogram.push_back({{"from", bin.from},
+                         {"end", bin.end},
+                         {"documents", bin.documents},
+                         {"tokens", bin.tokens}});
+  }
+  return {{"document_tokens", of_document}, {"above", above}, {"histogram", histogram}};
+}
+
+void refuse_unused_flat(const fs::path& path, const data::FlatTokens& flat) {
+  if (data::TokenFile::is_flat(path) || (flat.type.empty() && flat.document_end < 0)) return;
+  throw InputError(
+      fmt::format("--raw-type and --document-end are about .bin files of tokens alone, and {} says "
+                  "itself what it holds; leave them out",
+                  path.string()));
+}
+
+/// Returns what text has beside `out`.
+std::string describe_tokens(const fs::path& path, const InspectOptions& options,
+                            ordered_json& out) {
+  refuse_unused_flat(path, options.flat);
+  const auto file = data::TokenFile::open(path, options.flat);
+  const DocumentLengths lengths = DocumentLengths::of(*file);
+  out["documents"] = lengths.documents;
+  out["tokens"] = lengths.tokens;
+  out["longest_document"] = lengths.longest();
+  if (file->documents() > 0 && file->document_bytes(0) >= 0) {
+    std::int64_t text_bytes = 0;
+    for (std::int64_t document = 0; document < file->documents(); ++document) {
+      text_bytes += file->document_bytes(document);
+    }
+    out["text_bytes"] = text_bytes;
+  }
   if (!file->tokenizer_hash().empty()) out["tokenizer_hash"] = file->tokenizer_hash();
+  if (options.json) out.update(describe_lengths(lengths));
+  if (!options.picture.empty()) {
+    base::replace_file(options.picture,
+                       lengths_picture(lengths, "Documents of " + path.filename().string()));
+  }
+  if (!options.lengths_out.empty()) write_lengths(*file, options.lengths_out);
+  return lengths_text(lengths, options.columns);
+}
+
+/// Options that only files of tokens have a use for.
+void refuse_token_options(const fs::path& path, const InspectOptions& options) {
+  const bool none = options.picture.empty() && options.lengths_out.empty() &&
+                    options.flat.type.empty() && options.flat.document_end < 0;
+  if (none) return;
+  throw InputError(
+      fmt::format("--picture, --lengths-out, --raw-type and --document-end are about files of "
+                  "tokens, and {} is none; leave them out",
+                  path.string()));
 }
 
 void describe_safetensors(const fs::path& path, const InspectOptions& options, ordered_json& out) {
@@ -134,19 +182,21 @@ void describe_safetensors(const fs::path& path, const InspectOptions& options, o
   describe_tensors(file.tensors(), options.tensors, out);
 }
 
-/// The kind of a path, and what there is to say about it.
-ordered_json describe(const fs::path& path, const InspectOptions& options) {
+/// The kind of a path, and what there is to say about it; `text` is what text has beside it.
+ordered_json describe(const fs::path& path, const InspectOptions& options, std::string& text) {
   ordered_json out;
   const auto begin = [&](const char* kind) { out = {{"kind", kind}, {"path", path.string()}}; };
   std::error_code error;
-  if (fs::is_regular_file(path, error)) {
-    if (path.extension() == ".safetensors") {
-      begin("safetensors");
-      describe_safetensors(path, options, out);
-    } else {
-      begin("tokens");
-      describe_tokens(path, out);
-    }
+  const bool is_file = fs::is_regular_file(path, error);
+  if (is_file && path.extension() != ".safetensors") {
+    begin("tokens");
+    text = describe_tokens(path, options, out);
+    return out;
+  }
+  refuse_token_options(path, options);
+  if (is_file) {
+    begin("safetensors");
+    describe_safetensors(path, options, out);
   } else if (!fs::is_directory(path, error)) {
     throw InputError(fmt::format("there is no file or directory {}", path.string()));
   } else if (checkpoint::has_file(path, checkpoint::kManifestName)) {
@@ -201,11 +251,12 @@ void render(const ordered_json& object, int indent, std::string& out) {
 }  // namespace
 
 std::string inspect(const std::string& path, const InspectOptions& options) {
-  const ordered_json report = describe(path, options);
+  std::string beside;
+  const ordered_json report = describe(path, options, beside);
   if (options.json) return base::json_text(report) + "\n";
   std::string text;
   render(report, 0, text);
-  return text;
+  return text + beside;
 }
 
 }  // namespace longspan::train

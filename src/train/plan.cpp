@@ -15,18 +15,6 @@ namespace {
 using backend::DeviceProfile;
 using base::InputError;
 
-std::uint64_t limit_of(const Job& job, const PlanSetting& setting) {
-  const bool is_cpu = setting.device.kind == "cpu";
-  return device_memory(job, setting.device,
-                       is_cpu ? setting.local_ranks : setting.ranks_per_device);
-}
-
-/// 0 when the setting assumes nothing.
-std::uint64_t assumed_states(const Job& job, const PlanSetting& setting) {
-  return static_cast<std::uint64_t>(setting.state_bytes_per_parameter *
-                                    static_cast<double>(job.model.parameters()));
-}
-
 std::uint64_t needed_by(const Job& job, const PlanSetting& setting) {
   return DryWorld(job, setting, assumed_states(job, setting)).needed;
 }
@@ -153,7 +141,7 @@ Plan make_plan(const Job& job, const PlanSetting& setting) {
   plan.phases = dry.backend.phases();
   plan.timeline = dry.backend.timeline();
   plan.counts = dry.backend.counts();
-  plan.model_flops = dry.sums.flops / dry.layout.sequence.ranks();
+  plan.model_flops = dry.model_flops;
   plan.recomputed = describe_recomputation(job);
   plan.sent = dry.world.traffic();
   plan.world_sent = world.sent;

@@ -1,6 +1,36 @@
 #include "train/step_plan.h"
 
+#include <algorithm>
+#include <iterator>
+#include <numeric>
+#include <utility>
+
 namespace longspan::train {
+namespace {
+
+/// Sequences one after another.
+std::shared_ptr<const data::MicroBatch> packed(const std::vector<std::int32_t>& sequences,
+                                               const ReadSequence& read) {
+  if (sequences.size() == 1) return read(static_cast<std::size_t>(sequences.front()));
+  auto all = std::make_shared<data::MicroBatch>(*empty_micro_batch());
+  const auto append = [](auto& to, const auto& from) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
+  for (const std::int32_t sequence : sequences) {
+    const auto one = read(static_cast<std::size_t>(sequence));
+    const auto before = static_cast<std::int32_t>(all->tokens.size());
+    append(all->tokens, one->tokens);
+    append(all->labels, one->labels);
+    append(all->positions, one->positions);
+    std::transform(one->cu_seqlens.begin() + 1, one->cu_seqlens.end(),
+                   std::back_inserter(all->cu_seqlens),
+                   [before](std::int32_t end) { return before + end; });
+    all->targets += one->targets;
+  }
+  return all;
+}
+
+}  // namespace
 
 std::shared_ptr<const data::MicroBatch> empty_micro_batch() {
   auto batch = std::make_shared<data::MicroBatch>();
@@ -8,14 +38,73 @@ std::shared_ptr<const data::MicroBatch> empty_micro_batch() {
   return batch;
 }
 
-StepPlan StepPlan::fixed(std::int64_t rows, const shard::Mesh& mesh) {
-  const std::int64_t groups = mesh.data().size();
-  StepPlan plan;
-  for (std::int64_t first = 0; first < rows; first += groups) {
-    const std::int64_t row = first + mesh.data().rank();
-    plan.rows.push_back(row < rows ? row : kNoRow);
+plan::StepPlan fixed_plan(std::int64_t rows, int ranks, int degree) {
+  const std::int64_t groups = ranks / degree;
+  plan::StepPlan plan;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    if (row % groups == 0) plan.micro_batches.emplace_back();
+    plan::Group group;
+    group.first_rank = static_cast<int>(row % groups) * degree;
+    group.degree = degree;
+    group.sequences = {static_cast<std::int32_t>(row)};
+    plan.micro_batches.back().groups.push_back(std::move(group));
   }
   return plan;
+}
+
+plan::StepPlan plan_of_all_sizes(const std::vector<std::int64_t>& lengths, int ranks) {
+  const std::vector<int> sizes = shard::aligned_sizes(ranks);
+  plan::StepPlan plan;
+  plan.micro_batches.resize(sizes.size() > 1 ? 2 : 1);
+  const auto add_group = [](plan::MicroBatch& micro_batch, int first_rank, int degree) {
+    micro_batch.groups.emplace_back();
+    micro_batch.groups.back().first_rank = first_rank;
+    micro_batch.groups.back().degree = degree;
+  };
+  for (int first = 0; first < ranks; first += sizes.back()) {
+    add_group(plan.micro_batches.front(), first, sizes.back());
+  }
+  // Halves, quarters, ...: each begins where the larger ones before it end.
+  int first = 0;
+  for (std::size_t size = sizes.size() - 1; size-- > 0; first += sizes[size]) {
+    add_group(plan.micro_batches.back(), first, sizes[size]);
+  }
+  std::vector<std::int32_t> order(lengths.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
+    return lengths[static_cast<std::size_t>(a)] > lengths[static_cast<std::size_t>(b)];
+  });
+  std::vector<plan::Group*> groups;
+  for (plan::MicroBatch& micro_batch : plan.micro_batches) {
+    for (plan::Group& group : micro_batch.groups) groups.push_back(&group);
+  }
+  for (std::size_t at = 0; at < order.size(); ++at) {
+    groups[at % groups.size()]->sequences.push_back(order[at]);
+  }
+  for (plan::MicroBatch& micro_batch : plan.micro_batches) {
+    std::erase_if(micro_batch.groups, [](const auto& group) { return group.sequences.empty(); });
+  }
+  std::erase_if(plan.micro_batches, [](const auto& one) { return one.groups.empty(); });
+  return plan;
+}
+
+RankPass pass_of(const plan::MicroBatch& micro_batch, const shard::Meshes& meshes,
+                 const ReadSequence& read) {
+  const int rank = meshes.world().rank();
+  for (const plan::Group& group : micro_batch.groups) {
+    if (rank < group.first_rank || rank >= group.first_rank + group.degree) continue;
+    return {packed(group.sequences, read), meshes.of_size(group.degree)};
+  }
+  return {empty_micro_batch(), nullptr};
+}
+
+std::vector<RankPass> passes_of(const plan::StepPlan& plan, const shard::Meshes& meshes,
+                                const ReadSequence& read) {
+  std::vector<RankPass> passes;
+  for (const plan::MicroBatch& micro_batch : plan.micro_batches) {
+    passes.push_back(pass_of(micro_batch, meshes, read));
+  }
+  return passes;
 }
 
 }  // namespace longspan::train

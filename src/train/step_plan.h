@@ -1,36 +1,37 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
 #include "longspan/data/sampler.h"
+#include "longspan/plan/step_plan.h"
 #include "longspan/shard/mesh.h"
+#include "train/training_step.h"
 
 namespace longspan::train {
 
-/// What a rank runs that has no row for a pass.
+/// What a rank runs that has no sequence for a pass.
 std::shared_ptr<const data::MicroBatch> empty_micro_batch();
 
-/// Which rows of a step, or of a validation, this rank's sequence group runs. Every rank runs as
-/// many passes, since a pass may need all of them.
-struct StepPlan {
-  static constexpr std::int64_t kNoRow = -1;
+/// Rows of a step, or of a validation, in groups of `degree` ranks: group g of n takes rows g,
+/// g + n, ...; where others have one more, it has nothing to do in the last micro-batch.
+plan::StepPlan fixed_plan(std::int64_t rows, int ranks, int degree);
 
-  /// Group g of n takes rows g, g + n, ...; where others have one more, its last is kNoRow.
-  static StepPlan fixed(std::int64_t rows, const shard::Mesh& mesh);
+/// A plan in which every aligned size of groups has its turn, for checks and not for speed: first
+/// the largest groups, then one of each smaller size side by side. Long sequences come first;
+/// groups for which none is left are left out.
+plan::StepPlan plan_of_all_sizes(const std::vector<std::int64_t>& lengths, int ranks);
 
-  std::vector<std::int64_t> rows;
-
-  /// The group's micro-batches: `read(row)` gives a row's.
-  template <typename Read>
-  std::vector<std::shared_ptr<const data::MicroBatch>> batches(const Read& read) const {
-    std::vector<std::shared_ptr<const data::MicroBatch>> result;
-    for (const std::int64_t row : rows) {
-      result.push_back(row == kNoRow ? empty_micro_batch() : read(static_cast<std::size_t>(row)));
-    }
-    return result;
-  }
-};
+/// What this rank runs of a micro-batch: its group's sequences, one after another, or nothing.
+/// `read` gives a sequence. Throws InternalError when the meshes have none of the group's size.
+using ReadSequence = std::function<std::shared_ptr<const data::MicroBatch>(std::size_t)>;
+RankPass pass_of(const plan::MicroBatch& micro_batch, const shard::Meshes& meshes,
+                 const ReadSequence& read);
+/// And of a plan: one pass for each of its micro-batches, since a pass may need all ranks.
+std::vector<RankPass> passes_of(const plan::StepPlan& plan, const shard::Meshes& meshes,
+                                const ReadSequence& read);
 
 }  // namespace longspan::train

@@ -15,8 +15,10 @@
 #include "longspan/train/plan.h"
 #include "longspan/train/signals.h"
 #include "train/corpus.h"
+#include "train/group_costs.h"
 #include "train/metrics.h"
 #include "train/parallel_layout.h"
+#include "train/planner.h"
 #include "train/report.h"
 #include "train/resources.h"
 #include "train/run_directory.h"
@@ -45,6 +47,7 @@ class Trainer {
  private:
   void open_data();
   void check_plan();
+  void make_planner();
   void build_model();
   void begin();
   void begin_from_model();
@@ -55,7 +58,7 @@ class Trainer {
   StepMetrics step();
   StepMetrics traced_step();
   void write_trace(bool stops);
-  std::vector<std::shared_ptr<const data::MicroBatch>> my_batches();
+  std::vector<RankPass> my_passes();
   bool finish_step(StepMetrics& metrics, const comm::Traffic& before);
   void draw_picture();
   void guard_skips() const;
@@ -68,18 +71,18 @@ class Trainer {
 
   Job job_;
   comm::Communicator* world_;
-  ParallelLayout layout_;
   TrainOptions options_;
   std::int64_t last_step_;
   Report report_;
   std::optional<RunDirectory> directory_;  // rank 0
   std::unique_ptr<Corpus> corpus_;
+  std::unique_ptr<Planner> planner_;
   std::unique_ptr<StepTrace> trace_;  // where one was asked for
   std::unique_ptr<backend::Backend> backend_;
   std::unique_ptr<backend::Backend> host_;       // where the job offloads anything
   std::unique_ptr<comm::Communicator> devices_;  // see link_devices
   std::unique_ptr<comm::Communicator> traced_;   // with a trace
-  std::optional<shard::Mesh> mesh_;
+  std::optional<shard::Meshes> meshes_;
   std::unique_ptr<TrainingStep> step_;
   std::optional<MetricsWriter> record_;  // rank 0
   Progress progress_;
@@ -100,13 +103,14 @@ Trainer::Trainer(Job job, comm::Communicator& world, const TrainOptions& options
     trace_ = std::make_unique<StepTrace>(options_.trace_file, options_.trace_steps);
   }
   comm::run_agreed(world, [&] {
-    layout_ = parallel_layout(job_, world.size());
+    parallel_layout(job_, world.size());
     if (leads() && trace_) trace_->check_file();
     if (leads()) directory_.emplace(job_.run.output_dir);
   });
   open_data();
   check_plan();
   if (options_.dry_run) return;
+  make_planner();
   build_model();
   begin();
   open_record();
@@ -117,9 +121,9 @@ void Trainer::open_data() {
       *world_, [&] { corpus_ = std::make_unique<Corpus>(job_, world_->rank(), world_->size()); });
   progress_.sampling = fmt::format(
       "seed {}, {}, {}, rows of {} tokens, {} tokens a step, validation fraction {}, {}",
-      job_.run.seed, job_.data.packing, job_.data.shuffle ? "shuffled" : "in order",
-      job_.training.micro_batch_tokens, job_.training.tokens_per_step,
-      job_.data.validation_fraction, corpus_->fingerprint());
+      job_.run.seed, job_.parallel.plans_steps() ? "single documents" : job_.data.packing,
+      job_.data.shuffle ? "shuffled" : "in order", job_.training.micro_batch_tokens,
+      job_.training.tokens_per_step, job_.data.validation_fraction, corpus_->fingerprint());
 }
 
 /// Refuses a job whose step will not fit into memory, with what it would need and what would help;
@@ -149,6 +153,25 @@ void Trainer::check_plan() {
   });
 }
 
+void Trainer::make_planner() {
+  if (!job_.parallel.plans_steps()) {
+    planner_ = make_fixed_planner(job_, world_->size());
+    return;
+  }
+  plan::CostModel costs;
+  comm::run_agreed(*world_, [&] {
+    if (leads()) costs = group_costs(job_, PlanSetting::of(job_, *world_));
+  });
+  const auto lengths = [this](std::int64_t step) {
+    std::vector<std::int64_t> tokens;
+    for (const auto& row : corpus_->training().rows(step)) {
+      tokens.push_back(row.front().end - row.front().begin);
+    }
+    return tokens;
+  };
+  planner_ = make_step_planner(job_, costs, *world_, lengths, last_step_);
+}
+
 void Trainer::build_model() {
   comm::run_agreed(*world_, [&] {
     backend_ = make_device(job_, *world_);
@@ -166,14 +189,13 @@ void Trainer::build_model() {
   comm::Communicator& plain = devices_ ? *devices_ : *world_;
   if (trace_) traced_ = trace_->ranks(plain);
   comm::Communicator& ranks = traced_ ? *traced_ : plain;
-  mesh_.emplace(ranks, layout_.sequence);
+  meshes_.emplace(ranks, planner_->degrees());
   comm::run_agreed(*world_, [&] {
-    step_ = std::make_unique<TrainingStep>(job_, *backend_, *mesh_, host_.get());
+    step_ = std::make_unique<TrainingStep>(job_, *backend_, ranks, host_.get());
   });
   world_->barrier();  // all ranks measure at once: they share the machine later, too
   peak_gflops_ = peak_gflops(job_);
-  report_.start(job_, layout_text(job_, layout_), *backend_, ranks, peak_gflops_,
-                corpus_->fingerprint());
+  report_.start(job_, planner_->text(), *backend_, ranks, peak_gflops_, corpus_->fingerprint());
 }
 
 /// With new weights, those of model.from, or where a checkpoint left off.
@@ -288,11 +310,10 @@ void Trainer::draw_picture() {
   }
 }
 
-/// The micro-batches of this step that are this rank's group's.
-std::vector<std::shared_ptr<const data::MicroBatch>> Trainer::my_batches() {
+/// What this rank runs of this step.
+std::vector<RankPass> Trainer::my_passes() {
   const auto rows = corpus_->training().rows(progress_.step);
-  const StepPlan plan = StepPlan::fixed(static_cast<std::int64_t>(rows.size()), *mesh_);
-  return plan.batches([&](std::size_t row) {
+  return passes_of(planner_->plan(progress_.step), *meshes_, [&](std::size_t row) {
     return std::make_shared<const data::MicroBatch>(corpus_->training().read(rows[row]));
   });
 }
@@ -309,7 +330,7 @@ StepMetrics Trainer::step() {
   const auto start = Clock::now();
   comm::set_step(progress_.step + 1);
   backend_->reset_peaks();  // of this step alone, so that a resumed run tells the same
-  const TrainingStep::Sums sums = step_->forward_backward(my_batches());
+  const TrainingStep::Sums sums = step_->forward_backward(my_passes());
   StepMetrics metrics;
   metrics.loss = sums.loss();
   metrics.tokens = static_cast<std::int64_t>(sums.tokens);
@@ -324,6 +345,7 @@ StepMetrics Trainer::step() {
   backend_->synchronize();
   metrics.skipped = progress_.skipped;
   metrics.step_seconds = seconds_since(start);
+  metrics.plan = planner_->metrics();
   warn_of_slow_path();
   metrics.tokens_per_second = sums.tokens / metrics.step_seconds;
   metrics.model_flops_utilization =
@@ -411,18 +433,17 @@ void Trainer::validate() {
   if (corpus_->validation() == nullptr) return;
   std::vector<double> sums(4);  // nll, targets, bytes, rows of unknown bytes
   const auto rows = validation_rows();
-  for (const std::int64_t number :
-       StepPlan::fixed(static_cast<std::int64_t>(rows.size()), *mesh_).rows) {
-    if (number == StepPlan::kNoRow) {
-      step_->evaluate(*empty_micro_batch());
-      continue;
-    }
-    const auto& row = rows[static_cast<std::size_t>(number)];
-    const auto result = step_->evaluate(corpus_->validation()->read(row));
+  const auto read = [&](std::size_t row) {
+    return std::make_shared<const data::MicroBatch>(corpus_->validation()->read(rows[row]));
+  };
+  const plan::StepPlan plan = planner_->plan_rows(static_cast<std::int64_t>(rows.size()));
+  for (const plan::MicroBatch& micro_batch : plan.micro_batches) {
+    const auto result = step_->evaluate(pass_of(micro_batch, *meshes_, read));
     sums[0] += result.nll_sum;
     sums[1] += static_cast<double>(result.targets);
-    if (mesh_->sequence().rank() > 0) continue;  // the row's bytes count once
-    const double bytes = corpus_->validation_bytes(row);
+  }
+  for (std::size_t row = 0; leads() && row < rows.size(); ++row) {
+    const double bytes = corpus_->validation_bytes(rows[row]);
     sums[2] += std::max(bytes, 0.0);
     sums[3] += bytes < 0 ? 1.0 : 0.0;
   }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <optional>
 #include <string>
 
 #include "longspan/base/error.h"
@@ -53,79 +54,79 @@ model::Decoder& initialised(model::Decoder& model, const Job& job) {
 
 }  // namespace
 
-/// What this rank holds of a row.
+/// What this rank holds of a micro-batch.
 class TrainingStep::Part {
  public:
-  Part(const data::MicroBatch& row, const shard::Mesh& mesh)
-      : row_(&row),
-        shard_{&mesh,
-               shard::TokenLayout(static_cast<backend::Index>(row.tokens.size()), mesh.degrees())} {
-    if (mesh.sequence().size() == 1) return;
-    for (const shard::Range& range : shard_.layout.ranges(mesh.sequence().rank())) {
+  explicit Part(const RankPass& pass) : whole_(pass.batch.get()) {
+    if (pass.mesh == nullptr) return;
+    const auto tokens = static_cast<backend::Index>(whole_->tokens.size());
+    shard_ = nn::SequenceShard{pass.mesh, shard::TokenLayout(tokens, pass.mesh->degrees())};
+    for (const shard::Range& range : shard_->layout.ranges(pass.mesh->sequence().rank())) {
       const auto append = [&range](auto& part, const auto& whole) {
         part.insert(part.end(), whole.begin() + range.begin, whole.begin() + range.end);
       };
-      append(tokens_, row.tokens);
-      append(labels_, row.labels);
-      append(positions_, row.positions);
+      append(tokens_, whole_->tokens);
+      append(labels_, whole_->labels);
+      append(positions_, whole_->positions);
     }
   }
 
   model::TokenBatch batch() const {
-    if (shard_.mesh->sequence().size() == 1) {
-      return {row_->tokens, row_->labels, row_->positions, row_->cu_seqlens, nullptr};
+    if (!shard_) {
+      return {whole_->tokens, whole_->labels, whole_->positions, whole_->cu_seqlens, nullptr};
     }
-    return {tokens_, labels_, positions_, row_->cu_seqlens, &shard_};
+    return {tokens_, labels_, positions_, whole_->cu_seqlens, &*shard_};
   }
 
  private:
-  const data::MicroBatch* row_;
-  nn::SequenceShard shard_;
+  const data::MicroBatch* whole_;
+  std::optional<nn::SequenceShard> shard_;
   std::vector<data::TokenId> tokens_;
   std::vector<std::int32_t> labels_;
   std::vector<std::int32_t> positions_;
 };
 
-TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, const shard::Mesh& mesh,
+TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, comm::Communicator& ranks,
                            backend::Backend* host)
     : job_(&job),
       backend_(&backend),
-      mesh_(&mesh),
+      ranks_(&ranks),
       model_(job.model, supported_dtype(job, backend), backend, memory_policy(job),
              {.zero_stage = static_cast<int>(job.parallel.zero_stage),
-              .ranks = &mesh.world(),
+              .ranks = &ranks,
               .overlap = job.parallel.overlap && backend.is_asynchronous()},
              job.memory.checkpoint_offload == "host" ? host : nullptr),
       optimizer_(adamw_config(job), initialised(model_, job).parameters(), backend,
                  job.optimizer.offload == "host" ? host : nullptr),
       schedule_(schedule_of(job)) {}
 
-TrainingStep::Sums TrainingStep::forward_backward(
-    const std::vector<std::shared_ptr<const data::MicroBatch>>& rows) {
+TrainingStep::Sums TrainingStep::forward_backward(const std::vector<RankPass>& passes) {
   std::vector<double> counts(3);  // targets, tokens, model FLOPs
-  for (const auto& row : rows) {
-    counts[0] += static_cast<double>(row->targets);
-    counts[1] += static_cast<double>(row->tokens.size());
-    counts[2] += job_->model.training_flops(row->cu_seqlens);
+  for (const RankPass& pass : passes) {
+    // Once for all ranks that share it.
+    if (pass.mesh != nullptr && pass.mesh->sequence().rank() > 0) continue;
+    counts[0] += static_cast<double>(pass.batch->targets);
+    counts[1] += static_cast<double>(pass.batch->tokens.size());
+    counts[2] += job_->model.training_flops(pass.batch->cu_seqlens);
   }
-  mesh_->data().all_reduce_sum(counts);
+  ranks_->all_reduce_sum(counts);
 
   auto& parameters = model_.parameters();
   parameters.start_gradients();
   const double loss_scale = counts[0] > 0 ? 1.0 / counts[0] : 0.0;
   std::vector<double> nll(1);
-  for (const auto& row : rows) {
-    if (&row == &rows.back()) parameters.start_last_pass();
-    nll[0] += model_.forward_backward(Part(*row, *mesh_).batch(), loss_scale).nll_sum;
+  for (const RankPass& pass : passes) {
+    if (&pass == &passes.back()) parameters.start_last_pass();
+    nll[0] += model_.forward_backward(Part(pass).batch(), loss_scale).nll_sum;
   }
   const backend::Scope scope(*backend_, "reduction");
   parameters.reduce_gradients();
-  mesh_->world().all_reduce_sum(nll);
+  ranks_->all_reduce_sum(nll);
   return {nll[0], counts[0], counts[1], counts[2]};
 }
 
-model::LossResult TrainingStep::evaluate(const data::MicroBatch& row) {
-  return model_.evaluate(Part(row, *mesh_).batch());
+model::LossResult TrainingStep::evaluate(const RankPass& pass) {
+  return model_.evaluate(Part(pass).batch());
 }
 
 TrainingStep::Update TrainingStep::update(std::int64_t step, double loss) {

@@ -14,6 +14,12 @@
 
 namespace longspan::train {
 
+/// What a rank runs forward and backward at once: a micro-batch, and the ranks that share it.
+struct RankPass {
+  std::shared_ptr<const data::MicroBatch> batch;
+  const shard::Mesh* mesh = nullptr;  ///< whose sequence group; null: this rank alone
+};
+
 /// Model, optimizer and the work of one step, on any backend and communicator: what the trainer
 /// runs, and what a plan runs on a backend that computes nothing.
 class TrainingStep {
@@ -34,19 +40,19 @@ class TrainingStep {
     bool skipped = false;
   };
 
-  /// Makes and initialises the model on the backend; `host` keeps what the job offloads: null
-  /// when it offloads nothing. All must outlive this. Throws InputError when the backend cannot
-  /// compute in the job's precision.
-  TrainingStep(const Job& job, backend::Backend& backend, const shard::Mesh& mesh,
+  /// Makes and initialises the model on the backend, divided among `ranks`; `host` keeps what the
+  /// job offloads: null when it offloads nothing. All must outlive this. Throws InputError when the
+  /// backend cannot compute in the job's precision.
+  TrainingStep(const Job& job, backend::Backend& backend, comm::Communicator& ranks,
                backend::Backend* host = nullptr);
 
-  /// Gradients of the global batch's mean loss, summed over ranks, into the parameters. `rows` are
-  /// the whole micro-batches of this rank's sequence group, on every rank the same number: where
-  /// there is nothing to do, empty ones.
-  Sums forward_backward(const std::vector<std::shared_ptr<const data::MicroBatch>>& rows);
+  /// Gradients of the global batch's mean loss, summed over ranks, into the parameters: whatever
+  /// ranks run which of its micro-batches. On every rank the same number of passes: where there is
+  /// nothing to do, empty ones.
+  Sums forward_backward(const std::vector<RankPass>& passes);
 
-  /// Loss of a row of this rank's sequence group: the sums of this rank's tokens alone.
-  model::LossResult evaluate(const data::MicroBatch& row);
+  /// Loss of a micro-batch: the sums of this rank's tokens alone.
+  model::LossResult evaluate(const RankPass& pass);
 
   /// Clips and updates; or skips, when loss or gradients are not finite. All ranks have the same
   /// norm, bit for bit, and so decide alike. `step` counts from 0.
@@ -61,7 +67,7 @@ class TrainingStep {
 
   const Job* job_;
   backend::Backend* backend_;
-  const shard::Mesh* mesh_;
+  comm::Communicator* ranks_;
   model::Decoder model_;
   optim::AdamW optimizer_;
   optim::Schedule schedule_;

@@ -287,6 +287,15 @@ class Models(harness.Workspace):
         self.assertEqual((found["kind"], found["metadata"]), ("safetensors", {"format": "pt"}))
         found = self.inspect(self.tokens)
         self.assertEqual((found["kind"], found["documents"]), ("tokens", 120))
+        self.assertEqual(found["document_tokens"]["max"], found["longest_document"])
+        self.assertEqual(sum(each["documents"] for each in found["histogram"]), 120)
+        self.assertEqual(sum(each["tokens"] for each in found["histogram"]), found["tokens"])
+        self.inspect(self.tokens, "--picture", self.root / "lengths.svg", "--lengths-out", self.root / "lengths.txt")
+        lengths = [int(line) for line in (self.root / "lengths.txt").read_text().splitlines()]
+        self.assertEqual((len(lengths), sum(lengths)), (120, found["tokens"]))
+        self.assertIn("</svg>", (self.root / "lengths.svg").read_text())
+        self.refused("inspect", model, "--picture", self.root / "x.svg", names=["--picture"])
+        self.refused("inspect", self.tokens, "--raw-type", "uint16", names=["--raw-type"])
         self.refused("inspect", self.root / "nowhere", names=["nowhere"])
         self.refused("inspect", self.corpus, names=["corpus.jsonl"])
 

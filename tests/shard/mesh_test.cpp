@@ -23,7 +23,7 @@ std::vector<int> members_of(comm::Communicator& group) {
   return members;
 }
 
-TEST_CASE("mesh: sequence groups are neighbours, data groups have one of each") {
+TEST_CASE("mesh: sequence groups are neighbours") {
   for (int degree = 1; degree <= world().size(); ++degree) {
     INFO("degree " << degree);
     if (world().size() % degree != 0) {
@@ -39,16 +39,11 @@ TEST_CASE("mesh: sequence groups are neighbours, data groups have one of each") 
       CHECK(sequence[static_cast<std::size_t>(i)] == me / degree * degree + i);
     }
     CHECK(mesh.sequence().rank() == me % degree);
-    const auto data = members_of(mesh.data());
-    REQUIRE(static_cast<int>(data.size()) == world().size() / degree);
-    for (std::size_t i = 0; i < data.size(); ++i) {
-      CHECK(data[i] == me % degree + static_cast<int>(i) * degree);
-    }
     // Sums stay within a group.
     std::vector<double> sum{1.0 + me};
-    mesh.data().all_reduce_sum(sum);
+    mesh.sequence().all_reduce_sum(sum);
     double expected = 0;
-    for (const int rank : data) expected += 1.0 + rank;
+    for (const int rank : sequence) expected += 1.0 + rank;
     CHECK(sum[0] == expected);
   }
   CHECK_THROWS_AS(Mesh(world(), {0, 1}), base::InputError);
@@ -71,18 +66,28 @@ TEST_CASE("mesh: a sequence group is Ulysses groups of neighbours and rings acro
   }
 }
 
+std::vector<SequenceDegrees> rings_of(const std::vector<int>& sizes) {
+  std::vector<SequenceDegrees> degrees;
+  for (const int size : sizes) degrees.push_back({1, size});
+  return degrees;
+}
+
 TEST_CASE("mesh: aligned groups of every power of two that divides") {
-  const AlignedGroups groups(world());
-  for (const int size : groups.sizes()) {
-    const auto members = members_of(groups.of_size(size));
+  CHECK(aligned_sizes(1) == std::vector<int>{1});
+  CHECK(aligned_sizes(3) == std::vector<int>{1});
+  CHECK(aligned_sizes(4) == std::vector<int>{1, 2, 4});
+  CHECK(aligned_sizes(12) == std::vector<int>{1, 2, 4});
+  const std::vector<int> sizes = aligned_sizes(world().size());
+  const Meshes meshes(world(), rings_of(sizes));
+  for (const int size : sizes) {
+    if (size == 1) continue;
+    const auto members = members_of(meshes.of_size(size)->sequence());
     REQUIRE(static_cast<int>(members.size()) == size);
     CHECK(members.front() == world().rank() / size * size);
     CHECK(members.back() == members.front() + size - 1);
   }
-  CHECK(groups.sizes().front() == 1);
-  if (world().size() == 4) CHECK(groups.sizes() == std::vector<int>{1, 2, 4});
-  if (world().size() == 3) CHECK(groups.sizes() == std::vector<int>{1});
-  CHECK_THROWS_AS(groups.of_size(3), base::InternalError);
+  CHECK(meshes.of_size(1) == nullptr);
+  CHECK_THROWS_AS(meshes.of_size(3), base::InternalError);
 }
 
 TEST_CASE("mesh: a dry world of any size has the same groups, on their machines") {
@@ -100,12 +105,9 @@ TEST_CASE("mesh: a dry world of any size has the same groups, on their machines"
   CHECK(mesh.ring().size() == 2);
   CHECK(mesh.ring().rank() == 0);
   CHECK(mesh.ring().local_size() == 1);
-  CHECK(mesh.data().size() == 4);
-  CHECK(mesh.data().rank() == 2);
-  CHECK(mesh.data().local_size() == 1);
-  const AlignedGroups groups(ranks);
-  CHECK(groups.sizes() == std::vector<int>{1, 2, 4, 8, 16, 32, 64});
-  CHECK(groups.of_size(8).local_size() == 8);
+  const Meshes meshes(ranks, rings_of(aligned_sizes(64)));
+  CHECK(meshes.of_size(8)->sequence().local_size() == 8);
+  CHECK(meshes.of_size(64)->sequence().rank() == 37);
 }
 
 TEST_CASE("mesh: a group that its caller is not in is refused") {

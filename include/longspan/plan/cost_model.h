@@ -30,6 +30,7 @@ struct CostModel {
   std::vector<GroupKind> kinds;  ///< at least one; no degree is above `ranks`
   /// Every micro-batch, whatever its groups: gathering of weights, start-up. Part of its time.
   double micro_batch_seconds = 0;
+  std::string source;  ///< where the figures come from, in words
 };
 
 }  // namespace longspan::plan

@@ -26,13 +26,12 @@ struct Part {
   Part(const train::Job& part_job, comm::Communicator& part_ranks, bool offloads = false)
       : job(part_job),
         ranks(&part_ranks),
-        mesh(part_ranks, {}),
-        step(job, *backend, mesh, offloads ? host.get() : nullptr) {}
+        step(job, *backend, part_ranks, offloads ? host.get() : nullptr) {}
 
   void train_step(int number) {
     const auto batches =
         test::batches_of_ranks(job, ranks->size(), 0, static_cast<std::uint64_t>(number));
-    step.forward_backward(test::padded(batches, ranks->rank()));
+    step.forward_backward(test::passes_of(test::padded(batches, ranks->rank())));
     step.update(number, 1.0);
   }
 
@@ -48,7 +47,6 @@ struct Part {
 
   train::Job job;
   comm::Communicator* ranks;
-  shard::Mesh mesh;
   std::unique_ptr<backend::Backend> backend = model::test::make_backend();
   std::unique_ptr<backend::Backend> host = model::test::make_backend();
   train::TrainingStep step;

@@ -29,10 +29,9 @@ struct SharedDirectory {
 
 struct Part {
   Part(const train::Job& part_job, comm::Communicator& ranks)
-      : job(part_job), mesh(ranks, {}), step(job, *backend, mesh) {}
+      : job(part_job), step(job, *backend, ranks) {}
 
   train::Job job;
-  shard::Mesh mesh;
   std::unique_ptr<backend::Backend> backend = model::test::make_backend();
   train::TrainingStep step;
 };

@@ -74,6 +74,12 @@ Batches padded(const std::vector<Batches>& of_ranks, int rank) {
   return mine;
 }
 
+std::vector<train::RankPass> passes_of(const Batches& batches, const shard::Mesh* mesh) {
+  std::vector<train::RankPass> passes;
+  for (const auto& batch : batches) passes.push_back({batch, mesh});
+  return passes;
+}
+
 namespace {
 
 /// Elements of any float tensor.

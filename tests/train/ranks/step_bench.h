@@ -27,6 +27,8 @@ std::vector<Batches> batches_of_ranks(const train::Job& job, int ranks, int firs
 Batches joined(const std::vector<Batches>& of_ranks);
 /// What this rank runs: its own, and empty ones until it has as many as any.
 Batches padded(const std::vector<Batches>& of_ranks, int rank);
+/// The same as passes of the sequence group of `mesh`, or of this rank alone.
+std::vector<train::RankPass> passes_of(const Batches& batches, const shard::Mesh* mesh = nullptr);
 
 /// How far what this rank holds of the set's weights, or gradients, is from the reference, which is
 /// whole: the largest ||a - b|| / ||b|| of a parameter that counts (null: all do), over all ranks.

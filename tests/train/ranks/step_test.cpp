@@ -66,10 +66,12 @@ Rows rows_of_step() {
 /// One step of these ranks, as far as its gradients.
 struct Step {
   Step(const Job& step_job, comm::Communicator& communicator, SequenceDegrees degrees)
-      : job(step_job), mesh(communicator, degrees), step(job, *backend, mesh) {
+      : job(step_job), meshes(communicator, {degrees}), step(job, *backend, communicator) {
     const Rows all = rows_of_step();
-    const StepPlan plan = StepPlan::fixed(static_cast<std::int64_t>(all.size()), mesh);
-    loss = step.forward_backward(plan.batches([&](std::size_t row) { return all[row]; })).loss();
+    const plan::StepPlan plan =
+        fixed_plan(static_cast<std::int64_t>(all.size()), communicator.size(), degrees.ranks());
+    const auto passes = passes_of(plan, meshes, [&](std::size_t row) { return all[row]; });
+    loss = step.forward_backward(passes).loss();
     grad_norm = std::sqrt(parameters().gradient_squares());
   }
 
@@ -77,7 +79,7 @@ struct Step {
 
   Job job;
   std::unique_ptr<backend::Backend> backend = backend::make_cpu_backend(std::size_t{64} << 20U);
-  shard::Mesh mesh;
+  shard::Meshes meshes;
   TrainingStep step;
   double loss = 0;
   double grad_norm = 0;

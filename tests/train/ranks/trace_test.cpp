@@ -30,14 +30,15 @@ struct Outcome {
 Outcome train(const Job& job, std::unique_ptr<backend::Backend> device,
               std::unique_ptr<backend::Backend> host, comm::Communicator& ranks,
               Recorder* recorder) {
-  const shard::Mesh mesh(ranks, degrees());
-  TrainingStep step(job, *device, mesh, host.get());
+  const shard::Meshes meshes(ranks, {degrees()});
+  TrainingStep step(job, *device, ranks, host.get());
   Outcome outcome;
   for (int number = 0; number < 2; ++number) {
     if (recorder != nullptr && number == 1) recorder->begin_step(number);
     const auto rows = longspan::test::joined(
         longspan::test::batches_of_ranks(job, 4, 0, static_cast<std::uint64_t>(number)));
-    outcome.nll = step.forward_backward(rows).nll;
+    outcome.nll =
+        step.forward_backward(longspan::test::passes_of(rows, meshes.of_size(world().size()))).nll;
     outcome.grad_norm = step.update(number, outcome.nll).grad_norm;
     if (recorder != nullptr && number == 1) recorder->end_step();
   }

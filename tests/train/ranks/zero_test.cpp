@@ -16,25 +16,25 @@ using test::world;
 
 /// One rank that has everything and does all the work.
 struct Plain {
-  explicit Plain(const train::Job& plain_job) : job(plain_job), step(job, *backend, mesh) {}
+  explicit Plain(const train::Job& plain_job)
+      : job(plain_job), step(job, *backend, *communicator) {}
 
   train::Job job;
   std::unique_ptr<backend::Backend> backend = model::test::make_backend();
   std::unique_ptr<comm::Communicator> communicator = comm::make_single_communicator();
-  shard::Mesh mesh{*communicator, {}};
   train::TrainingStep step;
 };
 
 /// This rank of the world.
 struct Divided {
-  explicit Divided(const train::Job& divided_job) : job(divided_job), step(job, *backend, mesh) {}
+  explicit Divided(const train::Job& divided_job)
+      : job(divided_job), step(job, *backend, counted) {}
 
   nn::ParameterSet& parameters() { return step.model().parameters(); }
 
   train::Job job;
   std::unique_ptr<backend::Backend> backend = model::test::make_backend();
   test::CountingCommunicator counted{world()};
-  shard::Mesh mesh{counted, {}};
   train::TrainingStep step;
 };
 
@@ -47,8 +47,9 @@ void check_against_plain(const train::Job& job, int first) {
   for (std::uint64_t step = 0; step < 2; ++step) {
     INFO("step " << step);
     const auto batches = test::batches_of_ranks(job, world().size(), first, step);
-    const auto sums = plain.step.forward_backward(test::joined(batches));
-    const auto found = divided.step.forward_backward(test::padded(batches, world().rank()));
+    const auto sums = plain.step.forward_backward(test::passes_of(test::joined(batches)));
+    const auto found =
+        divided.step.forward_backward(test::passes_of(test::padded(batches, world().rank())));
     CHECK(found.targets == sums.targets);
     CHECK(found.tokens == sums.tokens);
     CHECK(found.nll == Approx(sums.nll).epsilon(1e-5));
@@ -112,7 +113,7 @@ TEST_CASE("what is sent is the formulas'") {
   const auto batches = test::batches_of_ranks(divided.job, world().size(), 0, 0);
   const Batches mine = test::padded(batches, world().rank());
   const comm::Traffic before = world().traffic();
-  divided.step.forward_backward(mine);
+  divided.step.forward_backward(test::passes_of(mine));
   const comm::Traffic between = world().traffic();
   divided.step.update(0, 1.0);
   const comm::Traffic after = world().traffic();
@@ -147,7 +148,7 @@ TEST_CASE("stage 3 gathers a block twice a micro-batch, and not in a mini-sequen
   if (world().size() == 1) return;
   const auto batches = test::batches_of_ranks(job, world().size(), 0, 0);
   const Batches mine = test::padded(batches, world().rank());
-  divided.step.forward_backward(mine);
+  divided.step.forward_backward(test::passes_of(mine));
   // The blocks are alike, and nothing else is as large as they are.
   const backend::Index block = divided.parameters().partition().unit(1).size();
   std::size_t of_blocks = 0;
@@ -168,9 +169,9 @@ TEST_CASE("nothing of a unit is left behind, and at most one is ahead") {
   const std::size_t weights = ledger.live(backend::MemoryTag::kWeights);
   const std::size_t gradients = ledger.live(backend::MemoryTag::kGradients);
   const auto batches = test::batches_of_ranks(divided.job, world().size(), 0, 0);
-  divided.step.forward_backward(test::padded(batches, world().rank()));
+  divided.step.forward_backward(test::passes_of(test::padded(batches, world().rank())));
   const Batches one = test::joined(batches);
-  divided.step.evaluate(*one[0]);
+  divided.step.evaluate({one[0]});
   CHECK(ledger.live(backend::MemoryTag::kWeights) == weights);
   CHECK(ledger.live(backend::MemoryTag::kGradients) == gradients);
   if (world().size() == 1) return;

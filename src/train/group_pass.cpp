@@ -1,0 +1,142 @@
+#include "train/group_pass.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "longspan/base/error.h"
+#include "longspan/plan/cost_fit.h"
+#include "longspan/shard/mesh.h"
+#include "train/dry_step.h"
+#include "train/parallel_layout.h"
+
+namespace longspan::train {
+namespace {
+
+/// Sizes that groups of these ranks can have.
+std::vector<int> degrees_of(int ranks) {
+  std::vector<int> degrees = shard::aligned_sizes(ranks);
+  std::erase_if(degrees, [](int degree) { return degree > kMostSequenceRanks; });
+  return degrees;
+}
+
+double squares_of(const PassSize& size) {
+  const auto whole = static_cast<double>(size.tokens / size.longest);
+  const auto longest = static_cast<double>(size.longest);
+  const auto rest = static_cast<double>(size.tokens % size.longest);
+  return whole * longest * longest + rest * rest;
+}
+
+std::int64_t most_of_group(const Job& job, const CostOptions& options, int degree,
+                           std::int64_t capacity) {
+  const std::int64_t most = options.most_tokens > 0
+                                ? options.most_tokens * degree
+                                : std::max<std::int64_t>(job.training.tokens_per_step, degree);
+  return std::min(most, capacity);
+}
+
+/// Appends the kinds of one level; an empty one is the job's own.
+void add_kinds(const Job& job, const PlanSetting& setting, const CostOptions& options,
+               const std::string& level, std::vector<KindJob>& kinds) {
+  for (const int degree : degrees_of(setting.ranks)) {
+    const std::int64_t capacity = group_capacity(job, setting, degree);
+    if (capacity == 0) continue;
+    KindJob one;
+    one.kind.degree = degree;
+    one.kind.level = level;
+    one.kind.max_tokens = capacity;
+    const std::int64_t most = most_of_group(job, options, degree, capacity);
+    one.job = with_groups(job, setting.ranks, degree, most);
+    one.sizes = pass_sizes(most, std::min(most, job.training.micro_batch_tokens));
+    kinds.push_back(std::move(one));
+  }
+}
+
+/// A group's part of the time that is there without tokens. Gathering of weights and the like, of
+/// every micro-batch, is what an empty pass takes, as far as no group hides it behind its work.
+double shared_seconds(const std::vector<plan::CostFit>& fits, double empty_seconds) {
+  double least = empty_seconds;
+  for (const plan::CostFit& fit : fits) least = std::min(least, fit.fixed);
+  return least;
+}
+
+}  // namespace
+
+Job with_groups(const Job& job, int ranks, int degree, std::int64_t tokens) {
+  Job changed = job;
+  changed.parallel.data = 0;
+  changed.parallel.sequence = std::to_string(degree);
+  changed.training.micro_batch_tokens = tokens;
+  changed.training.tokens_per_step = tokens * (ranks / degree);
+  return changed;
+}
+
+std::vector<PassSize> pass_sizes(std::int64_t most, std::int64_t longest) {
+  std::vector<PassSize> sizes;
+  for (std::int64_t tokens = most; tokens > 0 && 16 * tokens >= most; tokens /= 2) {
+    const std::size_t first = sizes.size();
+    for (const std::int64_t parts : {1, 4, 16, 64}) {
+      const std::int64_t document = std::min(longest, std::max<std::int64_t>(1, tokens / parts));
+      const bool is_new = sizes.size() == first || sizes.back().longest != document;
+      if (is_new) sizes.push_back({tokens, document});
+    }
+  }
+  return sizes;
+}
+
+std::vector<KindJob> kinds_of(const Job& job, const PlanSetting& setting,
+                              const CostOptions& options) {
+  std::vector<KindJob> kinds;
+  if (options.levels.empty()) add_kinds(job, setting, options, "", kinds);
+  for (const std::string& level : options.levels) {
+    Job changed = job;
+    changed.memory.activation_checkpointing = level;
+    memory_policy(changed);  // is it legal?
+    add_kinds(changed, setting, options, level, kinds);
+  }
+  if (kinds.empty()) {
+    throw base::InputError(fmt::format(
+        "not even one token fits into any group of the {} rank(s): weights, gradients and "
+        "optimizer state alone take more than the {} bytes of {}; raise parallel.zero_stage, use "
+        "more ranks, a device with more memory or a smaller model",
+        setting.ranks, limit_of(job, setting), setting.device.name));
+  }
+  return kinds;
+}
+
+Costs fit_kinds(int ranks, const std::vector<KindJob>& kinds, double empty_seconds,
+                const std::vector<std::vector<double>>& seconds) {
+  Costs costs;
+  costs.model.ranks = ranks;
+  std::vector<plan::CostFit> fits;
+  for (std::size_t kind = 0; kind < kinds.size(); ++kind) {
+    std::vector<plan::CostPoint> points;
+    for (std::size_t i = 0; i < kinds[kind].sizes.size(); ++i) {
+      const PassSize& size = kinds[kind].sizes[i];
+      points.push_back({static_cast<double>(size.tokens), squares_of(size), seconds[kind][i]});
+    }
+    fits.push_back(plan::fit_costs(points));
+    for (std::size_t i = 0; i < points.size(); ++i) {
+      const PassSize& size = kinds[kind].sizes[i];
+      costs.checks.push_back({kind, size.tokens, size.longest, points[i].seconds,
+                              fits.back().seconds(points[i].tokens, points[i].squares)});
+    }
+  }
+  costs.model.micro_batch_seconds = shared_seconds(fits, empty_seconds);
+  for (std::size_t kind = 0; kind < kinds.size(); ++kind) {
+    plan::GroupKind fitted = kinds[kind].kind;
+    fitted.fixed_seconds = fits[kind].fixed - costs.model.micro_batch_seconds;
+    fitted.seconds_per_token = fits[kind].per_token;
+    fitted.seconds_per_token_squared = fits[kind].per_token_squared;
+    costs.model.kinds.push_back(std::move(fitted));
+  }
+  return costs;
+}
+
+std::string costs_subject(const Job& job, const PlanSetting& setting) {
+  return fmt::format("{} on {} x {}, ZeRO stage {}", job.run.name, setting.ranks,
+                     setting.device.name, job.parallel.zero_stage);
+}
+
+}  // namespace longspan::train

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "longspan/train/cost_model.h"
+#include "longspan/train/job.h"
+
+namespace longspan::train {
+
+/// The job with groups of so many ranks, one row of so many tokens for each of them.
+Job with_groups(const Job& job, int ranks, int degree, std::int64_t tokens);
+
+/// Sizes of a pass that costs are fitted to.
+struct PassSize {
+  std::int64_t tokens = 0;   ///< of a group
+  std::int64_t longest = 0;  ///< of its documents
+};
+
+/// From `most` tokens down to a sixteenth, each in long and in short documents.
+std::vector<PassSize> pass_sizes(std::int64_t most, std::int64_t longest);
+
+/// A kind of group and the job that runs it.
+struct KindJob {
+  plan::GroupKind kind;
+  Job job;
+  std::vector<PassSize> sizes;
+};
+
+/// All kinds that have room for a token, with their room. Throws InputError.
+std::vector<KindJob> kinds_of(const Job& job, const PlanSetting& setting,
+                              const CostOptions& options);
+
+/// A model fitted to what passes took: seconds[kind][size], and `empty_seconds`, of a pass in which
+/// no rank has a token.
+Costs fit_kinds(int ranks, const std::vector<KindJob>& kinds, double empty_seconds,
+                const std::vector<std::vector<double>>& seconds);
+
+/// "Llama-3-8B on 8 x h200, ZeRO stage 3".
+std::string costs_subject(const Job& job, const PlanSetting& setting);
+
+}  // namespace longspan::train
