@@ -51,6 +51,34 @@ class JoinedTokenFile : public TokenFile {
     }
   }
 
+  bool is_masked() const override {
+    return std::any_of(files_.begin(), files_.end(),
+                       [](const auto& file) { return file->is_masked(); });
+  }
+  std::int64_t loss_tokens(std::int64_t begin, std::int64_t end) const override {
+    std::int64_t count = 0;
+    while (begin < end) {
+      const std::size_t file = part_of(first_token_, begin);
+      const std::int64_t stop = std::min(end, first_token_[file + 1]);
+      count += files_[file]->loss_tokens(begin - first_token_[file], stop - first_token_[file]);
+      begin = stop;
+    }
+    return count;
+  }
+  std::vector<TokenRange> loss_ranges(std::int64_t begin, std::int64_t end) const override {
+    std::vector<TokenRange> ranges;
+    while (begin < end) {
+      const std::size_t file = part_of(first_token_, begin);
+      const std::int64_t first = first_token_[file];
+      const std::int64_t stop = std::min(end, first_token_[file + 1]);
+      for (const TokenRange& range : files_[file]->loss_ranges(begin - first, stop - first)) {
+        ranges.push_back({range.begin + first, range.end + first});
+      }
+      begin = stop;
+    }
+    return ranges;
+  }
+
  private:
   /// The file that holds the element `index`: empty files hold none.
   static std::size_t part_of(const std::vector<std::int64_t>& firsts, std::int64_t index) {

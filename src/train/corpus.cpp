@@ -104,6 +104,7 @@ Corpus::Corpus(const Job& job, int rank, int ranks) : files_(job.data.train.size
 
 double Corpus::validation_bytes(const std::vector<data::Span>& row) const {
   const TokenFile& file = validation_file_ ? *validation_file_ : *training_file_;
+  if (file.is_masked()) return -1;
   double bytes = 0;
   for (const data::Span& span : row) {
     for (std::int64_t d = span.document; d < file.documents() && file.document_begin(d) < span.end;
@@ -125,6 +126,9 @@ std::string Corpus::fingerprint() const {
   std::string text =
       fmt::format("{} tokens in {} documents, tokenizer {}", file.tokens(), file.documents(),
                   file.tokenizer_hash().empty() ? "unknown" : file.tokenizer_hash());
+  if (file.is_masked()) {
+    text += fmt::format(", {} tokens in the loss", file.loss_tokens(0, file.tokens()));
+  }
   if (files_ == 1) return text;
   // Of several files the order counts, too: documents are known by their numbers.
   base::Xxh3Stream hash;

@@ -26,7 +26,8 @@ class Corpus {
   /// Null when the job names no tokenizer.
   const data::Tokenizer* tokenizer() const { return tokenizer_.get(); }
   /// Text bytes that the targets of validation rows stand for: whole documents count all their
-  /// bytes, parts of them a share by tokens. -1 when a file does not say.
+  /// bytes, parts of them a share by tokens. -1 when a file does not say, and where not all tokens
+  /// are targets.
   double validation_bytes(const std::vector<data::Span>& row) const;
   /// What the order of samples depends on besides the job's keys; kept in checkpoints.
   std::string fingerprint() const;

@@ -121,6 +121,7 @@ void describe_tokens(const fs::path& path, ordered_json& out) {
   }
   out["documents"] = file->documents();
   out["tokens"] = file->tokens();
+  if (file->is_masked()) out["tokens_in_loss"] = file->loss_tokens(0, file->tokens());
   out["longest_document"] = longest;
   const bool knows_text = file->documents() > 0 && file->document_bytes(0) >= 0;
   if (knows_text) out["text_bytes"] = text_bytes;

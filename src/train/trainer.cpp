@@ -317,7 +317,12 @@ StepMetrics Trainer::step() {
   metrics.grad_norm = update.grad_norm;
   metrics.lr = update.lr;
   progress_.skipped += update.skipped ? 1 : 0;
-  progress_.skipped_in_row = update.skipped ? progress_.skipped_in_row + 1 : 0;
+  if (sums.targets == 0) {  // as with chats whose answers do not count: it is no sign of trouble
+    report_.warning(fmt::format("step {} is skipped: none of its tokens counts in the loss",
+                                progress_.step + 1));
+  } else {
+    progress_.skipped_in_row = update.skipped ? progress_.skipped_in_row + 1 : 0;
+  }
   progress_.updates = step_->optimizer().updates();
   progress_.tokens += metrics.tokens;
   metrics.step = ++progress_.step;
