@@ -23,6 +23,7 @@ class JoinedTokenFile : public TokenFile {
   const std::filesystem::path& path_of(std::int64_t document) const override {
     return files_[part_of(first_document_, document)]->path();
   }
+  std::vector<std::int64_t> file_begins() const override { return first_document_; }
   std::int64_t tokens() const override { return first_token_.back(); }
   std::int64_t documents() const override { return first_document_.back(); }
 

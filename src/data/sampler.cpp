@@ -74,6 +74,11 @@ class Sampler::Impl {
     return file_.document_begin(document + 1) - file_.document_begin(document);
   }
 
+  /// The file of the first document, for messages.
+  std::string name() const {
+    return (documents_.empty() ? file_.path() : file_.path_of(documents_.front())).string();
+  }
+
   void check() const {
     const bool sized = options_.row_tokens >= 1 && options_.rows_per_step >= 1 &&
                        options_.row_tokens <= std::numeric_limits<std::int32_t>::max();
@@ -95,7 +100,7 @@ class Sampler::Impl {
       throw base::InputError(fmt::format(
           "nothing to train on in {}: {} documents chosen of {}, with {} tokens; at least two "
           "tokens in a row are needed",
-          file_.path().string(), documents_.size(), file_.documents(), tokens));
+          name(), documents_.size(), file_.documents(), tokens));
     }
     if (!file_.is_masked()) return;
     const bool counts =
@@ -107,7 +112,7 @@ class Sampler::Impl {
       throw base::InputError(fmt::format(
           "nothing to train on in {}: of the {} tokens in the {} documents chosen none counts in "
           "the loss (the answers in chats do, but for those of weight 0)",
-          file_.path().string(), tokens, documents_.size()));
+          name(), tokens, documents_.size()));
     }
   }
 

@@ -120,6 +120,7 @@ void Trainer::open_data() {
       job_.run.seed, job_.data.packing, job_.data.shuffle ? "shuffled" : "in order",
       job_.training.micro_batch_tokens, job_.training.tokens_per_step,
       job_.data.validation_fraction, corpus_->fingerprint());
+  for (const std::string& line : corpus_->blend_report()) report_.note(line);
 }
 
 /// Refuses a job whose step will not fit into memory, with what it would need and what would help;

@@ -40,6 +40,8 @@ class TokenFile {
   virtual const std::filesystem::path& path() const = 0;
   /// The file that holds a document: `path()`, but for files opened together.
   virtual const std::filesystem::path& path_of(std::int64_t) const { return path(); }
+  /// First document of each file that was opened together with others, and the number of all.
+  virtual std::vector<std::int64_t> file_begins() const { return {0, documents()}; }
   virtual std::int64_t tokens() const = 0;
   virtual std::int64_t documents() const = 0;
   /// Tokens of document `document`: [document_begin(d), document_begin(d + 1)).
