@@ -53,6 +53,13 @@ void check_schedule(const Job& job) {
   }
 }
 
+void check_weights(const Job::Data& data) {
+  if (data.weights.empty() || data.weights.size() == data.train.size()) return;
+  throw InputError(
+      fmt::format("data.weights has {} numbers for the {} files of data.train; give one for each",
+                  data.weights.size(), data.train.size()));
+}
+
 void check_validation(const Job& job) {
   const bool is_split = job.data.validation_fraction > 0;
   const bool has_files = !job.data.validation.empty();
@@ -104,6 +111,7 @@ void check(Job& job) {
   check_device(job);
   check_batch(job);
   check_schedule(job);
+  check_weights(job.data);
   check_validation(job);
   memory_policy(job);
   check_sequence(job);
