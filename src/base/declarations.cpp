@@ -130,6 +130,10 @@ Key& Declarations::paths(std::string path, std::vector<std::string>& target, std
   return add(std::move(path), KeyKind::kPathList, &target, std::move(help));
 }
 
+Key& Declarations::reals(std::string path, std::vector<double>& target, std::string help) {
+  return add(std::move(path), KeyKind::kRealList, &target, std::move(help));
+}
+
 Key& Declarations::size(std::string path, std::uint64_t& target, std::string help) {
   return add(std::move(path), KeyKind::kSize, &target, std::move(help)).at_least(0);
 }

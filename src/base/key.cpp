@@ -28,7 +28,7 @@ bool is_zero(const Key::Value& value) {
         using Held = std::decay_t<decltype(held)>;
         if constexpr (std::is_arithmetic_v<Held>) return held == Held{0};
         if constexpr (kIsOptional<Held>) return !held.has_value();
-        if constexpr (std::is_same_v<Held, std::string>) return held.empty();
+        if constexpr (!std::is_arithmetic_v<Held> && !kIsOptional<Held>) return held.empty();
         return false;
       },
       value);
@@ -180,6 +180,8 @@ std::string Key::type() const {
       return takes_count_ ? "choice, text or integer" : "choice or text";
     case KeyKind::kPathList:
       return "list of paths";
+    case KeyKind::kRealList:
+      return "list of numbers";
     case KeyKind::kSize:
       return "size";
   }
@@ -212,6 +214,9 @@ std::string Key::range() const {
       return words_.empty() ? text : alternatives(words_, "a path");
     case KeyKind::kPathList:
       return low_ ? "at least one, none empty" : "none empty";
+    case KeyKind::kRealList:
+      text = bounds();
+      return text.empty() ? "at least one" : fmt::format("at least one, each {}", text);
     case KeyKind::kSize:
       text = fmt::format("{}{}in bytes, such as 1048576 or \"1GiB\"", bounds(), low_ ? " " : "");
       break;
@@ -268,6 +273,11 @@ void Key::describe_kind(Json& property) const {
     property["type"] = "array";
     property["items"] = {{"type", "string"}, {"minLength", 1}};
     if (low_) property["minItems"] = 1;
+  } else if (kind_ == KeyKind::kRealList) {
+    property["type"] = "array";
+    property["items"]["type"] = "number";
+    describe_bounds(property["items"]);
+    property["minItems"] = 1;
   } else if (is_text) {
     property["type"] = "string";
     if (low_) property["minLength"] = 1;
@@ -276,9 +286,13 @@ void Key::describe_kind(Json& property) const {
     property["type"] = "boolean";
   } else {
     property["type"] = kind_ == KeyKind::kReal ? "number" : "integer";
-    if (low_) property[low_is_open_ ? "exclusiveMinimum" : "minimum"] = number(*low_);
-    if (high_) property[high_is_open_ ? "exclusiveMaximum" : "maximum"] = number(*high_);
+    describe_bounds(property);
   }
+}
+
+void Key::describe_bounds(Json& property) const {
+  if (low_) property[low_is_open_ ? "exclusiveMinimum" : "minimum"] = number(*low_);
+  if (high_) property[high_is_open_ ? "exclusiveMaximum" : "maximum"] = number(*high_);
 }
 
 void Key::describe(Json& property) const {
@@ -372,6 +386,14 @@ std::optional<Key::Value> Key::convert(const nlohmann::json& found) const {
             return is_plain_text(item) && !item.get_ref<const std::string&>().empty();
           })) {
         return found.get<std::vector<std::string>>();
+      }
+      break;
+    case KeyKind::kRealList:
+      if (found.is_array() && !found.empty() &&
+          std::all_of(found.begin(), found.end(), [this](const nlohmann::json& item) {
+            return item.is_number() && in_range(item.get<double>());
+          })) {
+        return found.get<std::vector<double>>();
       }
   }
   return std::nullopt;

@@ -12,6 +12,7 @@
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
 #include "longspan/data/bpe_trainer.h"
+#include "longspan/data/chat.h"
 #include "longspan/data/decode_corpus.h"
 #include "longspan/data/sentencepiece_trainer.h"
 #include "longspan/data/tokenize_corpus.h"
@@ -31,6 +32,8 @@ struct TokenizeOptions {
   std::uint64_t train_bytes = std::uint64_t{512} << 20U;
   std::string format = "tokens";
   data::TextOptions text;
+  std::string text_field;     ///< empty: none was named
+  std::string chat_template;  ///< empty: the tokenizer's own
   bool bos = false;
   bool no_bos = false;  ///< neither: as the format has it
   bool no_eos = false;
@@ -131,15 +134,29 @@ void decode(const TokenizeOptions& options) {
       megabytes_per_second(static_cast<std::uint64_t>(counts.text_bytes), seconds_since(start)));
 }
 
-void run(const TokenizeOptions& options) {
+/// What is to be predicted, where that is not all.
+std::string chats_text(const data::CorpusCounts& counts) {
+  if (counts.chats == 0) return "";
+  return fmt::format(
+      "; {} chats, {} tokens count in the loss{}", counts.chats, counts.loss_tokens,
+      counts.unmarked == 0 ? "" : fmt::format(", in {} chats none", counts.unmarked));
+}
+
+void run(TokenizeOptions options) {
   if (options.decode) return decode(options);
   check(options);
+  if (!options.text_field.empty()) {
+    options.text.text_field = options.text_field;
+    options.text.line_content = data::LineContent::kText;
+  }
+  if (!options.chat_template.empty()) options.text.line_content = data::LineContent::kChat;
   data::TextSource source(options.inputs, options.text);
   const auto tokenizer =
       options.train_vocab > 0 ? train_tokenizer(options) : data::load_tokenizer(options.tokenizer);
   const bool megatron = options.format == "megatron";
   const data::CorpusOptions corpus{.bos = options.bos || (!megatron && !options.no_bos),
-                                   .eos = !options.no_eos};
+                                   .eos = !options.no_eos,
+                                   .chat_template = options.chat_template};
   const auto writer = data::TokenFileWriter::create(
       options.output, megatron ? data::TokenFormat::kMegatron : data::TokenFormat::kTokens,
       tokenizer->vocab_size(), tokenizer->hash());
@@ -155,14 +172,15 @@ void run(const TokenizeOptions& options) {
   writer->finish();
   fmt::print(
       "wrote {}: {} documents, {} tokens of {} ids, {} of text, {:.3f} bytes a token, {:.1f} "
-      "MB/s{}\n",
+      "MB/s{}{}\n",
       options.output, counts.documents, counts.tokens, tokenizer->vocab_size(),
       base::format_bytes(static_cast<std::uint64_t>(counts.text_bytes)),
       static_cast<double>(counts.text_bytes) / static_cast<double>(counts.tokens),
       megabytes_per_second(source.total_bytes(), seconds),
       counts.empty_documents == 0
           ? ""
-          : fmt::format("; {} empty documents left out", counts.empty_documents));
+          : fmt::format("; {} empty documents left out", counts.empty_documents),
+      chats_text(counts));
 }
 
 }  // namespace
@@ -172,7 +190,10 @@ void add_tokenize_command(const Command& program) {
   const auto options = std::make_shared<TokenizeOptions>();
   command.footer(fmt::format(
       "A file ending in .jsonl or .ndjson gives one document a line, any other file is one "
-      "document.\nOf a folder, files ending in {} are taken, sorted by path.",
+      "document.\nA line holds a text, a chat or a prompt with its completion; of the latter two "
+      "the "
+      "answers alone count in the loss.\nOf a folder, files ending in {} are taken, sorted by "
+      "path.",
       fmt::join(data::default_text_extensions(), " ")));
   command.option("input", options->inputs, "Text files, JSON-lines files and folders").required();
   command.option("-o,--output", options->output, "The token file to write, or the text").required();
@@ -200,25 +221,33 @@ void add_tokenize_command(const Command& program) {
       command.option("--format", options->format, "tokens, or megatron for a .bin and an .idx")
           .one_of({"tokens", "megatron"})
           .show_default();
-  const Option field = command.option("--text-field", options->text.text_field,
-                                      "The field of JSON lines that is text");
-  field.show_default();
+  const Option field =
+      command.option("--text-field", options->text_field,
+                     "The field of JSON lines that is text (\"text\" by default); named, it alone "
+                     "counts, also of lines that hold a chat");
+  const Option chat =
+      command
+          .option("--chat-template", options->chat_template,
+                  "Write chats (\"messages\") with this template, by default with that which the "
+                  "tokenizer's special tokens tell, and \"prompt\" and \"completion\" as a chat")
+          .one_of(data::ChatTemplate::names());
   const Option extension =
       command.option("--extension", options->text.extensions,
                      "Take files with this extension (with its dot) from folders instead");
-  const Option bos = command.flag("--bos", options->bos,
-                                  "Begin each document with bos (the default but for megatron)");
+  const Option bos =
+      command.flag("--bos", options->bos,
+                   "Begin each document but chats with bos (the default but for megatron)");
   const Option no_bos =
       command.flag("--no-bos", options->no_bos, "Do not begin each document with bos");
   no_bos.excludes(bos);
   const Option no_eos =
-      command.flag("--no-eos", options->no_eos, "Do not end each document with eos");
+      command.flag("--no-eos", options->no_eos, "Do not end each document but chats with eos");
   const Option decode =
       command.flag("--decode", options->decode,
                    "The input is a token file: write its text, without bos and eos; to a .jsonl "
                    "with a line for each document");
   for (const Option& other :
-       {vocabulary, model_out, format, field, extension, bos, no_bos, no_eos}) {
+       {vocabulary, model_out, format, field, chat, extension, bos, no_bos, no_eos}) {
     decode.excludes(other);
   }
   command.callback([options] { run(*options); });

@@ -31,8 +31,7 @@ class ChatTemplate::Impl {
     MaskedTokens out;
     put_token(rules_.begin, out.ids);
     std::string joined;  // what the system said, where it has no turn of its own
-    for (std::size_t index = 0; index < turns.size(); ++index) {
-      const ChatTurn& turn = turns[index];
+    for (const ChatTurn& turn : turns) {
       if (turn.role == "system" && rules_.system_joins_user) {
         joined = turn.content + "\n\n";
         continue;

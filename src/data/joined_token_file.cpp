@@ -23,6 +23,7 @@ class JoinedTokenFile : public TokenFile {
   const std::filesystem::path& path_of(std::int64_t document) const override {
     return files_[part_of(first_document_, document)]->path();
   }
+  std::vector<std::int64_t> file_begins() const override { return first_document_; }
   std::int64_t tokens() const override { return first_token_.back(); }
   std::int64_t documents() const override { return first_document_.back(); }
 
@@ -49,6 +50,34 @@ class JoinedTokenFile : public TokenFile {
       out += stop - begin;
       begin = stop;
     }
+  }
+
+  bool is_masked() const override {
+    return std::any_of(files_.begin(), files_.end(),
+                       [](const auto& file) { return file->is_masked(); });
+  }
+  std::int64_t loss_tokens(std::int64_t begin, std::int64_t end) const override {
+    std::int64_t count = 0;
+    while (begin < end) {
+      const std::size_t file = part_of(first_token_, begin);
+      const std::int64_t stop = std::min(end, first_token_[file + 1]);
+      count += files_[file]->loss_tokens(begin - first_token_[file], stop - first_token_[file]);
+      begin = stop;
+    }
+    return count;
+  }
+  std::vector<TokenRange> loss_ranges(std::int64_t begin, std::int64_t end) const override {
+    std::vector<TokenRange> ranges;
+    while (begin < end) {
+      const std::size_t file = part_of(first_token_, begin);
+      const std::int64_t first = first_token_[file];
+      const std::int64_t stop = std::min(end, first_token_[file + 1]);
+      for (const TokenRange& range : files_[file]->loss_ranges(begin - first, stop - first)) {
+        ranges.push_back({range.begin + first, range.end + first});
+      }
+      begin = stop;
+    }
+    return ranges;
   }
 
  private:

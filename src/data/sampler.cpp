@@ -67,6 +67,7 @@ class Sampler::Impl {
       file_.read(span.begin, span.end, batch.tokens.data() + at);
       std::copy_n(batch.tokens.data() + at + 1, length - 1, batch.labels.data() + at);
       batch.labels[static_cast<std::size_t>(at + length - 1)] = next_token(span);
+      if (file_.is_masked()) mask(span, batch.labels.data() + at);
       std::iota(batch.positions.begin() + at, batch.positions.begin() + at + length, 0);
       at += length;
       batch.cu_seqlens.push_back(static_cast<std::int32_t>(at));
@@ -82,6 +83,11 @@ class Sampler::Impl {
  private:
   std::int64_t length(std::int64_t document) const {
     return file_.document_begin(document + 1) - file_.document_begin(document);
+  }
+
+  /// The file of the first document, for messages.
+  std::string name() const {
+    return (documents_.empty() ? file_.path() : file_.path_of(documents_.front())).string();
   }
 
   void check() const {
@@ -109,7 +115,19 @@ class Sampler::Impl {
       throw base::InputError(fmt::format(
           "nothing to train on in {}: {} documents chosen of {}, with {} tokens; at least two "
           "tokens in a row are needed",
-          file_.path().string(), documents_.size(), file_.documents(), tokens));
+          name(), documents_.size(), file_.documents(), tokens));
+    }
+    if (!file_.is_masked()) return;
+    const bool counts =
+        std::any_of(documents_.begin(), documents_.end(), [&](std::int64_t document) {
+          return file_.loss_tokens(file_.document_begin(document),
+                                   file_.document_begin(document + 1)) > 0;
+        });
+    if (!counts) {
+      throw base::InputError(fmt::format(
+          "nothing to train on in {}: of the {} tokens in the {} documents chosen none counts in "
+          "the loss (the answers in chats do, but for those of weight 0)",
+          name(), tokens, documents_.size()));
     }
   }
 
@@ -148,16 +166,19 @@ class Sampler::Impl {
     return row;
   }
 
+  /// The token that a span's last one is to predict; -1: none.
+  std::int64_t place_behind(const Span& span) const {
+    if (span.end != file_.document_begin(span.document + 1)) return span.end;
+    if (options_.packing != Packing::kStreamed) return -1;
+    auto next = std::upper_bound(documents_.begin(), documents_.end(), span.document);
+    while (next != documents_.end() && length(*next) == 0) ++next;
+    return next == documents_.end() ? -1 : file_.document_begin(*next);
+  }
+
   /// The label of a span's last token.
   std::int32_t next_token(const Span& span) const {
-    std::int64_t place = span.end;
-    if (place == file_.document_begin(span.document + 1)) {
-      if (options_.packing != Packing::kStreamed) return kIgnoredLabel;
-      auto next = std::upper_bound(documents_.begin(), documents_.end(), span.document);
-      while (next != documents_.end() && length(*next) == 0) ++next;
-      if (next == documents_.end()) return kIgnoredLabel;
-      place = file_.document_begin(*next);
-    }
+    const std::int64_t place = place_behind(span);
+    if (place < 0) return kIgnoredLabel;
     TokenId token = 0;
     file_.read(place, place + 1, &token);
     return token;
@@ -168,6 +189,22 @@ class Sampler::Impl {
     std::vector<std::int64_t> rows;
     std::vector<std::int64_t> begins;  ///< of single rows, in the epoch's tokens
   };
+
+  /// Takes the labels of a span that do not count in the loss out of it: label i is token i + 1.
+  void mask(const Span& span, std::int32_t* labels) const {
+    std::int64_t done = span.begin + 1;  // first token whose label is not decided
+    for (const TokenRange& range : file_.loss_ranges(span.begin + 1, span.end)) {
+      std::fill(labels + (done - span.begin - 1), labels + (range.begin - span.begin - 1),
+                kIgnoredLabel);
+      done = range.end;
+    }
+    std::fill(labels + (done - span.begin - 1), labels + (span.end - span.begin - 1),
+              kIgnoredLabel);
+    const std::int64_t place = place_behind(span);
+    if (place >= 0 && file_.loss_tokens(place, place + 1) == 0) {
+      labels[span.end - span.begin - 1] = kIgnoredLabel;
+    }
+  }
 
   const Order& order(std::int64_t epoch) {
     Order& slot = orders_[static_cast<std::size_t>(epoch % 2)];

@@ -6,7 +6,7 @@
 #include <array>
 #include <system_error>
 
-#include "data/json_line.h"
+#include "data/json_document.h"
 #include "longspan/base/error.h"
 
 namespace longspan::data {
@@ -27,8 +27,8 @@ bool is_hidden(const fs::path& path) { return path.filename().native().starts_wi
 /// Extensions of what is surely not text, which would train a model on noise.
 const std::vector<std::string>& foreign_extensions() {
   static const std::vector<std::string> kExtensions = {
-      ".gz",  ".bz2",     ".xz",     ".zst",   ".zip", ".7z",  ".tar",         ".tgz", ".pdf",
-      ".bin", ".parquet", ".tokens", ".arrow", ".idx", ".npy", ".safetensors", ".pt"};
+      ".gz",  ".bz2", ".xz",     ".zst",   ".zip", ".7z",  ".tar",         ".tgz",
+      ".pdf", ".bin", ".tokens", ".arrow", ".idx", ".npy", ".safetensors", ".pt"};
   return kExtensions;
 }
 
@@ -38,6 +38,18 @@ const std::vector<std::string>& default_text_extensions() {
   static const std::vector<std::string> kExtensions = {
       ".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".org", ".adoc", ".jsonl", ".ndjson"};
   return kExtensions;
+}
+
+TextDocument::TextDocument(DocumentKind kind, std::vector<ChatTurn> turns)
+    : kind_(kind), turns_(std::move(turns)) {
+  for (const ChatTurn& turn : turns_) {
+    if (&turn != &turns_.front()) text_ += '\n';
+    text_ += turn.content;
+  }
+}
+
+std::size_t TextDocument::text_bytes() const {
+  return turns_.empty() ? text().size() : text().size() - (turns_.size() - 1);
 }
 
 TextSource::TextSource(const std::vector<std::string>& inputs, TextOptions options)
@@ -88,6 +100,12 @@ void TextSource::add_folder(const fs::path& folder) {
 }
 
 void TextSource::add_file(const fs::path& file) {
+  if (file.extension() == ".parquet") {
+    throw base::InputError(fmt::format(
+        "{} is a Parquet file, which this program does not read; make JSON lines of it: python3 -c "
+        "\"import pandas; pandas.read_parquet('{}').to_json('{}', orient='records', lines=True)\"",
+        file.string(), file.string(), fs::path(file).replace_extension(".jsonl").string()));
+  }
   if (contains(foreign_extensions(), file.extension().string())) {
     throw base::InputError(fmt::format(
         "{} is not text by its name: unpack or convert it to plain text or JSON lines first",
@@ -119,6 +137,10 @@ bool TextSource::next(TextDocument& document) {
   }
 }
 
+std::string TextSource::place() const {
+  return fmt::format("{}:{}", lines_->path().string(), line_);
+}
+
 bool TextSource::next_line(TextDocument& document) {
   const std::string_view text = lines_->text();
   while (position_ < text.size()) {
@@ -128,11 +150,11 @@ bool TextSource::next_line(TextDocument& document) {
     ++line_;
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
     try {
-      document = TextDocument(json_text_field(line, options_.text_field));
+      document = json_document(line, options_);
     } catch (const base::InputError& error) {
-      throw base::InputError(
-          fmt::format("{}:{}: {}", lines_->path().string(), line_, error.what()));
+      throw base::InputError(fmt::format("{}: {}", place(), error.what()));
     }
+    document.set_place(place());
     return true;
   }
   return false;

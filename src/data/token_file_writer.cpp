@@ -89,9 +89,30 @@ class TokensWriter final : public TokenFileWriter {
   }
 
   void add_document(const std::vector<TokenId>& tokens, std::int64_t text_bytes) override {
-    appender_.append(file_.writer(), tokens);
-    begins_.push_back(begins_.back() + static_cast<std::int64_t>(tokens.size()));
-    text_bytes_.push_back(text_bytes);
+    append(tokens, text_bytes);
+    if (masked_) add_whole(text_bytes_.size() - 1);
+  }
+
+  void add_masked_document(const MaskedTokens& document, std::int64_t text_bytes) override {
+    if (!masked_) {  // of the documents so far, all tokens are to be predicted
+      masked_ = true;
+      for (std::size_t number = 0; number + 1 < begins_.size(); ++number) add_whole(number);
+    }
+    const std::int64_t first = begins_.back();
+    std::int64_t end = 0;
+    for (const TokenRange& range : document.loss) {
+      if (range.begin < end || range.end <= range.begin ||
+          range.end > static_cast<std::int64_t>(document.ids.size())) {
+        throw base::InternalError(
+            fmt::format("ranges of the loss must ascend within {} tokens, found {} to {}",
+                        document.ids.size(), range.begin, range.end));
+      }
+      end = range.end;
+    }
+    append(document.ids, text_bytes);
+    for (const TokenRange& range : document.loss) {
+      loss_.push_back({first + range.begin, first + range.end});
+    }
   }
 
   void finish() override {
@@ -100,12 +121,20 @@ class TokensWriter final : public TokenFileWriter {
     header_.tokens = static_cast<std::uint64_t>(begins_.back());
     header_.documents = text_bytes_.size();
     header_.index_begin = writer.written();
-    write_values(writer, begins_);
-    write_values(writer, text_bytes_);
+    header_.version = masked_ ? kMaskedTokensVersion : kTokensVersion;
     base::Xxh3Stream hash;
     hash.update(&header_, kTokensHashedBytes);
-    hash.update(begins_.data(), begins_.size() * sizeof(std::int64_t));
-    hash.update(text_bytes_.data(), text_bytes_.size() * sizeof(std::int64_t));
+    const auto put = [&](const void* values, std::size_t bytes) {
+      writer.write(values, bytes);
+      hash.update(values, bytes);
+    };
+    put(begins_.data(), begins_.size() * sizeof(std::int64_t));
+    put(text_bytes_.data(), text_bytes_.size() * sizeof(std::int64_t));
+    if (masked_) {
+      const std::uint64_t ranges = loss_.size();
+      put(&ranges, sizeof(ranges));
+      put(loss_.data(), loss_.size() * sizeof(TokenRange));
+    }
     const std::string hex = hash.hex();
     std::copy(hex.begin(), hex.end(), header_.index_hash.begin());
     writer.flush();
@@ -115,6 +144,16 @@ class TokensWriter final : public TokenFileWriter {
   }
 
  private:
+  void append(const std::vector<TokenId>& tokens, std::int64_t text_bytes) {
+    appender_.append(file_.writer(), tokens);
+    begins_.push_back(begins_.back() + static_cast<std::int64_t>(tokens.size()));
+    text_bytes_.push_back(text_bytes);
+  }
+  void add_whole(std::size_t document) {
+    const TokenRange range{begins_[document], begins_[document + 1]};
+    if (range.begin < range.end) loss_.push_back(range);
+  }
+
   void replace_header() {
     std::fstream stream(file_.temporary(), std::ios::in | std::ios::out | std::ios::binary);
     stream.write(reinterpret_cast<const char*>(&header_), sizeof(header_));
@@ -129,6 +168,8 @@ class TokensWriter final : public TokenFileWriter {
   TokensHeader header_;
   std::vector<std::int64_t> begins_ = {0};
   std::vector<std::int64_t> text_bytes_;
+  bool masked_ = false;
+  std::vector<TokenRange> loss_;  ///< if masked, of all documents
 };
 
 /// One sequence a document.
@@ -138,6 +179,12 @@ class MegatronWriter final : public TokenFileWriter {
       : data_(megatron_name(path, ".bin")),
         index_(megatron_name(path, ".idx")),
         appender_(vocab_size, vocab_size < 65500 ? 2 : 4) {}
+
+  void add_masked_document(const MaskedTokens&, std::int64_t) override {
+    throw base::InputError(
+        "the Megatron format cannot say which tokens count in the loss, as with chats not all do; "
+        "write a .tokens file (--format tokens)");
+  }
 
   void add_document(const std::vector<TokenId>& tokens, std::int64_t) override {
     if (tokens.size() > std::numeric_limits<std::int32_t>::max()) {

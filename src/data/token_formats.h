@@ -18,6 +18,7 @@ static_assert(std::endian::native == std::endian::little, "token files are littl
 
 inline constexpr std::array<char, 8> kTokensMagic = {'L', 'S', 'T', 'O', 'K', 'E', 'N', 'S'};
 inline constexpr std::uint32_t kTokensVersion = 1;
+inline constexpr std::uint32_t kMaskedTokensVersion = 2;  ///< with ranges of the loss
 inline constexpr std::uint64_t kTokensAlignment = 64;
 
 /// The first 128 bytes of a `.tokens` file.

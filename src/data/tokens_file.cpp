@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "data/token_formats.h"
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
@@ -13,6 +15,7 @@ class TokensFile final : public TokenFile {
     read_header();
     check_sizes();
     check_index();
+    if (is_masked()) check_ranges();
   }
 
   const std::filesystem::path& path() const override { return file_.path(); }
@@ -40,6 +43,20 @@ class TokensFile final : public TokenFile {
     }
   }
 
+  bool is_masked() const override { return header_.version == kMaskedTokensVersion; }
+  std::int64_t loss_tokens(std::int64_t begin, std::int64_t end) const override {
+    if (!is_masked()) return end - begin;
+    std::int64_t count = 0;
+    for_each_range(begin, end, [&](const TokenRange& range) { count += range.end - range.begin; });
+    return count;
+  }
+  std::vector<TokenRange> loss_ranges(std::int64_t begin, std::int64_t end) const override {
+    if (!is_masked()) return TokenFile::loss_ranges(begin, end);
+    std::vector<TokenRange> ranges;
+    for_each_range(begin, end, [&](const TokenRange& range) { ranges.push_back(range); });
+    return ranges;
+  }
+
  private:
   const std::byte* index() const { return file_.data() + header_.index_begin; }
 
@@ -56,9 +73,9 @@ class TokensFile final : public TokenFile {
     if (header_.magic != kTokensMagic) {
       refuse("it does not begin with LSTOKENS: make one with `longspan tokenize`");
     }
-    if (header_.version != kTokensVersion) {
-      refuse(fmt::format("its version is {}, this program reads version {}", header_.version,
-                         kTokensVersion));
+    if (header_.version != kTokensVersion && header_.version != kMaskedTokensVersion) {
+      refuse(fmt::format("its version is {}, this program reads versions {} and {}",
+                         header_.version, kTokensVersion, kMaskedTokensVersion));
     }
     if (header_.token_bytes != 2 && header_.token_bytes != 4) {
       refuse(fmt::format("{} bytes a token at byte 12, expected 2 or 4", header_.token_bytes));
@@ -79,7 +96,15 @@ class TokensFile final : public TokenFile {
       refuse(fmt::format("its index is said to begin at byte {}, expected {}", header_.index_begin,
                          index_begin));
     }
-    const std::uint64_t expected = index_begin + 8 * (2 * header_.documents + 1);
+    std::uint64_t expected = index_begin + 8 * (2 * header_.documents + 1);
+    if (is_masked() && size >= expected + 8) {
+      const std::uint64_t ranges = range_count();
+      if (ranges > size) {
+        refuse(fmt::format("{} ranges of the loss do not fit in its {} bytes", ranges, size));
+      }
+      expected += sizeof(TokenRange) * ranges;
+    }
+    if (is_masked()) expected += 8;  // their number
     if (size != expected) {
       refuse(fmt::format("expected {} bytes, found {}: it is cut off or damaged", expected, size));
     }
@@ -110,6 +135,54 @@ class TokensFile final : public TokenFile {
       if (document_bytes(document) < 0) {
         refuse(fmt::format("document {} has {} bytes of text", document, document_bytes(document)));
       }
+    }
+  }
+
+  /// They ascend, and each is within a document.
+  void check_ranges() const {
+    std::int64_t document = 0;
+    std::int64_t previous_end = 0;
+    for (std::uint64_t number = 0; number < range_count(); ++number) {
+      const TokenRange range = range_at(number);
+      const bool ascends =
+          range.begin >= previous_end && range.begin < range.end && range.end <= tokens();
+      if (ascends) {
+        while (document_begin(document + 1) <= range.begin) ++document;
+      }
+      if (!ascends || range.end > document_begin(document + 1)) {
+        refuse(fmt::format(
+            "range {} of the loss is tokens {} to {}, expected one that ascends within a document",
+            number, range.begin, range.end));
+      }
+      previous_end = range.end;
+    }
+  }
+
+  /// In the index, behind the documents' two lists: how many ranges, and these.
+  std::uint64_t range_place() const { return 2 * header_.documents + 1; }
+  std::uint64_t range_count() const { return load<std::uint64_t>(index(), range_place()); }
+  TokenRange range_at(std::uint64_t number) const {
+    return {load<std::int64_t>(index(), range_place() + 1 + 2 * number),
+            load<std::int64_t>(index(), range_place() + 2 + 2 * number)};
+  }
+
+  /// Calls `visit` with what of each range is within [begin, end).
+  template <typename Visit>
+  void for_each_range(std::int64_t begin, std::int64_t end, const Visit& visit) const {
+    std::uint64_t low = 0;
+    std::uint64_t high = range_count();
+    while (low < high) {  // to the first that ends behind `begin`
+      const std::uint64_t middle = low + (high - low) / 2;
+      if (range_at(middle).end > begin) {
+        high = middle;
+      } else {
+        low = middle + 1;
+      }
+    }
+    for (; low < range_count() && range_at(low).begin < end; ++low) {
+      const TokenRange range = range_at(low);
+      const TokenRange part{std::max(range.begin, begin), std::min(range.end, end)};
+      if (part.begin < part.end) visit(part);
     }
   }
 

@@ -53,6 +53,36 @@ void check_flat_keys(const Job::Data& data) {
   if (data.document_end >= 0) refuse("document_end", std::to_string(data.document_end));
 }
 
+/// Documents to train on, of each file of a blend or of all, and to validate on.
+struct Sources {
+  std::vector<std::vector<std::int64_t>> training;
+  std::vector<std::int64_t> validation;
+};
+
+/// Without weights the documents of all files are split; of a blend, those of each file.
+Sources split_sources(const TokenFile& file, const Job& job) {
+  const std::vector<std::int64_t> begins = job.data.weights.empty()
+                                               ? std::vector<std::int64_t>{0, file.documents()}
+                                               : file.file_begins();
+  Sources sources;
+  for (std::size_t source = 0; source + 1 < begins.size(); ++source) {
+    const std::int64_t documents = begins[source + 1] - begins[source];
+    if (documents == 0 && !job.data.weights.empty()) {
+      throw base::InputError(
+          fmt::format("{} has no documents, but a weight in data.weights; leave both out",
+                      job.data.train[source]));
+    }
+    auto split = data::split_documents(documents, job.data.validation_fraction, job.run.seed);
+    for (auto* list : {&split.training, &split.validation}) {
+      for (std::int64_t& document : *list) document += begins[source];
+    }
+    sources.training.push_back(std::move(split.training));
+    sources.validation.insert(sources.validation.end(), split.validation.begin(),
+                              split.validation.end());
+  }
+  return sources;
+}
+
 }  // namespace
 
 void check_tokenizer(const TokenFile& file, const data::Tokenizer& tokenizer,
@@ -83,7 +113,8 @@ double text_bytes(const TokenFile& file, const std::vector<data::Span>& spans) {
   return bytes;
 }
 
-Corpus::Corpus(const Job& job, int rank, int ranks) : files_(job.data.train.size()) {
+Corpus::Corpus(const Job& job, int rank, int ranks)
+    : files_(job.data.train), is_blend_(!job.data.weights.empty()), steps_(job.training.steps) {
   check_flat_keys(job.data);
   const data::FlatTokens flat{job.data.raw_type, static_cast<data::TokenId>(job.data.document_end)};
   training_file_ = data::open_token_files(job.data.train, flat);
@@ -105,29 +136,33 @@ Corpus::Corpus(const Job& job, int rank, int ranks) : files_(job.data.train.size
   training_file_->check_range(job.model.vocab_size, rank, ranks);
   if (validation_file_) validation_file_->check_range(job.model.vocab_size, rank, ranks);
 
+  open_samplers(job);
+}
+
+void Corpus::open_samplers(const Job& job) {
   auto options = sampler_options(job);
-  auto split = data::split_documents(training_file_->documents(), job.data.validation_fraction,
-                                     job.run.seed);
-  if (job.data.validation_fraction > 0 && split.validation.empty()) {
+  const Sources sources = split_sources(*training_file_, job);
+  if (job.data.validation_fraction > 0 && sources.validation.empty()) {
     throw base::InputError(fmt::format(
         "data.validation_fraction is {}, but {} has only {} document(s): there is nothing to "
         "split off; name a file in data.validation instead",
         job.data.validation_fraction, job.data.train.front(), training_file_->documents()));
   }
-  training_ = std::make_unique<data::Sampler>(*training_file_, std::move(split.training), options);
+  training_ =
+      std::make_unique<data::Blend>(*training_file_, sources.training, job.data.weights, options);
   options.shuffle = false;
   options.packing = validation_packing(job);
   if (validation_file_) {
     validation_ = std::make_unique<data::Sampler>(*validation_file_,
                                                   all_documents(*validation_file_), options);
-  } else if (!split.validation.empty()) {
-    validation_ =
-        std::make_unique<data::Sampler>(*training_file_, std::move(split.validation), options);
+  } else if (!sources.validation.empty()) {
+    validation_ = std::make_unique<data::Sampler>(*training_file_, sources.validation, options);
   }
 }
 
 double Corpus::validation_bytes(const std::vector<data::Span>& row) const {
-  return text_bytes(validation_file_ ? *validation_file_ : *training_file_, row);
+  const TokenFile& file = validation_file_ ? *validation_file_ : *training_file_;
+  return file.is_masked() ? -1 : text_bytes(file, row);
 }
 
 std::string Corpus::fingerprint() const {
@@ -135,14 +170,30 @@ std::string Corpus::fingerprint() const {
   std::string text =
       fmt::format("{} tokens in {} documents, tokenizer {}", file.tokens(), file.documents(),
                   file.tokenizer_hash().empty() ? "unknown" : file.tokenizer_hash());
-  if (files_ == 1) return text;
+  if (file.is_masked()) {
+    text += fmt::format(", {} tokens in the loss", file.loss_tokens(0, file.tokens()));
+  }
+  if (files_.size() == 1) return text;
   // Of several files the order counts, too: documents are known by their numbers.
   base::Xxh3Stream hash;
   for (std::int64_t document = 0; document < file.documents(); ++document) {
     const std::int64_t begin = file.document_begin(document);
     hash.update(&begin, sizeof(begin));
   }
-  return text + fmt::format(", documents of {} files {}", files_, hash.hex());
+  text += fmt::format(", documents of {} files {}", files_.size(), hash.hex());
+  if (is_blend_) text += fmt::format(", drawn {}", fmt::join(training_->shares(), ":"));
+  return text;
+}
+
+std::vector<std::string> Corpus::blend_report() const {
+  std::vector<std::string> lines;
+  if (!is_blend_) return lines;
+  for (std::size_t source = 0; source < files_.size(); ++source) {
+    lines.push_back(fmt::format("blend   {}: {:.2f}% of the rows, {:.2f} epochs in {} steps",
+                                files_[source], 100 * training_->share(source),
+                                training_->epochs(source, steps_), steps_));
+  }
+  return lines;
 }
 
 }  // namespace longspan::train

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "longspan/data/blend.h"
 #include "longspan/data/sampler.h"
 #include "longspan/data/token_file.h"
 #include "longspan/data/tokenizer.h"
@@ -29,22 +30,30 @@ class Corpus {
   /// The ranks share the reading of the range check. Throws InputError; the caller agrees on it.
   Corpus(const Job& job, int rank, int ranks);
 
-  data::Sampler& training() { return *training_; }
+  data::Blend& training() { return *training_; }
   /// Null when the job has no validation data.
   data::Sampler* validation() { return validation_.get(); }
   /// Null when the job names no tokenizer.
   const data::Tokenizer* tokenizer() const { return tokenizer_.get(); }
-  /// Text bytes that the targets of validation rows stand for: see `text_bytes`.
+  /// Text bytes that the targets of validation rows stand for (see `text_bytes`); -1 also where not
+  /// all tokens are targets.
   double validation_bytes(const std::vector<data::Span>& row) const;
   /// What the order of samples depends on besides the job's keys; kept in checkpoints.
   std::string fingerprint() const;
+  /// A line for each file of a blend: its share of the rows, and how often the job's steps go
+  /// through it. Empty without data.weights.
+  std::vector<std::string> blend_report() const;
 
  private:
-  std::size_t files_;  ///< of training
+  void open_samplers(const Job& job);
+
+  std::vector<std::string> files_;  ///< of training
+  bool is_blend_;
+  std::int64_t steps_;
   std::unique_ptr<data::Tokenizer> tokenizer_;
   std::unique_ptr<data::TokenFile> training_file_;
   std::unique_ptr<data::TokenFile> validation_file_;  ///< null when split off the training file
-  std::unique_ptr<data::Sampler> training_;
+  std::unique_ptr<data::Blend> training_;
   std::unique_ptr<data::Sampler> validation_;
 };
 

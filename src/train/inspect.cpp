@@ -154,6 +154,7 @@ std::string describe_tokens(const fs::path& path, const InspectOptions& options,
     }
     out["text_bytes"] = text_bytes;
   }
+  if (file->is_masked()) out["tokens_in_loss"] = file->loss_tokens(0, file->tokens());
   if (!file->tokenizer_hash().empty()) out["tokenizer_hash"] = file->tokenizer_hash();
   if (options.json) out.update(describe_lengths(lengths));
   if (!options.picture.empty()) {

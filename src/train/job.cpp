@@ -56,6 +56,13 @@ void declare_data(Job::Data& data, Declarations& keys) {
       .required()
       .at_least(1)
       .known_elsewhere_as({"train_data", "train_files", "dataset", "data_path"});
+  keys.reals(
+          "data.weights", data.weights,
+          "Shares of the rows that are drawn from each file of train, in its order, whatever the "
+          "files' sizes; each goes through its documents in epochs of its own.")
+      .above(0)
+      .may_be_absent("all files are one corpus")
+      .known_elsewhere_as({"blend", "mixture", "mix_weights", "data_weights", "probabilities"});
   keys.paths("data.validation", data.validation,
              "Token files to validate on; or give validation_fraction.")
       .known_elsewhere_as({"valid", "eval", "test", "validation_data"});

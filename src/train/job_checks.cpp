@@ -59,6 +59,10 @@ void check_planner(const Job& job) {
     refuse(fmt::format("data.packing is \"{}\"", job.data.packing),
            "it packs whole documents; legal: \"packed\"");
   }
+  if (!job.data.weights.empty()) {
+    refuse("data.weights are given",
+           "a step's documents are drawn from all files alike; leave it out");
+  }
 }
 
 void check_schedule(const Job& job) {
@@ -85,6 +89,13 @@ void check_schedule(const Job& job) {
                     "training.steps, which is {}",
                     schedule.warmup_steps, schedule.decay_steps, job.training.steps));
   }
+}
+
+void check_weights(const Job::Data& data) {
+  if (data.weights.empty() || data.weights.size() == data.train.size()) return;
+  throw InputError(
+      fmt::format("data.weights has {} numbers for the {} files of data.train; give one for each",
+                  data.weights.size(), data.train.size()));
 }
 
 void check_validation(const Job& job) {
@@ -139,6 +150,7 @@ void check(Job& job) {
   check_planner(job);
   check_batch(job);
   check_schedule(job);
+  check_weights(job.data);
   check_validation(job);
   memory_policy(job);
   check_sequence(job);

@@ -124,6 +124,7 @@ void Trainer::open_data() {
       job_.run.seed, job_.parallel.plans_steps() ? "single documents" : job_.data.packing,
       job_.data.shuffle ? "shuffled" : "in order", job_.training.micro_batch_tokens,
       job_.training.tokens_per_step, job_.data.validation_fraction, corpus_->fingerprint());
+  for (const std::string& line : corpus_->blend_report()) report_.note(line);
 }
 
 /// Refuses a job whose step will not fit into memory, with what it would need and what would help;
@@ -338,7 +339,12 @@ StepMetrics Trainer::step() {
   metrics.grad_norm = update.grad_norm;
   metrics.lr = update.lr;
   progress_.skipped += update.skipped ? 1 : 0;
-  progress_.skipped_in_row = update.skipped ? progress_.skipped_in_row + 1 : 0;
+  if (sums.targets == 0) {  // as with chats whose answers do not count: it is no sign of trouble
+    report_.warning(fmt::format("step {} is skipped: none of its tokens counts in the loss",
+                                progress_.step + 1));
+  } else {
+    progress_.skipped_in_row = update.skipped ? progress_.skipped_in_row + 1 : 0;
+  }
   progress_.updates = step_->optimizer().updates();
   progress_.tokens += metrics.tokens;
   metrics.step = ++progress_.step;

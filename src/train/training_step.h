@@ -31,7 +31,7 @@ class TrainingStep {
     double tokens = 0;
     double flops = 0;  ///< of the model: see model::ModelConfig::training_flops
 
-    double loss() const { return nll / targets; }
+    double loss() const { return nll / targets; }  ///< NaN without a target
   };
 
   struct Update {

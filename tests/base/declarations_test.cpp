@@ -29,6 +29,7 @@ struct Kitchen {
   std::string book;
   std::string course = "soup";
   std::vector<std::string> shelves;
+  std::vector<double> portions;
   std::uint64_t fridge = 0;
   std::int64_t hands = 0;
   double warmth = 0;
@@ -50,6 +51,10 @@ struct Kitchen {
     keys.section("meal.source", "Where it comes from.");
     keys.path("meal.source.book", book, "Cookbook.", {{"memory", "none is needed"}});
     keys.paths("meal.source.shelves", shelves, "Where to look.").at_least(1);
+    keys.reals("meal.source.portions", portions, "Of each shelf.")
+        .above(0)
+        .at_most(10)
+        .may_be_absent("all alike");
     keys.section("room", "Where it is cooked.");
     keys.integer("room.seed", seed, "Of the dice.");
     keys.size("room.fridge", fridge, "Its volume.").at_least(1).automatic("what fits");
@@ -132,6 +137,12 @@ TEST_CASE("values that are not legal are named with what is") {
              Contains("meal.source.shelves is \"x\"; legal: list of paths"));
   CHECK_THAT(kitchen.meal(R"("source": {"shelves": []})"), Contains("at least one"));
   CHECK_THAT(kitchen.meal(R"("source": {"shelves": ["x", ""]})"), Contains("none empty"));
+  CHECK(kitchen.meal(R"("source": {"portions": [1, 0.5, 1e1]})") == "accepted");
+  CHECK(kitchen.portions == std::vector<double>{1, 0.5, 10});
+  for (const char* portions : {"[]", "1", "[1, 0]", "[11]", "[\"1\"]", "[null]"}) {
+    CHECK_THAT(kitchen.meal(std::string(R"("source": {"portions": )") + portions + "}"),
+               Contains("legal: list of numbers, at least one, each in (0, 10]"));
+  }
   CHECK_THAT(kitchen.meal(R"("source": {"book": "a\u0000b"})"), Contains("\"memory\" or a path"));
   CHECK_THAT(kitchen.refusal(R"({"cook": ""})"), Contains("cook is \"\"; legal: text, not empty"));
   CHECK_THAT(kitchen.room(R"("fridge": 0)"), Contains("legal: size >= 1 in bytes"));

@@ -113,8 +113,9 @@ TEST_CASE("a corpus becomes a token file: bos, ids, eos, in order, empty documen
   const auto writer = TokenFileWriter::create(directory.file("out.tokens"), TokenFormat::kTokens,
                                               tokenizer->vocab_size(), tokenizer->hash());
   std::int64_t calls = 0;
-  const CorpusCounts counts = tokenize_corpus(source, *tokenizer, {.bos = bos, .eos = true},
-                                              *writer, [&](const CorpusCounts&) { ++calls; });
+  const CorpusCounts counts =
+      tokenize_corpus(source, *tokenizer, {.bos = bos, .eos = true, .chat_template = ""}, *writer,
+                      [&](const CorpusCounts&) { ++calls; });
   writer->finish();
   CHECK(counts.documents == static_cast<std::int64_t>(texts.size()));
   CHECK(counts.empty_documents == 100);

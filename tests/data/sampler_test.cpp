@@ -206,6 +206,40 @@ TEST_CASE("streamed rows: labels cross documents and rows, one sequence a row") 
   CHECK(sampler.read({}).tokens.empty());
 }
 
+TEST_CASE("labels of tokens that do not count in the loss are ignored") {
+  // Places 0-2, 3, 4-12; the label at place p is token p + 1.
+  const MemoryFile file({3, 0, 1, 9}, {{0, 1}, {2, 3}, {6, 8}, {9, 11}});
+  Sampler packed(file, all_documents(file), options(Packing::kPacked, 6, 1, false));
+  const Rows rows = packed.epoch_rows(0);
+  REQUIRE(rows.size() == 3);
+  const MicroBatch first = packed.read(rows[0]);
+  CHECK(first.labels == std::vector<std::int32_t>{-100, 1002, -100, -100});
+  CHECK(first.targets == 1);
+  const MicroBatch second = packed.read(rows[1]);  // its last label is of the next row's token
+  CHECK(second.labels == std::vector<std::int32_t>{-100, 1006, 1007, -100, 1009, 1010});
+  CHECK(second.targets == 4);
+  const MicroBatch third = packed.read(rows[2]);  // no target at all
+  CHECK(third.labels == std::vector<std::int32_t>{-100, -100, -100});
+  CHECK(third.tokens == std::vector<TokenId>{1010, 1011, 1012});
+  CHECK(third.targets == 0);
+  Sampler streamed(file, {0, 3}, options(Packing::kStreamed, 5, 1, false));
+  const MicroBatch stream = streamed.read(streamed.epoch_rows(0)[0]);  // places 0-2, 4, 5
+  CHECK(stream.labels == std::vector<std::int32_t>{-100, 1002, -100, -100, 1006});
+  // A first token that counts is a label where the stream goes on to it.
+  const MemoryFile next({2, 2}, {{2, 3}});
+  Sampler crossing(next, {0, 1}, options(Packing::kStreamed, 4, 1, false));
+  CHECK(crossing.read(crossing.epoch_rows(0)[0]).labels ==
+        std::vector<std::int32_t>{-100, 1002, -100, -100});
+}
+
+TEST_CASE("documents of which no token counts in the loss are nothing to train on") {
+  const MemoryFile file({3, 4, 5}, {{3, 4}});
+  const auto packing = GENERATE(Packing::kPacked, Packing::kStreamed);
+  CHECK_NOTHROW(Sampler(file, {0, 1}, options(packing, 6, 1, false)));
+  CHECK_THROWS_WITH(Sampler(file, {0, 2}, options(packing, 6, 1, false)),
+                    Catch::Contains("none counts in the loss"));
+}
+
 TEST_CASE("every token but the first of a document, or of the stream, is a target once") {
   const MemoryFile file(mixed_lengths(200, 3));
   const auto packing = GENERATE(Packing::kPacked, Packing::kStreamed);

@@ -130,7 +130,8 @@ TEST_CASE("a hostile token file with a right hash is refused") {
   constexpr std::uint64_t kHuge = 0xfffffffffffffff0U;
   const std::vector<std::pair<const char*, std::function<void(std::string&)>>> faults = {
       {"LSTOKENS", [](std::string& file) { file[0] = 'X'; }},
-      {"version is 2", [](std::string& file) { set<std::uint32_t>(file, 8, 2); }},
+      {"version is 3", [](std::string& file) { set<std::uint32_t>(file, 8, 3); }},
+      {"cut off", [](std::string& file) { set<std::uint32_t>(file, 8, 2); }},
       {"3 bytes a token", [](std::string& file) { set<std::uint32_t>(file, 12, 3); }},
       {"index is said", [](std::string& file) { set<std::uint64_t>(file, 24, 40); }},
       {"vocabulary of 0", [](std::string& file) { set<std::uint64_t>(file, 16, 0); }},
@@ -156,6 +157,134 @@ TEST_CASE("a hostile token file with a right hash is refused") {
     CHECK_THROWS_AS(TokenFile::open(path), base::InputError);
     CHECK_THROWS_WITH(TokenFile::open(path), Catch::Contains(message));
   }
+}
+
+/// Documents of 3, 0, 1, 5 and 2 tokens; all of the first and the last are to be predicted.
+std::string write_masked(const std::string& path) {
+  const auto writer = TokenFileWriter::create(path, TokenFormat::kTokens, 259, kHash);
+  writer->add_document(kDocuments[0], 9);
+  writer->add_document(kDocuments[1], 0);
+  writer->add_masked_document({kDocuments[2], {}}, 3);
+  writer->add_masked_document({kDocuments[3], {{0, 2}, {4, 5}}}, 15);
+  writer->add_document({1, 2}, 2);
+  writer->finish();
+  return path;
+}
+
+using Ranges = std::vector<TokenRange>;
+
+TEST_CASE("a token file says which tokens are to be predicted") {
+  const TemporaryDirectory directory;
+  const auto file = TokenFile::open(write_masked(directory.file("a.tokens")));
+  CHECK(read_documents(*file) == Documents{{5, 6, 7}, {}, {8}, {9, 10, 11, 12, 258}, {1, 2}});
+  CHECK(file->is_masked());
+  CHECK(file->loss_ranges(0, 11) == Ranges{{0, 3}, {4, 6}, {8, 9}, {9, 11}});
+  CHECK(file->loss_tokens(0, 11) == 8);
+  for (std::int64_t begin = 0; begin <= 11; ++begin) {
+    for (std::int64_t end = begin; end <= 11; ++end) {
+      std::int64_t count = 0;
+      std::int64_t previous = begin;
+      for (const TokenRange& range : file->loss_ranges(begin, end)) {
+        CHECK((range.begin >= previous && range.begin < range.end && range.end <= end));
+        previous = range.end;
+        count += range.end - range.begin;
+      }
+      std::int64_t expected = 0;
+      for (std::int64_t at = begin; at < end; ++at)
+        expected += at == 3 || at == 6 || at == 7 ? 0 : 1;
+      CHECK(count == expected);
+      CHECK(file->loss_tokens(begin, end) == expected);
+    }
+  }
+  // Without a masked document it is a file of version 1, of which all count.
+  const auto plain = TokenFile::open(write_tokens(directory.file("b.tokens"), kDocuments, 259));
+  CHECK_FALSE(plain->is_masked());
+  CHECK(plain->loss_ranges(1, 9) == Ranges{{1, 9}});
+  CHECK(plain->loss_ranges(4, 4).empty());
+  CHECK(plain->loss_tokens(0, 9) == 9);
+}
+
+TEST_CASE("the layout of a token file with ranges is the documented one") {
+  const TemporaryDirectory directory;
+  const std::string bytes = base::read_text(write_masked(directory.file("a.tokens")));
+  std::string expected;
+  for (const int number : {0, 3, 3, 4, 9, 11, 9, 0, 3, 15, 2, 4, 0, 3, 4, 6, 8, 9, 9, 11}) {
+    expected.push_back(static_cast<char>(number));
+    expected.append(7, '\0');
+  }
+  CHECK(bytes[8] == 2);
+  CHECK((bytes.substr(192) == expected));
+  std::string sealed = bytes;
+  seal(sealed);
+  CHECK((sealed == bytes));
+}
+
+TEST_CASE("a token file with ranges is refused when cut off, damaged or hostile") {
+  const TemporaryDirectory directory;
+  const std::string bytes = base::read_text(write_masked(directory.file("a.tokens")));
+  for (std::size_t size = 0; size < bytes.size(); ++size) {
+    CAPTURE(size);
+    std::string cut = bytes.substr(0, size);
+    if (size >= 192) seal(cut);
+    CHECK_THROWS_AS(TokenFile::open(directory.write("cut.tokens", cut)), base::InputError);
+  }
+  for (std::size_t at = 192; at < bytes.size(); ++at) {
+    CAPTURE(at);
+    std::string damaged = bytes;
+    damaged[at] ^= static_cast<char>(1U << (at % 8));
+    CHECK_THROWS_WITH(TokenFile::open(directory.write("bad.tokens", damaged)),
+                      Catch::Contains("damaged") || Catch::Contains("do not fit"));
+  }
+  constexpr std::size_t kRanges = 192 + 8 * 12;  // the first range; their number is before it
+  constexpr std::uint64_t kHuge = 0xfffffffffffffff0U;
+  const std::vector<std::tuple<const char*, std::size_t, std::uint64_t>> faults = {
+      {"do not fit", kRanges - 8, kHuge},
+      {"do not fit", kRanges - 8, kHuge / 16},
+      {"cut off", kRanges - 8, 3},
+      {"cut off", kRanges - 8, 5},
+      {"range 0 ", kRanges, kHuge},              // below 0
+      {"range 0 ", kRanges, 3},                  // empty
+      {"range 0 ", kRanges + 8, 4},              // into the next document
+      {"range 1 ", kRanges + 16, 2},             // before the end of the one before
+      {"range 1 ", kRanges + 24, 4},             // empty
+      {"range 3 ", kRanges + 56, 12},            // behind the last token
+      {"range 3 ", kRanges + 56, kHuge / 2},     // far behind it
+      {"range 3 ", kRanges + 48, kHuge / 2 - 1}  // a begin there
+  };
+  for (const auto& [message, at, value] : faults) {
+    CAPTURE(message, at, value);
+    std::string damaged = bytes;
+    set<std::uint64_t>(damaged, at, value);
+    seal(damaged);
+    CHECK_THROWS_WITH(TokenFile::open(directory.write("bad.tokens", damaged)),
+                      Catch::Contains(message));
+  }
+}
+
+TEST_CASE("of files opened together some say what is to be predicted, of the others all is") {
+  const TemporaryDirectory directory;
+  const std::string plain = write_tokens(directory.file("1.tokens"), {{1, 2}, {3}}, 100);
+  const std::string masked = write_masked(directory.file("2.tokens"));
+  const auto file = open_token_files({plain, masked, plain});
+  CHECK(file->is_masked());
+  CHECK(file->tokens() == 17);
+  CHECK(file->loss_tokens(0, 17) == 14);
+  CHECK(file->loss_ranges(1, 16) == Ranges{{1, 3}, {3, 6}, {7, 9}, {11, 12}, {12, 14}, {14, 16}});
+  CHECK_FALSE(open_token_files({plain, plain})->is_masked());
+}
+
+TEST_CASE("a writer refuses ranges that the file could not hold") {
+  const TemporaryDirectory directory;
+  const auto writer =
+      TokenFileWriter::create(directory.file("a.tokens"), TokenFormat::kTokens, 10, "");
+  for (const Ranges& ranges :
+       {Ranges{{-1, 1}}, Ranges{{1, 1}}, Ranges{{1, 3}}, Ranges{{1, 2}, {0, 1}}}) {
+    CHECK_THROWS_AS(writer->add_masked_document({{1, 2}, ranges}, 2), base::InternalError);
+  }
+  const auto megatron =
+      TokenFileWriter::create(directory.file("b.bin"), TokenFormat::kMegatron, 10, "");
+  CHECK_THROWS_WITH(megatron->add_masked_document({{1, 2}, {{0, 1}}}, 2),
+                    Catch::Contains("--format tokens"));
 }
 
 TEST_CASE("the first token out of range is named, by whichever part reads it") {

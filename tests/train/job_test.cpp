@@ -106,7 +106,7 @@ TEST_CASE("every key is bound to its own member") {
       "initializer_range": 0.03, "rope_scaling": {"rope_type": "llama3", "factor": 3.0,
         "original_max_position_embeddings": 1024, "low_freq_factor": 1.5,
         "high_freq_factor": 2.5}},
-    "data": {"train": ["t1", "t2"], "validation": ["v"], "validation_fraction": 0.0,
+    "data": {"train": ["t1", "t2"], "weights": [3.0, 0.5], "validation": ["v"], "validation_fraction": 0.0,
       "tokenizer": "bytes", "raw_type": "uint16", "document_end": 299, "packing": "streamed",
       "shuffle": false},
     "optimizer": {"name": "adamw", "learning_rate": 0.01, "beta1": 0.8, "beta2": 0.99,
@@ -127,6 +127,7 @@ TEST_CASE("every key is bound to its own member") {
   CHECK(json::parse(text) == all);
   CHECK(to_json(read(text)) == text);
   CHECK(job.schedule.decay_steps == 12);
+  CHECK(job.data.weights == std::vector<double>{3.0, 0.5});
   CHECK(job.training.validation_tokens == 14);
   CHECK(job.logging.every == 19);
   CHECK(job.optimizer.max_grad_norm == 2.0);
@@ -199,6 +200,7 @@ TEST_CASE("a resolved job is complete and reads as the same") {
   const std::set<std::string> absent = {"layer_norm_epsilon",
                                         "from",
                                         "raw_type",
+                                        "weights",
                                         "rope_local_base_freq",
                                         "sliding_window",
                                         "query_pre_attn_scalar",
@@ -312,6 +314,7 @@ TEST_CASE("keys of a job that do not go together are refused, both named") {
           "schedule.decay_steps (41)", "training.steps, which is 100");
   refuses({"data.validation=[\"v\"]", "data.validation_fraction=0.1"}, "data.validation and",
           "data.validation_fraction (0.1)");
+  refuses({"data.weights=[1, 2]"}, "data.weights has 2", "the 1 files of data.train");
   refuses({"training.validation_every=5"}, "training.validation_every is 5", "data.validation");
   refuses({"training.validation_tokens=5"}, "training.validation_tokens is 5", "data.validation");
   refuses({"model.num_attention_heads=3"}, "model.hidden_size", "num_attention_heads");

@@ -23,6 +23,7 @@ enum class KeyKind : std::uint8_t {
   kChoice,    ///< one word of a list
   kPhrase,    ///< one word of a list, or a text that the key's user reads further
   kPathList,  ///< list of strings
+  kRealList,  ///< list of finite numbers, at least one; bounds are each one's
   kSize,      ///< bytes: a whole number, or a string such as "1GiB", "1.5 MiB", "2GB"
 };
 
@@ -32,10 +33,11 @@ class Key {
  public:
   using Value = std::variant<bool, std::optional<bool>, std::int64_t, std::optional<std::int64_t>,
                              std::uint64_t, double, std::optional<double>, std::string,
-                             std::vector<std::string>>;
-  using Target = std::variant<bool*, std::optional<bool>*, std::int64_t*,
-                              std::optional<std::int64_t>*, std::uint64_t*, double*,
-                              std::optional<double>*, std::string*, std::vector<std::string>*>;
+                             std::vector<std::string>, std::vector<double>>;
+  using Target =
+      std::variant<bool*, std::optional<bool>*, std::int64_t*, std::optional<std::int64_t>*,
+                   std::uint64_t*, double*, std::optional<double>*, std::string*,
+                   std::vector<std::string>*, std::vector<double>*>;
   using Word = std::pair<std::string, std::string>;  ///< a word and what it means
 
   Key(std::string path, KeyKind kind, Target target, std::string help, std::vector<Word> words,
@@ -51,8 +53,8 @@ class Key {
   Key& below(double bound);
   /// Zero is written "auto", and means this. A plain 0 is then not legal unless in the range.
   Key& automatic(std::string meaning);
-  /// Zero (of an optional: nothing; of a text: none) stands for a key that was left out, and means
-  /// this.
+  /// Zero (of an optional: nothing; of a text or list: none) stands for a key that was left out,
+  /// and means this.
   Key& may_be_absent(std::string meaning);
   Key& unit(std::string unit);
   /// A phrase may also be a whole number, at least 1, which is handed on as its digits.
@@ -98,6 +100,7 @@ class Key {
   std::string bounds() const;
   nlohmann::ordered_json to_json(const Value& value) const;
   void describe_kind(nlohmann::ordered_json& property) const;
+  void describe_bounds(nlohmann::ordered_json& property) const;
 
   std::string path_;
   KeyKind kind_;
@@ -151,6 +154,7 @@ class Declarations {
   Key& phrase(std::string path, std::string& target, std::vector<Key::Word> words,
               std::string other, std::string help);
   Key& paths(std::string path, std::vector<std::string>& target, std::string help);
+  Key& reals(std::string path, std::vector<double>& target, std::string help);
   Key& size(std::string path, std::uint64_t& target, std::string help);
 
   /// Sets every variable: from the overrides ("a.b=value", the value as JSON or else a string;

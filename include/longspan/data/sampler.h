@@ -21,7 +21,8 @@ struct Span {
 /// What one rank runs forward and backward at once: spans packed one after another.
 struct MicroBatch {
   std::vector<TokenId> tokens;
-  std::vector<std::int32_t> labels;  ///< shifted; kIgnoredLabel (-100) where nothing is predicted
+  std::vector<std::int32_t> labels;      ///< shifted; kIgnoredLabel (-100) where nothing is
+                                         ///< predicted, or the file says that it does not count
   std::vector<std::int32_t> positions;   ///< restart with each span
   std::vector<std::int32_t> cu_seqlens;  ///< of the spans
   std::int64_t targets = 0;              ///< labels that are not ignored
@@ -56,7 +57,8 @@ struct SamplerOptions {
 class Sampler {
  public:
   /// Over the documents listed (numbers in `file`, each once, in any order), which may be all of
-  /// them. The file must outlive the sampler. Throws InputError when there is nothing to train on.
+  /// them. The file must outlive the sampler. Throws InputError when there is nothing to train on,
+  /// as in documents of which no token counts in the loss. Single rows may have no target.
   Sampler(const TokenFile& file, std::vector<std::int64_t> documents, SamplerOptions options);
   ~Sampler();
 

@@ -8,25 +8,52 @@
 #include <vector>
 
 #include "longspan/base/file.h"
+#include "longspan/data/chat.h"
 
 namespace longspan::data {
 
-/// One document of text. A view of a mapped file, which it keeps alive, or a string of its own.
+/// What a document is.
+enum class DocumentKind : std::uint8_t {
+  kText,
+  kChat,        ///< turns
+  kCompletion,  ///< a prompt, and what is to follow it: a user's turn and an assistant's
+};
+
+/// One document. A view of a mapped file, which it keeps alive, or a text or turns of its own.
 class TextDocument {
  public:
   TextDocument() = default;
   explicit TextDocument(std::shared_ptr<const base::MappedFile> file) : file_(std::move(file)) {}
   explicit TextDocument(std::string text) : text_(std::move(text)) {}
+  TextDocument(DocumentKind kind, std::vector<ChatTurn> turns);
 
+  DocumentKind kind() const { return kind_; }
+  /// All of it; of turns the contents, a line between each and the next.
   std::string_view text() const { return file_ ? file_->text() : std::string_view(text_); }
+  /// Of a chat or a completion.
+  const std::vector<ChatTurn>& turns() const { return turns_; }
+  /// Without what stands between turns.
+  std::size_t text_bytes() const;
+  /// "file:line", of JSON lines.
+  const std::string& place() const { return place_; }
+  void set_place(std::string place) { place_ = std::move(place); }
 
  private:
+  DocumentKind kind_ = DocumentKind::kText;
   std::shared_ptr<const base::MappedFile> file_;
   std::string text_;
+  std::vector<ChatTurn> turns_;
+  std::string place_;
 };
+
+/// Which of a JSON line's members is the document, where more than one could be.
+enum class LineContent : std::uint8_t { kAny, kText, kChat };
 
 struct TextOptions {
   std::string text_field = "text";  ///< of the objects in JSON-lines files
+  /// kAny: what is there alone; lines with more are refused. kText: the text field, whatever else
+  /// there is. kChat: a chat or a completion, else the text.
+  LineContent line_content = LineContent::kAny;
   /// Files taken from folders, with the dot; empty: `default_text_extensions()`.
   std::vector<std::string> extensions;
 };
@@ -35,7 +62,8 @@ struct TextOptions {
 const std::vector<std::string>& default_text_extensions();
 
 /// Documents of files and folders, in the order named. A file ending in .jsonl or .ndjson gives
-/// one document a line, any other file is one document. A folder gives the files below it that
+/// one document a line (a text, a chat or a prompt with its completion: docs/formats.md), any other
+/// file is one document. A folder gives the files below it that
 /// have one of the extensions, sorted by path; names that begin with a dot and links to folders
 /// are passed over. Not thread-safe.
 class TextSource {
@@ -56,6 +84,7 @@ class TextSource {
   void add_folder(const std::filesystem::path& folder);
   void add_file(const std::filesystem::path& file);
   bool next_line(TextDocument& document);
+  std::string place() const;
 
   TextOptions options_;
   std::vector<std::filesystem::path> files_;

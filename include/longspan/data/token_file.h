@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "longspan/data/token_range.h"
 #include "longspan/data/tokenizer.h"
 
 namespace longspan::data {
@@ -39,6 +40,8 @@ class TokenFile {
   virtual const std::filesystem::path& path() const = 0;
   /// The file that holds a document: `path()`, but for files opened together.
   virtual const std::filesystem::path& path_of(std::int64_t) const { return path(); }
+  /// First document of each file that was opened together with others, and the number of all.
+  virtual std::vector<std::int64_t> file_begins() const { return {0, documents()}; }
   virtual std::int64_t tokens() const = 0;
   virtual std::int64_t documents() const = 0;
   /// Tokens of document `document`: [document_begin(d), document_begin(d + 1)).
@@ -49,6 +52,19 @@ class TokenFile {
   virtual std::string tokenizer_hash() const = 0;
   /// Copies tokens [begin, end) to `out`.
   virtual void read(std::int64_t begin, std::int64_t end, TokenId* out) const = 0;
+
+  /// Whether there are tokens that are not to be predicted, as in chats those of the user (.tokens
+  /// of version 2 alone).
+  virtual bool is_masked() const { return false; }
+  /// How many of the tokens [begin, end) are to be predicted.
+  virtual std::int64_t loss_tokens(std::int64_t begin, std::int64_t end) const {
+    return end - begin;
+  }
+  /// The ranges of tokens within [begin, end) that are to be predicted: ascending, none empty.
+  virtual std::vector<TokenRange> loss_ranges(std::int64_t begin, std::int64_t end) const {
+    if (begin == end) return {};
+    return {{begin, end}};
+  }
 
   /// Reads the `part`-th of `parts` shares of the tokens and throws InputError naming the first
   /// token that is not in [0, vocab_size), its place and document. Ranks share the work.

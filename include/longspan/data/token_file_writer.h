@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "longspan/data/chat.h"
 #include "longspan/data/tokenizer.h"
 
 namespace longspan::data {
@@ -32,6 +33,9 @@ class TokenFileWriter {
   /// `text_bytes`: of the text that the document was made from. Throws InputError for a token that
   /// is not in [0, vocab_size), or a document too long for the format (Megatron: 2^31 - 1 tokens).
   virtual void add_document(const std::vector<TokenId>& tokens, std::int64_t text_bytes) = 0;
+  /// The same of a document of which only some tokens are to be predicted; of those added without
+  /// saying so, all are. Throws InputError when the format cannot say it (Megatron's).
+  virtual void add_masked_document(const MaskedTokens& document, std::int64_t text_bytes) = 0;
   virtual void finish() = 0;
 };
 

@@ -33,6 +33,7 @@ struct Job {
 
   struct Data {
     std::vector<std::string> train;       ///< token files
+    std::vector<double> weights;          ///< of the files of `train`; empty: all are one corpus
     std::vector<std::string> validation;  ///< token files; or split off by the fraction
     double validation_fraction = 0.0;
     std::string tokenizer;  ///< "bytes", a .model file, a directory; empty: none goes along
