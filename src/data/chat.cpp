@@ -20,6 +20,9 @@ class ChatTemplate::Impl {
       for (const std::string& token : {form->open, form->header_close, form->close}) {
         look_up(token);
       }
+      for (const std::string& text : {form->header, form->lead, form->tail}) {
+        texts_.try_emplace(text, tokenizer_->encode(text));
+      }
     }
   }
 
@@ -150,10 +153,12 @@ class ChatTemplate::Impl {
   void put_token(const std::string& token, std::vector<TokenId>& ids) const {
     if (!token.empty()) ids.push_back(ids_.at(token));
   }
-  void put_text(const std::string& text, std::vector<TokenId>& ids) const {
-    if (text.empty()) return;
-    const std::vector<TokenId> more = tokenizer_->encode(text);
+  static void append(const std::vector<TokenId>& more, std::vector<TokenId>& ids) {
     ids.insert(ids.end(), more.begin(), more.end());
+  }
+  /// One of the template's own.
+  void put_text(const std::string& text, std::vector<TokenId>& ids) const {
+    append(texts_.at(text), ids);
   }
 
   void put_header(const TurnForm& form, std::vector<TokenId>& ids) const {
@@ -170,12 +175,11 @@ class ChatTemplate::Impl {
     if (form.trail.empty()) {
       put_header(form, ids);
       range.begin = static_cast<std::int64_t>(ids.size());
-      const std::vector<TokenId> more = encode_behind(*tokenizer_, form.lead, content);
-      ids.insert(ids.end(), more.begin(), more.end());
+      append(encode_behind(*tokenizer_, form.lead, texts_.at(form.lead), content), ids);
     } else {
       put_token(form.open, ids);
       range.begin = static_cast<std::int64_t>(ids.size());
-      put_text(form.lead + content + form.trail, ids);
+      append(tokenizer_->encode(form.lead + content + form.trail), ids);
     }
     put_token(form.close, ids);
     range.end = static_cast<std::int64_t>(ids.size());
@@ -186,7 +190,8 @@ class ChatTemplate::Impl {
   std::string name_;
   ChatRules rules_;
   const Tokenizer* tokenizer_;
-  std::map<std::string, TokenId> ids_;  ///< of the control tokens
+  std::map<std::string, TokenId> ids_;                 ///< of the control tokens
+  std::map<std::string, std::vector<TokenId>> texts_;  ///< ids of the template's own texts
 };
 
 ChatTemplate::ChatTemplate(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}

@@ -80,10 +80,10 @@ class DocumentEncoder {
   MaskedTokens encode_completion(const TextDocument& document) const {
     const std::string& prompt = document.turns()[0].content;
     MaskedTokens tokens{tokenizer_->encode(prompt), {}};
+    const std::vector<TokenId> completion =
+        encode_behind(*tokenizer_, prompt, tokens.ids, document.turns()[1].content);
     if (options_.bos) tokens.ids.insert(tokens.ids.begin(), tokenizer_->bos_id());
     const auto begin = static_cast<std::int64_t>(tokens.ids.size());
-    const std::vector<TokenId> completion =
-        encode_behind(*tokenizer_, prompt, document.turns()[1].content);
     tokens.ids.insert(tokens.ids.end(), completion.begin(), completion.end());
     return ended(std::move(tokens), begin);
   }
