@@ -1,7 +1,6 @@
 // How many tokens a group of ranks has room for.
 #include <algorithm>
 
-#include "longspan/base/error.h"
 #include "longspan/train/cost_model.h"
 #include "train/dry_step.h"
 #include "train/group_pass.h"
@@ -10,9 +9,11 @@ namespace longspan::train {
 namespace {
 
 /// A plan holds its tokens on the host; nothing longer is of use.
-constexpr std::int64_t kMostTokens = std::int64_t{1} << 27U;
+constexpr std::int64_t kMostTokens = std::int64_t{1} << 26U;
 /// Parts of the room that are given up for what does not grow evenly.
 constexpr std::int64_t kSpareParts = 128;
+/// A GPU's libraries keep tables of documents, little beside these tokens of each.
+constexpr std::int64_t kShortDocument = 16;
 
 class Room {
  public:
@@ -24,46 +25,84 @@ class Room {
         assumed_(assumed_states(job, setting)) {}
 
   std::int64_t tokens() const {
-    if (!rank_fits(0, 1, 1)) return 0;
-    std::int64_t fits = 1;
-    std::int64_t too_many = 2;
-    while (too_many <= kMostTokens && rank_fits(0, too_many, longest())) {
-      fits = too_many;
-      too_many *= 2;
+    if (!fits(1)) return 0;
+    auto [fitting, too_many] = bracket(guess());
+    while (too_many - fitting > std::max<std::int64_t>(1, fitting / (2 * kSpareParts))) {
+      const std::int64_t middle = fitting + (too_many - fitting) / 2;
+      (fits(middle) ? fitting : too_many) = middle;
     }
-    too_many = std::min(too_many, kMostTokens + 1);
-    while (too_many - fits > std::max<std::int64_t>(1, fits / (2 * kSpareParts))) {
-      const std::int64_t middle = fits + (too_many - fits) / 2;
-      (rank_fits(0, middle, longest()) ? fits : too_many) = middle;
-    }
-    std::int64_t safe = fits - fits / kSpareParts;
-    while (safe > 0 && !all_fit(safe)) safe -= std::max<std::int64_t>(1, safe / kSpareParts);
-    return safe;
+    std::int64_t safe = fitting - fitting / kSpareParts;
+    while (safe > 1 && !all_fit(safe)) safe -= std::max<std::int64_t>(1, safe / kSpareParts);
+    return all_fit(safe) ? safe : 0;
   }
 
  private:
-  std::int64_t longest() const { return job_->training.micro_batch_tokens; }
+  struct Bracket {
+    std::int64_t fitting;
+    std::int64_t too_many;  ///< or one more than the most that is looked at
+  };
 
-  /// A step of one rank with such rows; a second micro-batch, since the first finds no gradients.
-  bool rank_fits(int rank, std::int64_t tokens, std::int64_t longest) const {
+  /// A step of one rank with such rows. Two micro-batches, as the second begins while gradients of
+  /// the first may still be on their way.
+  std::uint64_t needed(int rank, std::int64_t tokens, std::int64_t longest) const {
     const Job job = with_groups(*job_, setting_->ranks, degree_, tokens);
     DryRank dry(job, *setting_, rank);
     const RankPass pass{full_row(tokens, std::min(longest, tokens)), dry.meshes.of_size(degree_)};
     dry.step.forward_backward({pass, pass});
     dry.step.update(0, 0.0);
     dry.step.evaluate(pass);
-    return dry.needed(assumed_) <= limit_;
+    return dry.needed(assumed_);
   }
 
-  /// Every rank: in long documents and, as a GPU's libraries keep tables of documents, in ones of
-  /// one token.
+  std::int64_t longest() const { return job_->training.micro_batch_tokens; }
+  bool fits(std::int64_t tokens) const { return needed(0, tokens, longest()) <= limit_; }
+
+  /// Where the limit would be if memory grew evenly.
+  std::int64_t guess() const {
+    const std::int64_t few = std::int64_t{1024} * degree_;
+    const auto less = static_cast<double>(needed(0, few, longest()));
+    const auto more = static_cast<double>(needed(0, 2 * few, longest()));
+    const double left = static_cast<double>(limit_) - less;
+    if (more <= less || left <= 0) return 1;
+    const double tokens = static_cast<double>(few) * (1 + left / (more - less));
+    return static_cast<std::int64_t>(std::clamp(tokens, 1.0, static_cast<double>(kMostTokens)));
+  }
+
+  /// Steps away from the guess, longer each time.
+  Bracket bracket(std::int64_t guess) const {
+    std::int64_t step = guess / 32 + 1;
+    Bracket bracket{guess, guess};
+    if (fits(guess)) {
+      while (bracket.fitting == bracket.too_many && bracket.fitting < kMostTokens) {
+        bracket.too_many = std::min(bracket.fitting + step, kMostTokens);
+        if (fits(bracket.too_many)) bracket.fitting = bracket.too_many;
+        step *= 2;
+      }
+      if (bracket.fitting == kMostTokens) bracket.too_many = kMostTokens + 1;
+      return bracket;
+    }
+    while (bracket.fitting == bracket.too_many) {
+      bracket.fitting = std::max<std::int64_t>(1, bracket.too_many - step);  // 1 fits
+      if (bracket.fitting > 1 && !fits(bracket.fitting)) bracket.too_many = bracket.fitting;
+      step *= 2;
+    }
+    return bracket;
+  }
+
+  /// Every rank, in long documents and, on a GPU, in short ones; and fewer tokens, too.
   bool all_fit(std::int64_t tokens) const {
     const Job job = with_groups(*job_, setting_->ranks, degree_, tokens);
-    DryRank first(job, *setting_, 0);
-    for (const AlikeRanks& kind :
-         alike_ranks(job, first.layout, setting_->ranks, first.step.model().parameters())) {
-      if (!rank_fits(kind.rank, tokens, longest())) return false;
-      if (setting_->device.kind != "cpu" && !rank_fits(kind.rank, tokens, 1)) return false;
+    std::vector<AlikeRanks> kinds;
+    {
+      DryRank first(job, *setting_, 0);
+      kinds = alike_ranks(job, first.layout, setting_->ranks, first.step.model().parameters());
+    }
+    for (const AlikeRanks& kind : kinds) {
+      if (needed(kind.rank, tokens, longest()) > limit_) return false;
+    }
+    if (setting_->device.kind != "cpu" && needed(0, tokens, kShortDocument) > limit_) return false;
+    for (const std::int64_t parts : {32, 8, 3}) {
+      if (!fits(std::max<std::int64_t>(1, tokens - tokens / parts))) return false;
     }
     return true;
   }

@@ -56,7 +56,8 @@ Costs measure_costs(const Job& job, comm::Communicator& world, int repeats,
                     const CostOptions& options = {});
 
 /// Most tokens, in whatever documents, that a group of so many ranks has room for in training and
-/// validation, under the job's own level and ZeRO stage: at most 2^27, 0 when not one fits. A
+/// validation, under the job's own level and ZeRO stage: at most 2^26, 0 when not one fits. On a GPU, documents
+/// have 16 tokens or more on average. A
 /// little less than what fits, by less than a hundredth, as what operations take does not grow
 /// evenly.
 std::int64_t group_capacity(const Job& job, const PlanSetting& setting, int degree);
