@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "data/parallel.h"
+#include "base/parallel.h"
 #include "data/token_formats.h"
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
@@ -97,7 +97,7 @@ class FlatTokenFile final : public TokenFile {
     if (end >= 0) {
       const std::int64_t blocks = (tokens_ + kBlockTokens - 1) / kBlockTokens;
       std::vector<std::vector<std::int64_t>> found(static_cast<std::size_t>(blocks));
-      parallel_for(blocks, worker_threads(), [&](std::int64_t block) {
+      base::parallel_for(blocks, base::worker_threads(), [&](std::int64_t block) {
         const std::int64_t first = block * kBlockTokens;
         const std::int64_t count = std::min(kBlockTokens, tokens_ - first);
         std::vector<TokenId> ids(static_cast<std::size_t>(count));

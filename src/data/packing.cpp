@@ -62,6 +62,15 @@ std::vector<std::int64_t> best_fit(const std::vector<std::int64_t>& lengths,
   return row_of;
 }
 
+PackedRows single_rows(const TokenFile& file, const std::vector<std::int64_t>& documents,
+                       std::int64_t row_tokens) {
+  PackedRows rows;
+  rows.spans = cut_documents(file, documents, row_tokens);
+  rows.row_begin.resize(rows.spans.size() + 1);
+  std::iota(rows.row_begin.begin(), rows.row_begin.end(), 0);
+  return rows;
+}
+
 PackedRows pack_documents(const TokenFile& file, const std::vector<std::int64_t>& documents,
                           const SamplerOptions& options) {
   std::vector<Span> spans = cut_documents(file, documents, options.row_tokens);

@@ -25,6 +25,10 @@ std::vector<std::int64_t> best_fit(const std::vector<std::int64_t>& lengths,
 PackedRows pack_documents(const TokenFile& file, const std::vector<std::int64_t>& documents,
                           const SamplerOptions& options);
 
+/// The same spans, in the documents' order, each a row of its own.
+PackedRows single_rows(const TokenFile& file, const std::vector<std::int64_t>& documents,
+                       std::int64_t row_tokens);
+
 /// 0 .. count - 1 in an order drawn from (seed, epoch, purpose): sorted by a random key each.
 enum class Shuffle : std::uint64_t { kSpans = 0, kRows = 1 };
 std::vector<std::int64_t> shuffled(std::int64_t count, std::uint64_t seed, std::uint64_t epoch,

@@ -19,8 +19,11 @@ class Sampler::Impl {
       : file_(file), documents_(std::move(documents)), options_(options) {
     std::sort(documents_.begin(), documents_.end());
     check();
-    if (options_.packing == Packing::kPacked) {
-      packed_ = pack_documents(file_, documents_, options_);
+    for (const std::int64_t document : documents_) tokens_ += length(document);
+    if (options_.packing != Packing::kStreamed) {
+      packed_ = options_.packing == Packing::kPacked
+                    ? pack_documents(file_, documents_, options_)
+                    : single_rows(file_, documents_, options_.row_tokens);
       row_count_ = static_cast<std::int64_t>(packed_.row_begin.size()) - 1;
     } else {
       stream_begin_.reserve(documents_.size() + 1);
@@ -32,14 +35,22 @@ class Sampler::Impl {
   }
 
   std::int64_t row_count() const { return row_count_; }
-  std::int64_t rows_per_step() const { return options_.rows_per_step; }
+  /// The first row of a step, in the endless sequence of epochs.
+  std::int64_t first_row(std::int64_t step) {
+    if (options_.packing != Packing::kSingle) return step * options_.rows_per_step;
+    const std::int64_t place = step * options_.tokens_per_step;
+    const std::int64_t epoch = place / tokens_;
+    const std::vector<std::int64_t>& begins = order(epoch).begins;
+    const auto first = std::lower_bound(begins.begin(), begins.end(), place % tokens_);
+    return epoch * row_count_ + (first - begins.begin());
+  }
 
   /// A row of the endless sequence of epochs.
   std::vector<Span> row(std::int64_t number) {
     const std::int64_t epoch = number / row_count_;
     const std::int64_t place = number % row_count_;
     if (!options_.shuffle) return make_row(place);
-    return make_row(order(epoch)[static_cast<std::size_t>(place)]);
+    return make_row(order(epoch).rows[static_cast<std::size_t>(place)]);
   }
 
   MicroBatch read(const std::vector<Span>& row) const {
@@ -74,11 +85,15 @@ class Sampler::Impl {
   }
 
   void check() const {
-    const bool sized = options_.row_tokens >= 1 && options_.rows_per_step >= 1 &&
+    const bool has_step = options_.packing == Packing::kSingle
+                              ? options_.tokens_per_step >= options_.row_tokens
+                              : options_.rows_per_step >= 1;
+    const bool sized = options_.row_tokens >= 1 && has_step &&
                        options_.row_tokens <= std::numeric_limits<std::int32_t>::max();
     if (!sized) {
-      throw base::InternalError(fmt::format("a sampler of {} rows a step, {} tokens a row",
-                                            options_.rows_per_step, options_.row_tokens));
+      throw base::InternalError(
+          fmt::format("a sampler of {} rows or {} tokens a step, {} tokens a row",
+                      options_.rows_per_step, options_.tokens_per_step, options_.row_tokens));
     }
     const bool listed =
         std::adjacent_find(documents_.begin(), documents_.end()) == documents_.end() &&
@@ -90,7 +105,7 @@ class Sampler::Impl {
       longest = std::max(longest, length(document));
       tokens += length(document);
     }
-    if ((options_.packing == Packing::kPacked ? longest : tokens) < 2) {
+    if ((options_.packing == Packing::kStreamed ? tokens : longest) < 2) {
       throw base::InputError(fmt::format(
           "nothing to train on in {}: {} documents chosen of {}, with {} tokens; at least two "
           "tokens in a row are needed",
@@ -137,7 +152,7 @@ class Sampler::Impl {
   std::int32_t next_token(const Span& span) const {
     std::int64_t place = span.end;
     if (place == file_.document_begin(span.document + 1)) {
-      if (options_.packing == Packing::kPacked) return kIgnoredLabel;
+      if (options_.packing != Packing::kStreamed) return kIgnoredLabel;
       auto next = std::upper_bound(documents_.begin(), documents_.end(), span.document);
       while (next != documents_.end() && length(*next) == 0) ++next;
       if (next == documents_.end()) return kIgnoredLabel;
@@ -148,28 +163,48 @@ class Sampler::Impl {
     return token;
   }
 
-  const std::vector<std::int64_t>& order(std::int64_t epoch) {
+  struct Order {
+    std::int64_t epoch = -1;
+    std::vector<std::int64_t> rows;
+    std::vector<std::int64_t> begins;  ///< of single rows, in the epoch's tokens
+  };
+
+  const Order& order(std::int64_t epoch) {
     Order& slot = orders_[static_cast<std::size_t>(epoch % 2)];
     if (slot.epoch != epoch) {
       if (epoch > std::numeric_limits<std::uint32_t>::max()) {
         throw base::InternalError(fmt::format("epoch {} is beyond the sampler's 2^32", epoch));
       }
-      slot.rows =
-          shuffled(row_count_, options_.seed, static_cast<std::uint64_t>(epoch), Shuffle::kRows);
+      if (options_.shuffle) {
+        slot.rows =
+            shuffled(row_count_, options_.seed, static_cast<std::uint64_t>(epoch), Shuffle::kRows);
+      } else {
+        slot.rows.resize(static_cast<std::size_t>(row_count_));
+        std::iota(slot.rows.begin(), slot.rows.end(), 0);
+      }
+      if (options_.packing == Packing::kSingle) slot.begins = begins_of(slot.rows);
       slot.epoch = epoch;
     }
-    return slot.rows;
+    return slot;
   }
 
-  struct Order {
-    std::int64_t epoch = -1;
-    std::vector<std::int64_t> rows;
-  };
+  std::vector<std::int64_t> begins_of(const std::vector<std::int64_t>& rows) const {
+    std::vector<std::int64_t> begins;
+    begins.reserve(rows.size());
+    std::int64_t at = 0;
+    for (const std::int64_t row : rows) {
+      begins.push_back(at);
+      const Span& span = packed_.spans[static_cast<std::size_t>(row)];
+      at += span.end - span.begin;
+    }
+    return begins;
+  }
 
   const TokenFile& file_;
   std::vector<std::int64_t> documents_;  ///< ascending
   SamplerOptions options_;
   std::int64_t row_count_ = 0;
+  std::int64_t tokens_ = 0;  ///< of an epoch
   PackedRows packed_;
   std::vector<std::int64_t> stream_begin_ = {0};  ///< of each document in the stream, and the end
   std::array<Order, 2> orders_;                   ///< of the epochs at a step's two ends
@@ -184,8 +219,8 @@ std::int64_t Sampler::rows_per_epoch() const { return impl_->row_count(); }
 
 std::vector<std::vector<Span>> Sampler::rows(std::int64_t step) {
   std::vector<std::vector<Span>> rows;
-  const std::int64_t first = step * impl_->rows_per_step();
-  for (std::int64_t row = first; row < first + impl_->rows_per_step(); ++row) {
+  const std::int64_t end = impl_->first_row(step + 1);
+  for (std::int64_t row = impl_->first_row(step); row < end; ++row) {
     rows.push_back(impl_->row(row));
   }
   return rows;

@@ -5,7 +5,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
-#include "data/parallel.h"
+#include "base/parallel.h"
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
 #include "longspan/base/json.h"
@@ -61,10 +61,11 @@ int byte_of(std::string_view piece) {
 template <typename Encode>
 std::vector<TokenId> encode_parts(std::size_t bytes, std::size_t count, const Encode& encode) {
   std::vector<std::vector<TokenId>> parts(count);
-  parallel_for(static_cast<std::int64_t>(count), bytes < kParallelBytes ? 1 : worker_threads(),
-               [&](std::int64_t part) {
-                 encode(static_cast<std::size_t>(part), parts[static_cast<std::size_t>(part)]);
-               });
+  base::parallel_for(static_cast<std::int64_t>(count),
+                     bytes < kParallelBytes ? 1 : base::worker_threads(), [&](std::int64_t part) {
+                       encode(static_cast<std::size_t>(part),
+                              parts[static_cast<std::size_t>(part)]);
+                     });
   if (count == 1) return std::move(parts[0]);
   std::vector<TokenId> ids;
   std::size_t tokens = 0;

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "data/parallel.h"
+#include "base/parallel.h"
 #include "data/token_formats.h"
 #include "longspan/base/error.h"
 
@@ -48,7 +48,7 @@ void TokenFile::check_range(std::int64_t vocab_size, int part, int parts) const 
   const std::int64_t begin = blocks * part / parts;
   const std::int64_t end = blocks * (part + 1) / parts;
   std::atomic<std::int64_t> first_bad{blocks};
-  parallel_for(end - begin, worker_threads(), [&](std::int64_t number) {
+  base::parallel_for(end - begin, base::worker_threads(), [&](std::int64_t number) {
     const std::int64_t block = begin + number;
     if (block > first_bad) return;
     std::vector<TokenId> buffer(kBlockTokens);

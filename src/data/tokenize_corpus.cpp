@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "data/parallel.h"
+#include "base/parallel.h"
 
 namespace longspan::data {
 namespace {
@@ -54,8 +54,9 @@ CorpusCounts tokenize_corpus(TextSource& source, const Tokenizer& tokenizer,
       }
     };
     const auto count = static_cast<std::int64_t>(batch.size());
-    parallel_for(count, worker_threads(), [&](std::int64_t index) { encode(index, false); });
-    parallel_for(count, 1, [&](std::int64_t index) { encode(index, true); });
+    base::parallel_for(count, base::worker_threads(),
+                       [&](std::int64_t index) { encode(index, false); });
+    base::parallel_for(count, 1, [&](std::int64_t index) { encode(index, true); });
     for (std::size_t index = 0; index < batch.size(); ++index) {
       const auto bytes = static_cast<std::int64_t>(batch[index].text().size());
       writer.add_document(ids[index], bytes);

@@ -31,10 +31,15 @@ void check_tokenizer(const TokenFile& file, const data::Tokenizer& tokenizer,
   }
 }
 
+/// Validation has rows, whoever plans the steps of training.
+data::Packing validation_packing(const Job& job) {
+  return job.data.packing == "packed" ? data::Packing::kPacked : data::Packing::kStreamed;
+}
+
 data::SamplerOptions sampler_options(const Job& job) {
   data::SamplerOptions options;
-  options.packing =
-      job.data.packing == "packed" ? data::Packing::kPacked : data::Packing::kStreamed;
+  options.packing = job.parallel.plans_steps() ? data::Packing::kSingle : validation_packing(job);
+  options.tokens_per_step = job.training.tokens_per_step;
   options.row_tokens = job.training.micro_batch_tokens;
   options.rows_per_step = job.training.tokens_per_step / job.training.micro_batch_tokens;
   options.seed = job.run.seed;
@@ -93,6 +98,7 @@ Corpus::Corpus(const Job& job, int rank, int ranks) : files_(job.data.train.size
   }
   training_ = std::make_unique<data::Sampler>(*training_file_, std::move(split.training), options);
   options.shuffle = false;
+  options.packing = validation_packing(job);
   if (validation_file_) {
     validation_ = std::make_unique<data::Sampler>(*validation_file_,
                                                   all_documents(*validation_file_), options);

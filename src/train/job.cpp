@@ -295,6 +295,26 @@ void declare_parallel(Job& job, Declarations& keys) {
       .known_elsewhere_as({"overlap_comm", "overlap_grad_reduce", "backward_prefetch"});
 }
 
+void declare_planner(Job& job, Declarations& keys) {
+  keys.choice(
+          "parallel.planner", job.parallel.planner,
+          {{"fixed", "rows of micro_batch_tokens, in groups that are alike in every step"},
+           {"per_micro_batch",
+            "documents sorted by length into micro-batches, each of which runs in groups of the "
+            "one size that suits it best"},
+           {"flexible",
+            "likewise, with groups of different sizes side by side, each for the documents "
+            "that suit it"}},
+          "Who runs what in a step. The latter two plan each step for its documents' lengths, "
+          "while the one before it runs; groups are of 1, 2, 4, ... ranks.")
+      .known_elsewhere_as({"hybrid_context_parallel", "dynamic_context_parallel"});
+  keys.path("parallel.costs", job.parallel.costs,
+            "What a planner takes groups of ranks to cost: a file such as `longspan bench costs` "
+            "writes.",
+            {{"auto", "what the dry backend says of the device (see run.device_profile)"}})
+      .at_least(1);
+}
+
 void declare_records(Job& job, Declarations& keys) {
   keys.section("checkpoint", "Saving and going on.");
   keys.integer("checkpoint.every", job.checkpoint.every,
@@ -351,6 +371,7 @@ void declare(Job& job, Declarations& declarations) {
   declare_training(job.training, declarations);
   declare_machine(job, declarations);
   declare_parallel(job, declarations);
+  declare_planner(job, declarations);
   declare_records(job, declarations);
 }
 

@@ -10,9 +10,16 @@ namespace {
 
 using base::InputError;
 
+/// Documents that planners deal out are not rows, of which a step must have a whole number.
 void check_batch(const Job& job) {
   const Job::Training& training = job.training;
-  if (training.tokens_per_step % training.micro_batch_tokens != 0) {
+  if (job.parallel.plans_steps() && training.tokens_per_step < training.micro_batch_tokens) {
+    throw InputError(
+        fmt::format("training.tokens_per_step is {}; legal: at least training.micro_batch_tokens, "
+                    "which is {}",
+                    training.tokens_per_step, training.micro_batch_tokens));
+  }
+  if (!job.parallel.plans_steps() && training.tokens_per_step % training.micro_batch_tokens != 0) {
     throw InputError(
         fmt::format("training.tokens_per_step is {}; legal: a multiple of "
                     "training.micro_batch_tokens, which is {}",
@@ -24,6 +31,33 @@ void check_batch(const Job& job) {
         fmt::format("training.micro_batch_tokens is {}; legal: at most "
                     "model.max_position_embeddings, which is {}",
                     training.micro_batch_tokens, job.model.max_position_embeddings));
+  }
+}
+
+void check_planner(const Job& job) {
+  const Job::Parallel& parallel = job.parallel;
+  if (!parallel.plans_steps()) {
+    if (parallel.costs == "auto") return;
+    throw InputError(
+        fmt::format("parallel.costs is \"{}\", but parallel.planner is \"fixed\", which asks for "
+                    "none; leave it out, or set parallel.planner to \"flexible\"",
+                    parallel.costs));
+  }
+  const auto refuse = [&](const std::string& what, const std::string& why) {
+    throw InputError(
+        fmt::format("{}, but parallel.planner is \"{}\": {}", what, parallel.planner, why));
+  };
+  if (parallel.sequence != "auto") {
+    refuse(fmt::format("parallel.sequence is \"{}\"", parallel.sequence),
+           "it chooses how many ranks share a document; leave the key out");
+  }
+  if (parallel.data != 0) {
+    refuse(fmt::format("parallel.data is {}", parallel.data),
+           "it chooses how many groups of ranks there are; leave the key out");
+  }
+  if (job.data.packing != "packed") {
+    refuse(fmt::format("data.packing is \"{}\"", job.data.packing),
+           "it packs whole documents; legal: \"packed\"");
   }
 }
 
@@ -102,6 +136,7 @@ void check(Job& job) {
   check_beginning(job);
   check_tokens(job);
   check_device(job);
+  check_planner(job);
   check_batch(job);
   check_schedule(job);
   check_validation(job);

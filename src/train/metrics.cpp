@@ -35,16 +35,25 @@ std::string text_of(const std::map<std::string, std::uint64_t>& bytes) {
   return text + "}";
 }
 
+/// Members that follow others; nothing without a plan.
+std::string text_of(const std::optional<PlanMetrics>& plan) {
+  if (!plan) return "";
+  const std::string gap = plan->gap < 0 ? "" : fmt::format(R"("plan_gap":{},)", text_of(plan->gap));
+  return fmt::format(R"(,"micro_batches":{},"predicted_seconds":{},{}"planner_wait_seconds":{})",
+                     plan->micro_batches, text_of(plan->predicted_seconds), gap,
+                     text_of(plan->wait_seconds));
+}
+
 std::string line_of(const StepMetrics& metrics) {
   return fmt::format(
       R"({{"step":{},"tokens":{},"loss":{},"grad_norm":{},"lr":{},"step_seconds":{},)"
       R"("tokens_per_second":{},"model_flops_utilization":{},"peak_bytes":{},"comm_bytes":{},)"
-      R"("skipped":{}}})"
+      R"("skipped":{}{}}})"
       "\n",
       metrics.step, metrics.tokens, text_of(metrics.loss), text_of(metrics.grad_norm),
       text_of(metrics.lr), text_of(metrics.step_seconds), text_of(metrics.tokens_per_second),
       text_of(metrics.model_flops_utilization), text_of(metrics.peak_bytes),
-      text_of(metrics.comm_bytes), metrics.skipped);
+      text_of(metrics.comm_bytes), metrics.skipped, text_of(metrics.plan));
 }
 
 std::string line_of(const ValidationMetrics& metrics) {

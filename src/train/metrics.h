@@ -4,9 +4,18 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace longspan::train {
+
+/// How a step was planned, where each has a plan of its own.
+struct PlanMetrics {
+  double wait_seconds = 0;       ///< that training waited for the planner
+  double predicted_seconds = 0;  ///< of the step's passes, by the costs
+  double gap = -1;               ///< see plan::StepPlan; negative: unknown, left out
+  std::int64_t micro_batches = 0;
+};
 
 /// One training step, as written to metrics.jsonl.
 struct StepMetrics {
@@ -21,6 +30,7 @@ struct StepMetrics {
   std::map<std::string, std::uint64_t> peak_bytes;  ///< of this step, by tag; largest rank
   std::map<std::string, std::uint64_t> comm_bytes;  ///< by kind, this step, summed over ranks
   std::int64_t skipped = 0;                         ///< steps skipped so far
+  std::optional<PlanMetrics> plan;
 };
 
 struct ValidationMetrics {

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "longspan/base/error.h"
+#include "longspan/shard/mesh.h"
 
 namespace longspan::train {
 namespace {
@@ -64,6 +65,14 @@ int fewest_ranks(std::int64_t rows, int ranks) {
 
 }  // namespace
 
+std::vector<SequenceDegrees> aligned_degrees(const Job& job, int ranks) {
+  std::vector<SequenceDegrees> degrees;
+  for (const int size : shard::aligned_sizes(ranks)) {
+    degrees.push_back(factors_of(size, job.model.num_attention_heads));
+  }
+  return degrees;
+}
+
 std::string layout_text(const Job& job, const ParallelLayout& layout) {
   return fmt::format("{} data group(s) of {} Ulysses x {} ring rank(s), ZeRO stage {}", layout.data,
                      layout.sequence.ulysses, layout.sequence.ring, job.parallel.zero_stage);
@@ -84,6 +93,10 @@ void check_sequence(const Job& job) { wish_of(job); }
 
 ParallelLayout parallel_layout(const Job& job, int ranks) {
   const Wish wish = wish_of(job);
+  if (job.parallel.plans_steps()) {
+    const SequenceDegrees largest = aligned_degrees(job, ranks).back();
+    return {largest, ranks / largest.ranks()};
+  }
   const std::int64_t rows = ParallelLayout::rows(job);
   const std::int64_t data = job.parallel.data;
   if (data > 0 && (ranks % data != 0 || (wish.degree && data * *wish.degree != ranks))) {

@@ -30,9 +30,15 @@ inline constexpr int kMostSequenceRanks = 1 << 15;
 /// What the job says about so many ranks. Throws InputError when they cannot train it: they are not
 /// a multiple of what it wants, or a step has fewer rows than there are groups.
 ///
+/// Where each step has a plan of its own: the largest groups that it may have.
+///
 /// "auto" for parallel.sequence shares a row among no more ranks than needed for every group to
 /// have one. A degree alone is taken as Ulysses ranks as far as there are heads, and a ring beyond.
 ParallelLayout parallel_layout(const Job& job, int ranks);
+
+/// Groups of every aligned size of which plans may choose (shard::aligned_sizes), divided between
+/// Ulysses and ring as a degree alone is.
+std::vector<shard::SequenceDegrees> aligned_degrees(const Job& job, int ranks);
 
 /// "1 data group(s) of 2 Ulysses x 2 ring rank(s), ZeRO stage 3".
 std::string layout_text(const Job& job, const ParallelLayout& layout);

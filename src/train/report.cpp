@@ -44,9 +44,9 @@ void Report::start(const Job& job, const std::string& layout, const backend::Bac
       model.hidden_size, model.num_attention_heads, model.num_key_value_heads, model.head_dim,
       model.intermediate_size, model.vocab_size, job.training.precision));
   print(fmt::format("data    {}", corpus));
-  print(fmt::format("batch   {} tokens a step in rows of {}, {} steps",
-                    job.training.tokens_per_step, job.training.micro_batch_tokens,
-                    job.training.steps));
+  print(fmt::format("batch   {} tokens a step in {} of {}, {} steps", job.training.tokens_per_step,
+                    job.parallel.plans_steps() ? "documents of at most" : "rows",
+                    job.training.micro_batch_tokens, job.training.steps));
   if (world.size() > 1) print(fmt::format("layout  {}", layout));
   print(fmt::format("device  {} rank{} ({}), each {}: {}, {:.0f} GFLOP/s, {} of memory",
                     world.size(), world.size() == 1 ? "" : "s", world.name(), backend.name(),

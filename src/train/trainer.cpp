@@ -15,8 +15,10 @@
 #include "longspan/train/plan.h"
 #include "longspan/train/signals.h"
 #include "train/corpus.h"
+#include "train/group_costs.h"
 #include "train/metrics.h"
 #include "train/parallel_layout.h"
+#include "train/planner.h"
 #include "train/report.h"
 #include "train/resources.h"
 #include "train/run_directory.h"
@@ -45,6 +47,7 @@ class Trainer {
  private:
   void open_data();
   void check_plan();
+  void make_planner();
   void build_model();
   void begin();
   void begin_from_model();
@@ -55,7 +58,6 @@ class Trainer {
   StepMetrics step();
   StepMetrics traced_step();
   void write_trace(bool stops);
-  plan::StepPlan fixed_plan_of(std::size_t rows) const;
   std::vector<RankPass> my_passes();
   bool finish_step(StepMetrics& metrics, const comm::Traffic& before);
   void draw_picture();
@@ -69,12 +71,12 @@ class Trainer {
 
   Job job_;
   comm::Communicator* world_;
-  ParallelLayout layout_;
   TrainOptions options_;
   std::int64_t last_step_;
   Report report_;
   std::optional<RunDirectory> directory_;  // rank 0
   std::unique_ptr<Corpus> corpus_;
+  std::unique_ptr<Planner> planner_;
   std::unique_ptr<StepTrace> trace_;  // where one was asked for
   std::unique_ptr<backend::Backend> backend_;
   std::unique_ptr<backend::Backend> host_;       // where the job offloads anything
@@ -101,13 +103,14 @@ Trainer::Trainer(Job job, comm::Communicator& world, const TrainOptions& options
     trace_ = std::make_unique<StepTrace>(options_.trace_file, options_.trace_steps);
   }
   comm::run_agreed(world, [&] {
-    layout_ = parallel_layout(job_, world.size());
+    parallel_layout(job_, world.size());
     if (leads() && trace_) trace_->check_file();
     if (leads()) directory_.emplace(job_.run.output_dir);
   });
   open_data();
   check_plan();
   if (options_.dry_run) return;
+  make_planner();
   build_model();
   begin();
   open_record();
@@ -118,9 +121,9 @@ void Trainer::open_data() {
       *world_, [&] { corpus_ = std::make_unique<Corpus>(job_, world_->rank(), world_->size()); });
   progress_.sampling = fmt::format(
       "seed {}, {}, {}, rows of {} tokens, {} tokens a step, validation fraction {}, {}",
-      job_.run.seed, job_.data.packing, job_.data.shuffle ? "shuffled" : "in order",
-      job_.training.micro_batch_tokens, job_.training.tokens_per_step,
-      job_.data.validation_fraction, corpus_->fingerprint());
+      job_.run.seed, job_.parallel.plans_steps() ? "single documents" : job_.data.packing,
+      job_.data.shuffle ? "shuffled" : "in order", job_.training.micro_batch_tokens,
+      job_.training.tokens_per_step, job_.data.validation_fraction, corpus_->fingerprint());
 }
 
 /// Refuses a job whose step will not fit into memory, with what it would need and what would help;
@@ -150,6 +153,25 @@ void Trainer::check_plan() {
   });
 }
 
+void Trainer::make_planner() {
+  if (!job_.parallel.plans_steps()) {
+    planner_ = make_fixed_planner(job_, world_->size());
+    return;
+  }
+  plan::CostModel costs;
+  comm::run_agreed(*world_, [&] {
+    if (leads()) costs = group_costs(job_, PlanSetting::of(job_, *world_));
+  });
+  const auto lengths = [this](std::int64_t step) {
+    std::vector<std::int64_t> tokens;
+    for (const auto& row : corpus_->training().rows(step)) {
+      tokens.push_back(row.front().end - row.front().begin);
+    }
+    return tokens;
+  };
+  planner_ = make_step_planner(job_, costs, *world_, lengths, last_step_);
+}
+
 void Trainer::build_model() {
   comm::run_agreed(*world_, [&] {
     backend_ = make_device(job_, *world_);
@@ -167,14 +189,13 @@ void Trainer::build_model() {
   comm::Communicator& plain = devices_ ? *devices_ : *world_;
   if (trace_) traced_ = trace_->ranks(plain);
   comm::Communicator& ranks = traced_ ? *traced_ : plain;
-  meshes_.emplace(ranks, std::vector{layout_.sequence});
+  meshes_.emplace(ranks, planner_->degrees());
   comm::run_agreed(*world_, [&] {
     step_ = std::make_unique<TrainingStep>(job_, *backend_, ranks, host_.get());
   });
   world_->barrier();  // all ranks measure at once: they share the machine later, too
   peak_gflops_ = peak_gflops(job_);
-  report_.start(job_, layout_text(job_, layout_), *backend_, ranks, peak_gflops_,
-                corpus_->fingerprint());
+  report_.start(job_, planner_->text(), *backend_, ranks, peak_gflops_, corpus_->fingerprint());
 }
 
 /// With new weights, those of model.from, or where a checkpoint left off.
@@ -292,13 +313,9 @@ void Trainer::draw_picture() {
 /// What this rank runs of this step.
 std::vector<RankPass> Trainer::my_passes() {
   const auto rows = corpus_->training().rows(progress_.step);
-  return passes_of(fixed_plan_of(rows.size()), *meshes_, [&](std::size_t row) {
+  return passes_of(planner_->plan(progress_.step), *meshes_, [&](std::size_t row) {
     return std::make_shared<const data::MicroBatch>(corpus_->training().read(rows[row]));
   });
-}
-
-plan::StepPlan Trainer::fixed_plan_of(std::size_t rows) const {
-  return fixed_plan(static_cast<std::int64_t>(rows), world_->size(), layout_.sequence.ranks());
 }
 
 /// Once for each reason.
@@ -328,6 +345,7 @@ StepMetrics Trainer::step() {
   backend_->synchronize();
   metrics.skipped = progress_.skipped;
   metrics.step_seconds = seconds_since(start);
+  metrics.plan = planner_->metrics();
   warn_of_slow_path();
   metrics.tokens_per_second = sums.tokens / metrics.step_seconds;
   metrics.model_flops_utilization =
@@ -418,7 +436,8 @@ void Trainer::validate() {
   const auto read = [&](std::size_t row) {
     return std::make_shared<const data::MicroBatch>(corpus_->validation()->read(rows[row]));
   };
-  for (const plan::MicroBatch& micro_batch : fixed_plan_of(rows.size()).micro_batches) {
+  const plan::StepPlan plan = planner_->plan_rows(static_cast<std::int64_t>(rows.size()));
+  for (const plan::MicroBatch& micro_batch : plan.micro_batches) {
     const auto result = step_->evaluate(pass_of(micro_batch, *meshes_, read));
     sums[0] += result.nll_sum;
     sums[1] += static_cast<double>(result.targets);

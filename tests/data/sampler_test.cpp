@@ -114,6 +114,61 @@ TEST_CASE("the rows of a step depend on seed and step alone") {
   CHECK((places(other.epoch_rows(1)) != places(other.epoch_rows(0))));
 }
 
+/// A step of single rows of at most 40 tokens.
+SamplerOptions single_options(std::int64_t tokens_per_step, bool shuffle) {
+  SamplerOptions result = options(Packing::kSingle, 40, 0, shuffle);
+  result.tokens_per_step = tokens_per_step;
+  return result;
+}
+
+TEST_CASE("single rows: steps follow each other through the epochs, none is empty") {
+  const MemoryFile file(mixed_lengths(60, 7));
+  const bool shuffle = GENERATE(true, false);
+  const std::int64_t tokens = GENERATE(40, 97, 5000);  // the last: more than an epoch
+  Sampler sampler(file, all_documents(file), single_options(tokens, shuffle));
+  Rows stream;
+  std::int64_t begin = 0;  // of the next row in the stream
+  for (std::int64_t step = 0; step < 60; ++step) {
+    const Rows rows = sampler.rows(step);
+    REQUIRE_FALSE(rows.empty());
+    for (const auto& row : rows) {
+      REQUIRE(row.size() == 1);
+      CHECK(begin >= step * tokens);
+      CHECK(begin < (step + 1) * tokens);
+      CHECK(row[0].end - row[0].begin <= 40);
+      begin += row[0].end - row[0].begin;
+      stream.push_back(row);
+    }
+    // Steps are found at once and in any order.
+    Sampler other(file, all_documents(file), single_options(tokens, shuffle));
+    CHECK(places(other.rows(step)) == places(rows));
+  }
+  CHECK(begin > 59 * tokens);
+  // The stream is one epoch after another.
+  Rows epochs;
+  for (std::int64_t epoch = 0; epochs.size() < stream.size(); ++epoch) {
+    const Rows rows = sampler.epoch_rows(epoch);
+    CHECK(static_cast<std::int64_t>(rows.size()) == sampler.rows_per_epoch());
+    epochs.insert(epochs.end(), rows.begin(), rows.end());
+  }
+  epochs.resize(stream.size());
+  CHECK(places(epochs) == places(stream));
+}
+
+TEST_CASE("single rows: labels end with their document, or go on into what was cut off") {
+  const MemoryFile file({50, 3});
+  Sampler sampler(file, all_documents(file), single_options(60, false));
+  const Rows rows = sampler.rows(0);
+  REQUIRE(rows.size() == 4);  // the second epoch's first token is at 53
+  CHECK(sampler.read(rows[0]).labels.back() == 1040);
+  CHECK(sampler.read(rows[1]).labels.back() == kIgnoredLabel);
+  CHECK(sampler.read(rows[1]).positions.front() == 0);
+  CHECK(sampler.read(rows[2]).targets == 2);
+  CHECK(places(Rows{rows[3]}) == places(Rows{rows[0]}));
+  CHECK_THROWS_AS(Sampler(file, all_documents(file), single_options(39, false)),
+                  base::InternalError);
+}
+
 TEST_CASE("packed rows: shifted labels within documents, positions restart, boundaries") {
   const MemoryFile file({3, 0, 1, 9});  // places 0-2, 3, 4-12
   Sampler sampler(file, all_documents(file), options(Packing::kPacked, 6, 1, false));

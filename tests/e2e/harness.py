@@ -14,7 +14,7 @@ MPIRUN = [
     "mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-np",
 ]
 # Figures of time: the only ones that may differ between two runs of one job.
-TIMES = ("step_seconds", "tokens_per_second", "model_flops_utilization")
+TIMES = ("step_seconds", "tokens_per_second", "model_flops_utilization", "planner_wait_seconds")
 
 WORDS = ("in the beginning was a word and light upon water over stone under sky "
          "they went out into long fields with bread salt and seven names").split()

@@ -57,6 +57,7 @@ Fixture read_fixture(const std::string& name) {
                    payload<std::int32_t>(file, header.at("cu_seqlens"))};
   fixture.loss_scale = payload<double>(file, header.at("loss_scale")).at(0);
   fixture.nll_sum = payload<double>(file, header.at("nll_sum")).at(0);
+  fixture.logits = payload<float>(file, header.at("logits"));
   for (const auto& [key, entry] : header.items()) {
     if (key.starts_with("weight/")) {
       const auto weight = payload<float>(file, entry);

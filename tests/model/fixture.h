@@ -31,6 +31,7 @@ struct Fixture {
   Batch batch;
   double loss_scale = 0.0;
   double nll_sum = 0.0;
+  std::vector<float> logits;  ///< [tokens, vocab_size]
   std::map<std::string, std::vector<double>> weights;
   std::map<std::string, std::vector<double>> gradients;
 };

@@ -60,6 +60,38 @@ void check_against_reference(const Fixture& fixture, DType dtype, double loss_to
   }
 }
 
+/// Token by token, as text is generated: every position through the cache of keys and values.
+void check_logits(const Fixture& fixture, DType dtype, double tolerance) {
+  const auto backend = test::make_backend();
+  Decoder model(fixture.config, dtype, *backend);
+  test::load_weights(*backend, model, fixture.weights);
+  const auto width = static_cast<std::size_t>(fixture.config.vocab_size);
+  REQUIRE(fixture.logits.size() == fixture.batch.tokens.size() * width);
+  double worst = 0;
+  std::size_t place = 0;
+  for (std::size_t document = 0; document < fixture.batch.documents(); ++document) {
+    const std::vector<std::int32_t> tokens = fixture.batch.document(document).tokens;
+    auto cache = model.make_cache(static_cast<std::int64_t>(tokens.size()));
+    for (const std::int32_t token : tokens) {
+      for (const float logit : model.next_logits({token}, cache)) {
+        const double off =
+            std::abs(static_cast<double>(logit) - static_cast<double>(fixture.logits.at(place++)));
+        worst = std::isnan(off) ? HUGE_VAL : std::max(worst, off);
+      }
+    }
+  }
+  CHECK(place == fixture.logits.size());
+  CHECK(worst <= tolerance);
+}
+
+TEST_CASE("logits of every position agree with PyTorch") {
+  const std::string name = GENERATE(from_range(std::begin(kNames), std::end(kNames)));
+  INFO(name);
+  const Fixture fixture = test::read_fixture(name);
+  check_logits(fixture, DType::kFloat64, 1e-5);  // they are handed out as float32
+  check_logits(fixture, DType::kFloat32, 1e-4);
+}
+
 TEST_CASE("loss and every gradient agree with PyTorch in fp64") {
   const std::string name = GENERATE(from_range(std::begin(kNames), std::end(kNames)));
   INFO(name);

@@ -31,12 +31,16 @@ struct MicroBatch {
 enum class Packing : std::uint8_t {
   kPacked,    ///< whole documents (split at the row budget) share a row; no attention across
   kStreamed,  ///< the corpus as one stream, cut every row; attention crosses documents
+  kSingle,    ///< each document (split at the row budget) is a row of its own
 };
 
 struct SamplerOptions {
   Packing packing = Packing::kPacked;
   std::int64_t row_tokens = 0;     ///< budget of one row = one micro-batch
-  std::int64_t rows_per_step = 0;  ///< rows of one global batch
+  std::int64_t rows_per_step = 0;  ///< rows of one global batch; not for single ones
+  /// For single rows alone, at least row_tokens: step s takes those that begin at one of the tokens
+  /// [s, s + 1) * tokens_per_step of all epochs, one after another; so many tokens on average.
+  std::int64_t tokens_per_step = 0;
   std::uint64_t seed = 0;
   /// A new order of the rows each epoch. Without it rows keep the file's order, but that gaps in
   /// packed rows are filled with documents from at most 256 rows further on.
@@ -56,7 +60,7 @@ class Sampler {
   Sampler(const TokenFile& file, std::vector<std::int64_t> documents, SamplerOptions options);
   ~Sampler();
 
-  /// The rows of a step, `rows_per_step` of them; `step` counts from 0.
+  /// The rows of a step, at least one; `step` counts from 0.
   std::vector<std::vector<Span>> rows(std::int64_t step);
   /// Rows of one pass over the documents, in order: what validation walks through.
   std::vector<std::vector<Span>> epoch_rows(std::int64_t epoch);

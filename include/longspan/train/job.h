@@ -85,6 +85,10 @@ struct Job {
     double timeout_seconds = 600;
     std::int64_t zero_stage = 1;  ///< see nn::Placement
     bool overlap = true;          ///< likewise, on asynchronous devices
+    std::string planner = "fixed";
+    std::string costs = "auto";  ///< "auto": of the dry backend; else a cost file
+    /// Whether each step has a plan of its own, made of its sequences.
+    bool plans_steps() const { return planner != "fixed"; }
   } parallel;
 
   struct Checkpoint {

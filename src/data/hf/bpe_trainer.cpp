@@ -6,10 +6,10 @@
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
+#include "base/parallel.h"
 #include "data/hf/byte_level.h"
 #include "data/hf/pair_counter.h"
 #include "data/hf/splitter.h"
-#include "data/parallel.h"
 #include "data/training_text.h"
 #include "data/utf8.h"
 #include "longspan/base/error.h"
@@ -51,14 +51,15 @@ void count_batch(const std::vector<std::string>& batch, const hf::Splitter& spli
                  WordCounts& counts) {
   const std::size_t tasks = (batch.size() + kTaskStretches - 1) / kTaskStretches;
   std::vector<WordCounts> found(tasks);
-  parallel_for(static_cast<std::int64_t>(tasks), worker_threads(), [&](std::int64_t number) {
-    const auto task = static_cast<std::size_t>(number);
-    hf::MatchScratch scratch;
-    const std::size_t end = std::min(batch.size(), (task + 1) * kTaskStretches);
-    for (std::size_t index = task * kTaskStretches; index < end; ++index) {
-      count_words(batch[index], splitter, scratch, found[task]);
-    }
-  });
+  base::parallel_for(static_cast<std::int64_t>(tasks), base::worker_threads(),
+                     [&](std::int64_t number) {
+                       const auto task = static_cast<std::size_t>(number);
+                       hf::MatchScratch scratch;
+                       const std::size_t end = std::min(batch.size(), (task + 1) * kTaskStretches);
+                       for (std::size_t index = task * kTaskStretches; index < end; ++index) {
+                         count_words(batch[index], splitter, scratch, found[task]);
+                       }
+                     });
   for (const WordCounts& part : found) {
     for (const auto& [word, count] : part) counts[word] += count;
   }

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
+#include "base/parallel.h"
 #include "data/hf/word_cache.h"
-#include "data/parallel.h"
 #include "data/utf8.h"
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
@@ -113,7 +113,7 @@ void HfTokenizer::encode_normalized(std::string_view text, bool first, bool with
 void HfTokenizer::encode_section(std::string_view text, bool first,
                                  std::vector<TokenId>& ids) const {
   if (text.size() >= kParallelBytes && pre_tokenizer_.resumable() != nullptr &&
-      worker_threads() > 1) {
+      base::worker_threads() > 1) {
     return encode_parallel(text, first, ids);
   }
   WordCache& cache = cache_of(instance_);
@@ -137,17 +137,19 @@ void HfTokenizer::encode_parallel(std::string_view text, bool first,
                                pre_tokenizer_.behind_first(scratch, encode));
   };
   std::vector<Part> parts((text.size() + kPartBytes - 1) / kPartBytes);
-  parallel_for(static_cast<std::int64_t>(parts.size()), worker_threads(), [&](std::int64_t number) {
-    Part& part = parts[static_cast<std::size_t>(number)];
-    const std::size_t begin = static_cast<std::size_t>(number) * kPartBytes;
-    part.end = std::min(text.size(), begin + kPartBytes);
-    const auto go_on = [&](std::size_t at) {
-      if (part.places.size() < kNotedPlaces) part.places.emplace_back(at, part.ids.size());
-      return at < part.end;
-    };
-    const std::size_t from = part_begin(text, begin, part.end);
-    if (from < part.end) part.reached = run(from, go_on, part.ids);
-  });
+  base::parallel_for(static_cast<std::int64_t>(parts.size()), base::worker_threads(),
+                     [&](std::int64_t number) {
+                       Part& part = parts[static_cast<std::size_t>(number)];
+                       const std::size_t begin = static_cast<std::size_t>(number) * kPartBytes;
+                       part.end = std::min(text.size(), begin + kPartBytes);
+                       const auto go_on = [&](std::size_t at) {
+                         if (part.places.size() < kNotedPlaces)
+                           part.places.emplace_back(at, part.ids.size());
+                         return at < part.end;
+                       };
+                       const std::size_t from = part_begin(text, begin, part.end);
+                       if (from < part.end) part.reached = run(from, go_on, part.ids);
+                     });
   std::size_t at = 0;
   for (const Part& part : parts) {
     const auto go_on = [&](std::size_t place) {

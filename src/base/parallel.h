@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-namespace longspan::data {
+namespace longspan::base {
 
 /// Threads this process may use: the cores it is bound to.
 inline int worker_threads() {
@@ -41,4 +41,4 @@ void parallel_for(std::int64_t count, int threads, const Task& task) {
   if (failure) std::rethrow_exception(failure);
 }
 
-}  // namespace longspan::data
+}  // namespace longspan::base

@@ -1,0 +1,49 @@
+#include "train/group_costs.h"
+
+#include <fmt/format.h>
+
+#include <string>
+
+#include "longspan/base/error.h"
+#include "longspan/plan/cost_file.h"
+#include "longspan/plan/planner.h"
+#include "longspan/train/cost_model.h"
+
+namespace longspan::train {
+namespace {
+
+/// The trainer runs all groups of a job alike but for their ranks.
+void check(const Job& job, const PlanSetting& setting, const plan::CostModel& costs) {
+  const auto refuse = [&](const std::string& what) {
+    throw base::InputError(fmt::format("parallel.costs \"{}\": {}", job.parallel.costs, what));
+  };
+  plan::check_costs(costs);
+  if (costs.ranks != setting.ranks) {
+    refuse(
+        fmt::format("the costs are for {} rank(s), but there are {}", costs.ranks, setting.ranks));
+  }
+  for (std::size_t number = 0; number < costs.kinds.size(); ++number) {
+    const plan::GroupKind& kind = costs.kinds[number];
+    if (setting.ranks % kind.degree != 0) {
+      refuse(fmt::format("kind {} has groups of {} ranks, of which {} is no multiple", number,
+                         kind.degree, setting.ranks));
+    }
+    if (!kind.level.empty() && kind.level != job.memory.activation_checkpointing) {
+      refuse(
+          fmt::format("kind {} has the level \"{}\", but all groups of a run have that of "
+                      "memory.activation_checkpointing, which is \"{}\"",
+                      number, kind.level, job.memory.activation_checkpointing));
+    }
+  }
+}
+
+}  // namespace
+
+plan::CostModel group_costs(const Job& job, const PlanSetting& setting) {
+  plan::CostModel costs = job.parallel.costs == "auto" ? make_cost_model(job, setting)
+                                                       : plan::read_cost_file(job.parallel.costs);
+  check(job, setting, costs);
+  return costs;
+}
+
+}  // namespace longspan::train
