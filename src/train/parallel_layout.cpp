@@ -74,6 +74,12 @@ std::vector<SequenceDegrees> aligned_degrees(const Job& job, int ranks) {
 }
 
 std::string layout_text(const Job& job, const ParallelLayout& layout) {
+  if (job.parallel.plans_steps()) {
+    return fmt::format(
+        "groups of 1 to {} rank(s) as each step's documents want them ({}), ZeRO "
+        "stage {}",
+        layout.sequence.ranks(), job.parallel.planner, job.parallel.zero_stage);
+  }
   return fmt::format("{} data group(s) of {} Ulysses x {} ring rank(s), ZeRO stage {}", layout.data,
                      layout.sequence.ulysses, layout.sequence.ring, job.parallel.zero_stage);
 }

@@ -40,7 +40,7 @@ ParallelLayout parallel_layout(const Job& job, int ranks);
 /// Ulysses and ring as a degree alone is.
 std::vector<shard::SequenceDegrees> aligned_degrees(const Job& job, int ranks);
 
-/// "1 data group(s) of 2 Ulysses x 2 ring rank(s), ZeRO stage 3".
+/// "1 data group(s) of 2 Ulysses x 2 ring rank(s), ZeRO stage 3", or what planners choose of.
 std::string layout_text(const Job& job, const ParallelLayout& layout);
 
 /// What a place of a sequence group holds of a full row, in numbers: places that have all in common

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "longspan/shard/mesh.h"
+
 namespace longspan::train {
 namespace {
 
@@ -39,9 +41,11 @@ class Shrinking {
     Job::Training& training = result_.job.training;
     lower("training.micro_batch_tokens", training.micro_batch_tokens,
           std::max(kRowTokens, kTokensOfRank * layout.sequence.ranks()));
-    // One row more than two a group: not all groups have as many.
-    const std::int64_t rows =
-        std::min<std::int64_t>(ParallelLayout::rows(before_), 2 * layout.data + 1);
+    // One row more than two a group: not all groups have as many. Where steps are planned, groups
+    // of all sizes are to have something.
+    const std::int64_t groups =
+        before_.parallel.plans_steps() ? groups_of_all_sizes(layout) : layout.data;
+    const std::int64_t rows = std::min<std::int64_t>(ParallelLayout::rows(before_), 2 * groups + 1);
     lower("training.tokens_per_step", training.tokens_per_step, rows * training.micro_batch_tokens);
   }
 
@@ -55,6 +59,12 @@ class Shrinking {
   }
 
  private:
+  /// The largest ones, and one of each smaller size.
+  static std::int64_t groups_of_all_sizes(const ParallelLayout& layout) {
+    const std::vector<int> sizes = shard::aligned_sizes(layout.sequence.ranks());
+    return layout.data + static_cast<std::int64_t>(sizes.size()) - 1;
+  }
+
   void lower(const char* key, std::int64_t& value, std::int64_t most) {
     if (value <= most) return;
     result_.changes.push_back(fmt::format("{} {} of {}", key, most, value));

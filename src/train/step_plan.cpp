@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <numeric>
 #include <utility>
 
 namespace longspan::train {
@@ -48,6 +49,42 @@ plan::StepPlan fixed_plan(std::int64_t rows, int ranks, int degree) {
     group.sequences = {static_cast<std::int32_t>(row)};
     plan.micro_batches.back().groups.push_back(std::move(group));
   }
+  return plan;
+}
+
+plan::StepPlan plan_of_all_sizes(const std::vector<std::int64_t>& lengths, int ranks) {
+  const std::vector<int> sizes = shard::aligned_sizes(ranks);
+  plan::StepPlan plan;
+  plan.micro_batches.resize(sizes.size() > 1 ? 2 : 1);
+  const auto add_group = [](plan::MicroBatch& micro_batch, int first_rank, int degree) {
+    micro_batch.groups.emplace_back();
+    micro_batch.groups.back().first_rank = first_rank;
+    micro_batch.groups.back().degree = degree;
+  };
+  for (int first = 0; first < ranks; first += sizes.back()) {
+    add_group(plan.micro_batches.front(), first, sizes.back());
+  }
+  // Halves, quarters, ...: each begins where the larger ones before it end.
+  int first = 0;
+  for (std::size_t size = sizes.size() - 1; size-- > 0; first += sizes[size]) {
+    add_group(plan.micro_batches.back(), first, sizes[size]);
+  }
+  std::vector<std::int32_t> order(lengths.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
+    return lengths[static_cast<std::size_t>(a)] > lengths[static_cast<std::size_t>(b)];
+  });
+  std::vector<plan::Group*> groups;
+  for (plan::MicroBatch& micro_batch : plan.micro_batches) {
+    for (plan::Group& group : micro_batch.groups) groups.push_back(&group);
+  }
+  for (std::size_t at = 0; at < order.size(); ++at) {
+    groups[at % groups.size()]->sequences.push_back(order[at]);
+  }
+  for (plan::MicroBatch& micro_batch : plan.micro_batches) {
+    std::erase_if(micro_batch.groups, [](const auto& group) { return group.sequences.empty(); });
+  }
+  std::erase_if(plan.micro_batches, [](const auto& one) { return one.groups.empty(); });
   return plan;
 }
 

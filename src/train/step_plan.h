@@ -20,6 +20,11 @@ std::shared_ptr<const data::MicroBatch> empty_micro_batch();
 /// g + n, ...; where others have one more, it has nothing to do in the last micro-batch.
 plan::StepPlan fixed_plan(std::int64_t rows, int ranks, int degree);
 
+/// A plan in which every aligned size of groups has its turn, for checks and not for speed: first
+/// the largest groups, then one of each smaller size side by side. Long sequences come first;
+/// groups for which none is left are left out.
+plan::StepPlan plan_of_all_sizes(const std::vector<std::int64_t>& lengths, int ranks);
+
 /// What this rank runs of a micro-batch: its group's sequences, one after another, or nothing.
 /// `read` gives a sequence. Throws InternalError when the meshes have none of the group's size.
 using ReadSequence = std::function<std::shared_ptr<const data::MicroBatch>(std::size_t)>;

@@ -50,10 +50,7 @@ class StepPlanner final : public Planner {
     world.all_reduce_max(found);
     row_ranks_ = static_cast<int>(found[0]);
     degrees_ = aligned_degrees(job, world.size());
-    text_ = fmt::format(
-        "groups of 1 to {} rank(s) as each step's documents want them ({}), ZeRO "
-        "stage {}",
-        degrees_.back().ranks(), job.parallel.planner, job.parallel.zero_stage);
+    text_ = layout_text(job, parallel_layout(job, world.size()));
   }
 
   std::vector<shard::SequenceDegrees> degrees() const override { return degrees_; }

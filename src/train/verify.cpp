@@ -11,6 +11,9 @@
 #include "longspan/base/error.h"
 #include "longspan/train/device.h"
 #include "train/corpus.h"
+#include "train/dry_step.h"
+#include "train/group_costs.h"
+#include "train/planner.h"
 #include "train/resources.h"
 #include "train/shrink.h"
 #include "train/step_plan.h"
@@ -57,19 +60,48 @@ Rows first_rows(const Job& job, const model::ModelConfig& model, const comm::Com
   return rows;
 }
 
+std::vector<shard::SequenceDegrees> degrees_of(const Job& job, int ranks) {
+  if (job.parallel.plans_steps()) return aligned_degrees(job, ranks);
+  return {parallel_layout(job, ranks).sequence};
+}
+
+std::vector<std::int64_t> lengths_of(const Rows& rows) {
+  std::vector<std::int64_t> lengths;
+  for (const auto& row : rows) lengths.push_back(static_cast<std::int64_t>(row->tokens.size()));
+  return lengths;
+}
+
+plan::StepPlan default_plan(const Job& job, const Rows& rows, int ranks) {
+  if (job.parallel.plans_steps()) return plan_of_all_sizes(lengths_of(rows), ranks);
+  return fixed_plan(static_cast<std::int64_t>(rows.size()), ranks,
+                    parallel_layout(job, ranks).sequence.ranks());
+}
+
+/// What the job's planner makes of these sequences, in the memory that a Run has.
+plan::StepPlan planners_plan(const Job& job, const Rows& rows, comm::Communicator& world) {
+  plan::CostModel costs;
+  comm::run_agreed(world, [&] {
+    if (world.rank() > 0) return;
+    const PlanSetting setting = PlanSetting::of(job, world);
+    Job half = job;
+    half.memory.limit = limit_of(job, setting) / 2;
+    costs = group_costs(half, setting);
+  });
+  const auto lengths = [&rows](std::int64_t) { return lengths_of(rows); };
+  return make_step_planner(job, costs, world, lengths, 1)->plan(0);
+}
+
 /// One step as far as its gradients, which stay on the ranks that own them.
 class Run {
  public:
   /// By `ranks`, one or all of the world's. Two runs share what memory the job may take.
-  Run(const Job& job, comm::Communicator& ranks, const comm::Communicator& world, const Rows& all)
-      : layout_(parallel_layout(job, ranks.size())),
-        backend_(make_device(job, world, 0.5)),
+  Run(const Job& job, comm::Communicator& ranks, const comm::Communicator& world, const Rows& all,
+      const plan::StepPlan& plan)
+      : backend_(make_device(job, world, 0.5)),
         host_(make_host(job, ranks)),
         devices_(link_devices(ranks, *backend_)),
-        meshes_(devices_ ? *devices_ : ranks, {layout_.sequence}),
+        meshes_(devices_ ? *devices_ : ranks, degrees_of(job, ranks.size())),
         step_(job, *backend_, meshes_.world(), host_.get()) {
-    const plan::StepPlan plan =
-        fixed_plan(static_cast<std::int64_t>(all.size()), ranks.size(), layout_.sequence.ranks());
     const auto passes = passes_of(plan, meshes_, [&](std::size_t row) { return all[row]; });
     loss_ = step_.forward_backward(passes).loss();
     norm_ = std::sqrt(parameters().gradient_squares());
@@ -88,7 +120,6 @@ class Run {
   }
 
  private:
-  ParallelLayout layout_;
   std::unique_ptr<backend::Backend> backend_;
   std::unique_ptr<backend::Backend> host_;
   std::unique_ptr<comm::Communicator> devices_;
@@ -146,11 +177,13 @@ bool Verification::agrees() const {
                      [](const Comparison& one) { return one.agrees(); });
 }
 
-Comparison compare(const Job& job, const Job& oracle, const Rows& rows, comm::Communicator& world) {
+Comparison compare(const Job& job, const Job& oracle, const Rows& rows, comm::Communicator& world,
+                   const std::optional<plan::StepPlan>& plan) {
   const auto single = comm::make_single_communicator();
   std::optional<Run> alone;
-  comm::run_agreed(world, [&] { alone.emplace(oracle, *single, world, rows); });
-  Run shared(job, world, world, rows);
+  comm::run_agreed(
+      world, [&] { alone.emplace(oracle, *single, world, rows, default_plan(oracle, rows, 1)); });
+  Run shared(job, world, world, rows, plan ? *plan : default_plan(job, rows, world.size()));
   Comparison comparison;
   comparison.precision = job.training.precision;
   comparison.tolerance = tolerance_of(job);
@@ -172,19 +205,23 @@ Verification verify(const Job& job, comm::Communicator& world, bool full) {
     const ParallelLayout layout = parallel_layout(job, world.size());
     Shrunk small = full ? Shrunk{job, {}} : shrink(job, layout);
     // What "auto" makes of the ranks must not depend on how many rows are left.
-    small.job.parallel.sequence =
-        fmt::format("{}x{}", layout.sequence.ulysses, layout.sequence.ring);
+    if (!job.parallel.plans_steps()) {
+      small.job.parallel.sequence =
+          fmt::format("{}x{}", layout.sequence.ulysses, layout.sequence.ring);
+    }
     verification.layout = layout_text(job, layout);
     verification.job = std::move(small.job);
     verification.shrunk = std::move(small.changes);
     rows = first_rows(verification.job, job.model, world);
   });
+  std::optional<plan::StepPlan> plan;
+  if (full && job.parallel.plans_steps()) plan = planners_plan(job, rows, world);
   std::vector<std::string> precisions{job.training.precision};
   if (precisions.front() == "bf16") precisions.insert(precisions.begin(), "fp32");
   for (const std::string& precision : precisions) {
     Job run = verification.job;
     run.training.precision = precision;
-    verification.comparisons.push_back(compare(run, plain(run), rows, world));
+    verification.comparisons.push_back(compare(run, plain(run), rows, world, plan));
   }
   return verification;
 }

@@ -28,6 +28,21 @@ class Verify(harness.Workspace):
                 self.assertEqual(len(errors["gradients"]), 21)
                 self.assertLess(max(errors["gradients"].values()), 1e-5)
 
+    def test_every_plan_of_groups_agrees(self):
+        for ranks, planner, stage, level in (
+                (0, "flexible", 0, "none"), (2, "per_micro_batch", 1, "block"),
+                (3, "flexible", 2, "none"), (4, "flexible", 3, "block_keep_attention")):
+            with self.subTest(f"{ranks} ranks, {planner}, stage {stage}, {level}"):
+                job = self.job("planned", parallel={"planner": planner, "zero_stage": stage},
+                               memory={"activation_checkpointing": level})
+                for more in ((), ("--full",)):
+                    found = self.verify(job, *more, ranks=ranks)
+                    self.assertTrue(found["agrees"])
+                    self.assertIn(planner, found["layout"])
+                    errors = found["comparisons"][0]["relative_error"]
+                    self.assertEqual(len(errors["gradients"]), 21)
+                    self.assertLess(max(errors["gradients"].values()), 1e-5)
+
     def test_the_job_as_it_is(self):
         job = self.job("whole", training={"precision": "fp64"})
         small = self.verify(job, ranks=2)

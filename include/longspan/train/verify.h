@@ -1,11 +1,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "longspan/comm/communicator.h"
 #include "longspan/data/sampler.h"
+#include "longspan/plan/step_plan.h"
 #include "longspan/train/job.h"
 
 namespace longspan::train {
@@ -29,13 +31,15 @@ struct Comparison {
   bool agrees() const;
 };
 
-/// Whole micro-batches of a step.
+/// Whole micro-batches of a step, or its sequences, where it is planned.
 using Rows = std::vector<std::shared_ptr<const data::MicroBatch>>;
 
-/// Compares a step on `rows` of `job` by all ranks of `world` with one of `oracle` by each of them
-/// alone; the two should differ in nothing that may change a result. All ranks call it and get the
-/// same.
-Comparison compare(const Job& job, const Job& oracle, const Rows& rows, comm::Communicator& world);
+/// Compares a step on `rows` of `job` by all ranks of `world`, who run it by `plan`, with one of
+/// `oracle` by each of them alone; the two should differ in nothing that may change a result. All
+/// ranks call it and get the same. Without a plan it is the job's fixed one, or, where its steps
+/// are planned, one that has groups of every size.
+Comparison compare(const Job& job, const Job& oracle, const Rows& rows, comm::Communicator& world,
+                   const std::optional<plan::StepPlan>& plan = std::nullopt);
 
 struct Verification {
   Job job;                          ///< what was run: the user's, shrunk
@@ -48,8 +52,9 @@ struct Verification {
 
 /// Proves a job's layout (parallel, memory) on the job's own data: its first step, against one
 /// rank. Unless `full`, the model and the rows are made small first, in everything but what the
-/// layout depends on: heads, documents, ranks. A bf16 job is compared in fp32, where a wrong layout
-/// cannot hide in rounding, and in bf16. Throws as `train` does.
+/// layout depends on: heads, documents, ranks. Where steps are planned, that one is by a plan with
+/// groups of every size, and with `full` it is by the planner's. A bf16 job is compared in fp32,
+/// where a wrong layout cannot hide in rounding, and in bf16. Throws as `train` does.
 Verification verify(const Job& job, comm::Communicator& world, bool full);
 
 /// For a terminal, gradients by layer; and as one line of JSON, gradients one by one.

@@ -171,9 +171,18 @@ struct Model {
   double grad_norm = 0;
 };
 
+bool is_mixed(const plan::StepPlan& plan) {
+  return std::any_of(plan.micro_batches.begin(), plan.micro_batches.end(), [](const auto& one) {
+    return std::any_of(one.groups.begin(), one.groups.end(), [&](const plan::Group& group) {
+      return group.degree != one.groups.front().degree;
+    });
+  });
+}
+
 /// `batches` random batches, each by another plan and the models in turn, which differ in nothing
 /// that may change a result.
 void check_plans(const std::vector<Job>& jobs, int batches, double tolerance) {
+  int mixed = 0;  // plans that have groups of several sizes side by side
   const auto alone = comm::make_single_communicator();
   Job plain = jobs.front();
   plain.parallel.zero_stage = 0;
@@ -191,7 +200,9 @@ void check_plans(const std::vector<Job>& jobs, int batches, double tolerance) {
     INFO("batch " << number << " of " << count << " sequences, model " << at << ", "
                   << world().size() << " ranks");
     Draw draw(static_cast<std::uint64_t>(number));
-    found.run(plan_number(number, batch, draw), batch);
+    const plan::StepPlan plan = plan_number(number, batch, draw);
+    mixed += is_mixed(plan) ? 1 : 0;
+    found.run(plan, batch);
     CHECK(found.sums.targets == expected.sums.targets);
     CHECK(found.sums.tokens == expected.sums.tokens);
     CHECK(found.sums.flops == Approx(expected.sums.flops));
@@ -200,6 +211,7 @@ void check_plans(const std::vector<Job>& jobs, int batches, double tolerance) {
     CHECK(longspan::test::largest_distance(found.parameters(), false, expected.parameters()) <=
           tolerance);
   }
+  CHECK((mixed > batches / 10 || world().size() < 4));
 }
 
 std::vector<Job> stages_of(Job job) {
@@ -232,6 +244,31 @@ TEST_CASE("any plan, with recomputation and mini-sequences") {
     }
   }
   check_plans(jobs, 64, 1e-12);
+}
+
+TEST_CASE("a plan of all sizes of groups: each has its turn, and each sequence") {
+  for (const int ranks : {1, 2, 3, 4, 12, 16}) {
+    const plan::StepPlan plan = plan_of_all_sizes({3, 9, 1, 5, 8, 2, 2, 2, 7, 7}, ranks);
+    std::vector<int> degrees;
+    std::vector<int> uses(10);
+    for (const plan::MicroBatch& micro_batch : plan.micro_batches) {
+      int end = 0;
+      for (const plan::Group& group : micro_batch.groups) {
+        CHECK(group.first_rank >= end);
+        CHECK(group.first_rank % group.degree == 0);
+        end = group.first_rank + group.degree;
+        degrees.push_back(group.degree);
+        for (const std::int32_t sequence : group.sequences)
+          ++uses[static_cast<std::size_t>(sequence)];
+      }
+      CHECK(end <= ranks);
+    }
+    CHECK(uses == std::vector<int>(10, 1));
+    for (const int size : shard::aligned_sizes(ranks)) {
+      CHECK(std::count(degrees.begin(), degrees.end(), size) > 0);
+    }
+  }
+  CHECK(plan_of_all_sizes({4}, 4).micro_batches.size() == 1);
 }
 
 TEST_CASE(
