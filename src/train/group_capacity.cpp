@@ -8,8 +8,8 @@
 namespace longspan::train {
 namespace {
 
-/// A plan holds its tokens on the host; nothing longer is of use.
-constexpr std::int64_t kMostTokens = std::int64_t{1} << 26U;
+/// A plan holds its tokens on the host.
+constexpr std::int64_t kMostTokens = std::int64_t{1} << 27U;
 /// Parts of the room that are given up for what does not grow evenly.
 constexpr std::int64_t kSpareParts = 128;
 /// A GPU's libraries keep tables of documents, little beside these tokens of each.
@@ -21,12 +21,15 @@ class Room {
       : job_(&job),
         setting_(&setting),
         degree_(degree),
+        most_(
+            std::min(job.training.tokens_per_step + job.training.micro_batch_tokens, kMostTokens)),
         limit_(limit_of(job, setting)),
         assumed_(assumed_states(job, setting)) {}
 
   std::int64_t tokens() const {
     if (!fits(1)) return 0;
-    auto [fitting, too_many] = bracket(guess());
+    if (all_fit(most_)) return most_;
+    auto [fitting, too_many] = bracket(std::min(guess(), most_));
     while (too_many - fitting > std::max<std::int64_t>(1, fitting / (2 * kSpareParts))) {
       const std::int64_t middle = fitting + (too_many - fitting) / 2;
       (fits(middle) ? fitting : too_many) = middle;
@@ -65,7 +68,7 @@ class Room {
     const double left = static_cast<double>(limit_) - less;
     if (more <= less || left <= 0) return 1;
     const double tokens = static_cast<double>(few) * (1 + left / (more - less));
-    return static_cast<std::int64_t>(std::clamp(tokens, 1.0, static_cast<double>(kMostTokens)));
+    return static_cast<std::int64_t>(std::clamp(tokens, 1.0, static_cast<double>(most_)));
   }
 
   /// Steps away from the guess, longer each time.
@@ -73,12 +76,12 @@ class Room {
     std::int64_t step = guess / 32 + 1;
     Bracket bracket{guess, guess};
     if (fits(guess)) {
-      while (bracket.fitting == bracket.too_many && bracket.fitting < kMostTokens) {
-        bracket.too_many = std::min(bracket.fitting + step, kMostTokens);
+      while (bracket.fitting == bracket.too_many && bracket.fitting < most_) {
+        bracket.too_many = std::min(bracket.fitting + step, most_);
         if (fits(bracket.too_many)) bracket.fitting = bracket.too_many;
         step *= 2;
       }
-      if (bracket.fitting == kMostTokens) bracket.too_many = kMostTokens + 1;
+      if (bracket.fitting == most_) bracket.too_many = most_ + 1;
       return bracket;
     }
     while (bracket.fitting == bracket.too_many) {
@@ -110,6 +113,7 @@ class Room {
   const Job* job_;
   const PlanSetting* setting_;
   int degree_;
+  std::int64_t most_;  ///< that a step has, or that are looked at
   std::uint64_t limit_;
   std::uint64_t assumed_;
 };

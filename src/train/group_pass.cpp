@@ -77,7 +77,7 @@ std::vector<PassSize> pass_sizes(std::int64_t most, std::int64_t longest) {
   for (std::int64_t tokens = most; tokens > 0 && 16 * tokens >= most; tokens /= 2) {
     const std::size_t first = sizes.size();
     for (const std::int64_t parts : {1, 4, 16, 64}) {
-      const std::int64_t document = std::min(longest, std::max<std::int64_t>(1, tokens / parts));
+      const std::int64_t document = std::max<std::int64_t>(1, std::min(longest, tokens) / parts);
       const bool is_new = sizes.size() == first || sizes.back().longest != document;
       if (is_new) sizes.push_back({tokens, document});
     }
