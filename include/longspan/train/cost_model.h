@@ -56,9 +56,9 @@ Costs measure_costs(const Job& job, comm::Communicator& world, int repeats,
                     const CostOptions& options = {});
 
 /// Most tokens, in whatever documents, that a group of so many ranks has room for in training and
-/// validation, under the job's own level and ZeRO stage: at most 2^27, 0 when not one fits. A
-/// little less than what fits, by less than a hundredth, as what operations take does not grow
-/// evenly.
+/// validation, under the job's own level and ZeRO stage: no more than a step has, 0 when not one
+/// fits. Otherwise a little less than what fits, by less than a fiftieth, as what operations take
+/// does not grow evenly.
 std::int64_t group_capacity(const Job& job, const PlanSetting& setting, int degree);
 
 /// For a terminal: each kind, then how well the passes fit.
