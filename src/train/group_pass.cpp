@@ -53,6 +53,21 @@ void add_kinds(const Job& job, const PlanSetting& setting, const CostOptions& op
   }
 }
 
+/// The first rank of the group that spans most machines: where these are no multiple of groups,
+/// not all are alike.
+int first_rank_of_widest(const PlanSetting& setting, int degree) {
+  const std::int64_t machine = setting.device.devices_per_node;
+  int widest = 0;
+  std::int64_t most = 0;
+  for (int first = 0; first + degree <= setting.ranks; first += degree) {
+    const std::int64_t machines = (first + degree - 1) / machine - first / machine;
+    if (machines <= most) continue;
+    most = machines;
+    widest = first;
+  }
+  return widest;
+}
+
 /// A group's part of the time that is there without tokens. Gathering of weights and the like, of
 /// every micro-batch, is what an empty pass takes, as far as no group hides it behind its work.
 double shared_seconds(const std::vector<plan::CostFit>& fits, double empty_seconds) {
@@ -65,6 +80,7 @@ double shared_seconds(const std::vector<plan::CostFit>& fits, double empty_secon
 
 Job with_groups(const Job& job, int ranks, int degree, std::int64_t tokens) {
   Job changed = job;
+  changed.parallel.planner = "fixed";
   changed.parallel.data = 0;
   changed.parallel.sequence = std::to_string(degree);
   changed.training.micro_batch_tokens = tokens;
@@ -72,14 +88,29 @@ Job with_groups(const Job& job, int ranks, int degree, std::int64_t tokens) {
   return changed;
 }
 
+std::vector<int> unlike_ranks(const Job& job, const PlanSetting& setting) {
+  constexpr int kMost = 4;
+  const shard::SequenceDegrees degrees = parallel_layout(job, setting.ranks).sequence;
+  const int first = first_rank_of_widest(setting, degrees.ranks());
+  const int places = std::min(kMost, degrees.ring);
+  std::vector<int> ranks;
+  for (int i = 0; i < places; ++i) {
+    const int part = places == 1 ? 0 : i * (degrees.ring - 1) / (places - 1);
+    ranks.push_back(first + part * degrees.ulysses);
+  }
+  return ranks;
+}
+
 std::vector<PassSize> pass_sizes(std::int64_t most, std::int64_t longest) {
   std::vector<PassSize> sizes;
-  for (std::int64_t tokens = most; tokens > 0 && 16 * tokens >= most; tokens /= 2) {
-    const std::size_t first = sizes.size();
-    for (const std::int64_t parts : {1, 4, 16, 64}) {
-      const std::int64_t document = std::max<std::int64_t>(1, std::min(longest, tokens) / parts);
-      const bool is_new = sizes.size() == first || sizes.back().longest != document;
-      if (is_new) sizes.push_back({tokens, document});
+  for (const std::int64_t part : {1, 4, 16}) {
+    const std::int64_t tokens = std::max<std::int64_t>(1, most / part);
+    for (const std::int64_t documents : {1, 4, 16, 64}) {
+      const std::int64_t document = std::max<std::int64_t>(1, std::min(longest, tokens) / documents);
+      const bool is_there = std::any_of(sizes.begin(), sizes.end(), [&](const PassSize& size) {
+        return size.tokens == tokens && size.longest == document;
+      });
+      if (!is_there) sizes.push_back({tokens, document});
     }
   }
   return sizes;

@@ -18,7 +18,13 @@ struct PassSize {
   std::int64_t longest = 0;  ///< of its documents
 };
 
-/// From `most` tokens down to a sixteenth, each in long and in short documents.
+/// Ranks of a group of which one is slowest or needs most: one of each place of its ring, at most
+/// four of them, as what they see of each other's keys differs; the first of Ulysses ranks has most
+/// heads. Of the group of the job that spans most machines.
+std::vector<int> unlike_ranks(const Job& job, const PlanSetting& setting);
+
+/// `most` tokens, a fourth and a sixteenth of it, each in long and in short documents: the first is
+/// the largest.
 std::vector<PassSize> pass_sizes(std::int64_t most, std::int64_t longest);
 
 /// A kind of group and the job that runs it.
