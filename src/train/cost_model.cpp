@@ -85,7 +85,8 @@ double Costs::worst_error() const {
 }
 
 Costs predict_costs(const Job& job, const PlanSetting& setting, const CostOptions& options) {
-  const std::vector<KindJob> kinds = kinds_of(job, setting, options);
+  const std::vector<KindJob> kinds =
+      kinds_of(job, setting, options, rooms_of(job, setting, options));
   std::vector<std::vector<double>> seconds;
   double empty_seconds = HUGE_VAL;
   for (const KindJob& kind : kinds) {

@@ -29,7 +29,8 @@ class Room {
       : job_(&job),
         setting_(&setting),
         degree_(degree),
-        most_(std::min(kMostTokens, std::max<std::int64_t>(job.training.tokens_per_step, degree))),
+        most_(
+            std::min(job.training.tokens_per_step + job.training.micro_batch_tokens, kMostTokens)),
         limit_(static_cast<double>(limit_of(job, setting))),
         assumed_(assumed_states(job, setting)) {}
 
@@ -83,7 +84,8 @@ class Room {
 
   std::int64_t beyond(const Taken& below, const Taken& fits) const {
     constexpr std::int64_t kMostGrowth = 8;
-    const double slope = (fits.bytes - below.bytes) / static_cast<double>(fits.tokens - below.tokens);
+    const double slope =
+        (fits.bytes - below.bytes) / static_cast<double>(fits.tokens - below.tokens);
     const auto at = static_cast<double>(fits.tokens);
     const double crossing = slope > 0 ? at + (limit_ - fits.bytes) / slope : HUGE_VAL;
     const auto guess =
@@ -114,16 +116,26 @@ class Room {
     return static_cast<double>(dry.needed(assumed_));
   }
 
-  /// In long documents and, as a GPU's libraries keep tables of documents, in ones of one token.
+  /// Every rank, in long documents and, as a GPU's libraries keep tables of documents, in short
+  /// ones; and fewer tokens, too.
   bool all_fit(std::int64_t tokens) const {
     const Job job = with_groups(*job_, setting_->ranks, degree_, tokens);
-    const auto fits = [&](int rank, std::int64_t longest) {
-      return step_bytes(rank, tokens, longest) <= limit_;
-    };
-    const std::vector<int> ranks = unlike_ranks(job, *setting_);
-    if (setting_->device.kind != "cpu" && !fits(ranks.front(), 1)) return false;
-    return std::all_of(ranks.begin(), ranks.end(),
-                       [&](int rank) { return fits(rank, longest()); });
+    std::vector<AlikeRanks> kinds;
+    {
+      DryRank first(job, *setting_, 0);
+      kinds = alike_ranks(job, first.layout, setting_->ranks, first.step.model().parameters());
+    }
+    for (const AlikeRanks& kind : kinds) {
+      if (step_bytes(kind.rank, tokens, longest()) > limit_) return false;
+    }
+    if (setting_->device.kind != "cpu" && step_bytes(0, tokens, kShortDocument) > limit_) {
+      return false;
+    }
+    for (const std::int64_t parts : {32, 8, 3}) {
+      const std::int64_t fewer = std::max<std::int64_t>(1, tokens - tokens / parts);
+      if (step_bytes(0, fewer, longest()) > limit_) return false;
+    }
+    return true;
   }
 
   std::int64_t longest() const { return job_->training.micro_batch_tokens; }

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
+#include <utility>
 
 #include "longspan/base/error.h"
 #include "longspan/plan/cost_fit.h"
@@ -36,21 +36,23 @@ std::int64_t most_of_group(const Job& job, const CostOptions& options, int degre
   return std::min(most, capacity);
 }
 
-/// Appends the kinds of one level; an empty one is the job's own.
-void add_kinds(const Job& job, const PlanSetting& setting, const CostOptions& options,
-               const std::string& level, std::vector<KindJob>& kinds) {
-  for (const int degree : degrees_of(setting.ranks)) {
-    const std::int64_t capacity = group_capacity(job, setting, degree);
-    if (capacity == 0) continue;
-    KindJob one;
-    one.kind.degree = degree;
-    one.kind.level = level;
-    one.kind.max_tokens = capacity;
-    const std::int64_t most = most_of_group(job, options, degree, capacity);
-    one.job = with_groups(job, setting.ranks, degree, most);
-    one.sizes = pass_sizes(most, std::min(most, job.training.micro_batch_tokens));
-    kinds.push_back(std::move(one));
+/// The job at each level that is asked for, and the level's name: empty for the job's own.
+std::vector<std::pair<std::string, Job>> jobs_of_levels(const Job& job,
+                                                        const CostOptions& options) {
+  if (options.levels.empty()) return {{"", job}};
+  std::vector<std::pair<std::string, Job>> jobs;
+  for (const std::string& level : options.levels) {
+    const bool is_twice =
+        std::any_of(jobs.begin(), jobs.end(), [&](const auto& one) { return one.first == level; });
+    if (is_twice) {
+      throw base::InputError(
+          fmt::format("the level \"{}\" of activation checkpointing is named twice", level));
+    }
+    jobs.emplace_back(level, job);
+    jobs.back().second.memory.activation_checkpointing = level;
+    memory_policy(jobs.back().second);  // is it legal?
   }
+  return jobs;
 }
 
 /// The first rank of the group that spans most machines: where these are no multiple of groups,
@@ -106,7 +108,8 @@ std::vector<PassSize> pass_sizes(std::int64_t most, std::int64_t longest) {
   for (const std::int64_t part : {1, 4, 16}) {
     const std::int64_t tokens = std::max<std::int64_t>(1, most / part);
     for (const std::int64_t documents : {1, 4, 16, 64}) {
-      const std::int64_t document = std::max<std::int64_t>(1, std::min(longest, tokens) / documents);
+      const std::int64_t document =
+          std::max<std::int64_t>(1, std::min(longest, tokens) / documents);
       const bool is_there = std::any_of(sizes.begin(), sizes.end(), [&](const PassSize& size) {
         return size.tokens == tokens && size.longest == document;
       });
@@ -116,15 +119,34 @@ std::vector<PassSize> pass_sizes(std::int64_t most, std::int64_t longest) {
   return sizes;
 }
 
+std::vector<std::int64_t> rooms_of(const Job& job, const PlanSetting& setting,
+                                   const CostOptions& options) {
+  std::vector<std::int64_t> rooms;
+  for (const auto& [level, at_level] : jobs_of_levels(job, options)) {
+    for (const int degree : degrees_of(setting.ranks)) {
+      rooms.push_back(group_capacity(at_level, setting, degree));
+    }
+  }
+  return rooms;
+}
+
 std::vector<KindJob> kinds_of(const Job& job, const PlanSetting& setting,
-                              const CostOptions& options) {
+                              const CostOptions& options, const std::vector<std::int64_t>& rooms) {
   std::vector<KindJob> kinds;
-  if (options.levels.empty()) add_kinds(job, setting, options, "", kinds);
-  for (const std::string& level : options.levels) {
-    Job changed = job;
-    changed.memory.activation_checkpointing = level;
-    memory_policy(changed);  // is it legal?
-    add_kinds(changed, setting, options, level, kinds);
+  auto room = rooms.begin();
+  for (const auto& [level, at_level] : jobs_of_levels(job, options)) {
+    for (const int degree : degrees_of(setting.ranks)) {
+      const std::int64_t capacity = *room++;
+      if (capacity == 0) continue;
+      KindJob one;
+      one.kind.degree = degree;
+      one.kind.level = level;
+      one.kind.max_tokens = capacity;
+      const std::int64_t most = most_of_group(job, options, degree, capacity);
+      one.job = with_groups(at_level, setting.ranks, degree, most);
+      one.sizes = pass_sizes(most, std::min(most, job.training.micro_batch_tokens));
+      kinds.push_back(std::move(one));
+    }
   }
   if (kinds.empty()) {
     throw base::InputError(fmt::format(

@@ -34,9 +34,14 @@ struct KindJob {
   std::vector<PassSize> sizes;
 };
 
-/// All kinds that have room for a token, with their room. Throws InputError.
+/// The room of each kind that the options and the ranks give, 0 where a token has none. Kinds of
+/// one level follow each other.
+std::vector<std::int64_t> rooms_of(const Job& job, const PlanSetting& setting,
+                                   const CostOptions& options);
+
+/// All kinds that have room for a token. Throws InputError when none has.
 std::vector<KindJob> kinds_of(const Job& job, const PlanSetting& setting,
-                              const CostOptions& options);
+                              const CostOptions& options, const std::vector<std::int64_t>& rooms);
 
 /// A model fitted to what passes took: seconds[kind][size], and `empty_seconds`, of a pass in which
 /// no rank has a token.

@@ -51,6 +51,9 @@ class TrainingStep {
   /// nothing to do, empty ones.
   Sums forward_backward(const std::vector<RankPass>& passes);
 
+  /// One pass of those that `forward_backward` makes, which is not its last: adds to the gradients.
+  model::LossResult pass(const RankPass& pass, double loss_scale);
+
   /// Loss of a micro-batch: the sums of this rank's tokens alone.
   model::LossResult evaluate(const RankPass& pass);
 

@@ -55,10 +55,11 @@ plan::CostModel make_cost_model(const Job& job, const PlanSetting& setting);
 Costs measure_costs(const Job& job, comm::Communicator& world, int repeats,
                     const CostOptions& options = {});
 
-/// Most tokens, in whatever documents, that a group of so many ranks has room for in training and
-/// validation, under the job's own level and ZeRO stage: no more than a step has, 0 when not one
-/// fits. Otherwise a little less than what fits, by less than a fiftieth, as what operations take
-/// does not grow evenly.
+/// Most tokens, in whatever documents of at most training.micro_batch_tokens, that a group of so
+/// many ranks has room for in training and validation, under the job's own level and ZeRO stage; no
+/// more than a step ever has: training.tokens_per_step and a document. 0 when not one fits. A
+/// little less than what fits, by less than a fiftieth, as what operations take does not grow
+/// evenly. On a GPU, documents have 16 tokens or more on average.
 std::int64_t group_capacity(const Job& job, const PlanSetting& setting, int degree);
 
 /// For a terminal: each kind, then how well the passes fit.
