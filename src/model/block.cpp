@@ -86,8 +86,7 @@ void Block::forward(const Tensor& out, const Tensor& x, nn::Pass& pass, const Bl
 
 /// The forward once more, as far as the MLP's norm, which adds x to `mid`; the attention's slots
 /// are on the pass again.
-Block::Middle Block::attend_again(const Tensor& x, nn::Pass& pass,
-                                  Checkpointing level) const {
+Block::Middle Block::attend_again(const Tensor& x, nn::Pass& pass, Checkpointing level) const {
   const backend::Scope scope(pass.backend(), "attention again");
   Middle middle{pass.saved(x.shape()),
                 pass.saved_statistics(attention_norm_->statistics(x.size(0))),

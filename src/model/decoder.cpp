@@ -131,7 +131,8 @@ class Decoder::Impl {
     check(batch);
     nn::Pass pass =
         make_pass(batch.positions, batch.cu_seqlens, batch.shard, nn::Pass::Keep::kNothing);
-    const Tensor x = run_blocks(upload(batch.tokens, MemoryTag::kWorkspace), pass, memory_, nullptr);
+    const Tensor x =
+        run_blocks(upload(batch.tokens, MemoryTag::kWorkspace), pass, memory_, nullptr);
     const Tensor normed = pass.workspace(x.shape());
     open_head(nn::Use::kWeights, nn::ParameterSet::kNoUnit);
     norm_->forward(normed, pass.workspace_statistics(norm_->statistics(x.size(0))), x, pass);

@@ -215,8 +215,8 @@ std::vector<base::Key::Word> checkpointing_words() {
   for (const model::CheckpointingWords& level : model::checkpointing_levels()) {
     words.push_back({level.name, level.keeps});
   }
-  words.push_back({"auto",
-                   "of these what suits each group of ranks, where parallel.planner plans steps"});
+  words.push_back(
+      {"auto", "of these what suits each group of ranks, where parallel.planner plans steps"});
   return words;
 }
 

@@ -96,8 +96,7 @@ TEST_CASE("checkpointing gives the same bits as keeping everything") {
 TEST_CASE("a pass may keep other things than its model: the same bits in the memory of its own") {
   const ModelConfig config = GENERATE(test::small_config(true), test::small_gpt2());
   const Batch batch = masked_batch();
-  const Outcome expected =
-      outcome_of(policy("none", "none", "3"), DType::kFloat32, batch, config);
+  const Outcome expected = outcome_of(policy("none", "none", "3"), DType::kFloat32, batch, config);
   const auto saved_by = [&](const MemoryPolicy& own, const MemoryPolicy* blocks) {
     const auto backend = test::make_backend();
     Decoder decoder(config, DType::kFloat32, *backend, own);
