@@ -108,12 +108,15 @@ std::vector<int> unlike_ranks(const Job& job, const PlanSetting& setting) {
 }
 
 std::vector<PassSize> pass_sizes(std::int64_t most, std::int64_t longest) {
+  // Of shorter documents what each of them takes by itself would show, which a model has no word
+  // for.
+  constexpr std::int64_t kShortest = 64;
   std::vector<PassSize> sizes;
   for (const std::int64_t part : {1, 4, 16}) {
     const std::int64_t tokens = std::max<std::int64_t>(1, most / part);
-    for (const std::int64_t documents : {1, 4, 16, 64}) {
-      const std::int64_t document =
-          std::max<std::int64_t>(1, std::min(longest, tokens) / documents);
+    const std::int64_t whole = std::min(longest, tokens);
+    for (const std::int64_t documents : {1, 4, 16}) {
+      const std::int64_t document = std::max(std::min(kShortest, whole), whole / documents);
       const bool is_there = std::any_of(sizes.begin(), sizes.end(), [&](const PassSize& size) {
         return size.tokens == tokens && size.longest == document;
       });
