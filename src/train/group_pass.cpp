@@ -40,18 +40,22 @@ std::int64_t most_of_group(const Job& job, const CostOptions& options, int degre
 /// The job at each level that is asked for, and the level's name: empty for the job's own.
 std::vector<std::pair<std::string, Job>> jobs_of_levels(const Job& job,
                                                         const CostOptions& options) {
-  if (options.levels.empty()) return {{"", job}};
+  std::vector<std::string> levels = options.levels;
+  if (levels.empty()) {
+    if (!job.memory.chooses_checkpointing()) return {{"", job}};
+    for (const auto& words : model::checkpointing_levels()) levels.emplace_back(words.name);
+  }
   std::vector<std::pair<std::string, Job>> jobs;
-  for (const std::string& level : options.levels) {
+  for (const std::string& level : levels) {
     const bool is_twice =
         std::any_of(jobs.begin(), jobs.end(), [&](const auto& one) { return one.first == level; });
     if (is_twice) {
       throw base::InputError(
           fmt::format("the level \"{}\" of activation checkpointing is named twice", level));
     }
+    memory_policy(job, level);  // is it legal?
     jobs.emplace_back(level, job);
     jobs.back().second.memory.activation_checkpointing = level;
-    memory_policy(jobs.back().second);  // is it legal?
   }
   return jobs;
 }

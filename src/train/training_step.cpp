@@ -126,7 +126,7 @@ TrainingStep::Sums TrainingStep::forward_backward(const std::vector<RankPass>& p
 }
 
 model::LossResult TrainingStep::pass(const RankPass& pass, double loss_scale) {
-  return model_.forward_backward(Part(pass).batch(), loss_scale);
+  return model_.forward_backward(Part(pass).batch(), loss_scale, pass.blocks.get());
 }
 
 model::LossResult TrainingStep::evaluate(const RankPass& pass) {

@@ -18,6 +18,9 @@ namespace longspan::train {
 struct RankPass {
   std::shared_ptr<const data::MicroBatch> batch;
   const shard::Mesh* mesh = nullptr;  ///< whose sequence group; null: this rank alone
+  /// What blocks keep for the backward, of which all that share the pass must be told the same;
+  /// null: what the job says.
+  std::shared_ptr<const model::MemoryPolicy> blocks = nullptr;
 };
 
 /// Model, optimizer and the work of one step, on any backend and communicator: what the trainer

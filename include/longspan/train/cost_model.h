@@ -17,8 +17,8 @@
 namespace longspan::train {
 
 struct CostOptions {
-  /// Of memory.activation_checkpointing, of which a planner chooses one for each group; none: the
-  /// job's own is all there is.
+  /// Of memory.activation_checkpointing, of which a planner chooses one for each group. None: all
+  /// that there are, where that is "auto"; else the job's own.
   std::vector<std::string> levels;
   /// Most tokens that a rank has in a pass that is looked at; 0: as many as it has room for, but no
   /// more in a group than are in a step.
