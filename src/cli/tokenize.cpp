@@ -183,6 +183,14 @@ void run(TokenizeOptions options) {
       chats_text(counts));
 }
 
+Option add_chat_option(const Command& command, TokenizeOptions& options) {
+  return command
+      .option("--chat-template", options.chat_template,
+              "Write chats (\"messages\") with this template, by default with that which the "
+              "tokenizer's special tokens tell, and \"prompt\" and \"completion\" as a chat")
+      .one_of(data::ChatTemplate::names());
+}
+
 }  // namespace
 
 void add_tokenize_command(const Command& program) {
@@ -225,12 +233,7 @@ void add_tokenize_command(const Command& program) {
       command.option("--text-field", options->text_field,
                      "The field of JSON lines that is text (\"text\" by default); named, it alone "
                      "counts, also of lines that hold a chat");
-  const Option chat =
-      command
-          .option("--chat-template", options->chat_template,
-                  "Write chats (\"messages\") with this template, by default with that which the "
-                  "tokenizer's special tokens tell, and \"prompt\" and \"completion\" as a chat")
-          .one_of(data::ChatTemplate::names());
+  const Option chat = add_chat_option(command, *options);
   const Option extension =
       command.option("--extension", options->text.extensions,
                      "Take files with this extension (with its dot) from folders instead");
