@@ -191,11 +191,7 @@ Option add_chat_option(const Command& command, TokenizeOptions& options) {
       .one_of(data::ChatTemplate::names());
 }
 
-}  // namespace
-
-void add_tokenize_command(const Command& program) {
-  const Command command = program.subcommand("tokenize", "Turn text into a token file, or back");
-  const auto options = std::make_shared<TokenizeOptions>();
+void add_footer(const Command& command) {
   command.footer(fmt::format(
       "A file ending in .jsonl or .ndjson gives one document a line, any other file is one "
       "document.\nA line holds a text, a chat or a prompt with its completion; of the latter two "
@@ -203,6 +199,14 @@ void add_tokenize_command(const Command& program) {
       "answers alone count in the loss.\nOf a folder, files ending in {} are taken, sorted by "
       "path.",
       fmt::join(data::default_text_extensions(), " ")));
+}
+
+}  // namespace
+
+void add_tokenize_command(const Command& program) {
+  const Command command = program.subcommand("tokenize", "Turn text into a token file, or back");
+  const auto options = std::make_shared<TokenizeOptions>();
+  add_footer(command);
   command.option("input", options->inputs, "Text files, JSON-lines files and folders").required();
   command.option("-o,--output", options->output, "The token file to write, or the text").required();
   const Option tokenizer =
