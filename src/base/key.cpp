@@ -336,6 +336,23 @@ std::optional<Key::Value> Key::convert_integer(const nlohmann::json& found) cons
   return result;
 }
 
+std::optional<Key::Value> Key::convert_list(const nlohmann::json& found) const {
+  if (!found.is_array()) return std::nullopt;
+  const auto each = [&](const auto& is_legal) {
+    return std::all_of(found.begin(), found.end(), is_legal);
+  };
+  if (kind_ == KeyKind::kRealList) {
+    const bool legal = !found.empty() && each([this](const nlohmann::json& item) {
+      return item.is_number() && in_range(item.get<double>());
+    });
+    return legal ? std::optional<Value>(found.get<std::vector<double>>()) : std::nullopt;
+  }
+  const bool legal = in_range(found.size()) && each([](const nlohmann::json& item) {
+                       return is_plain_text(item) && !item.get_ref<const std::string&>().empty();
+                     });
+  return legal ? std::optional<Value>(found.get<std::vector<std::string>>()) : std::nullopt;
+}
+
 std::optional<Key::Value> Key::convert(const nlohmann::json& found) const {
   if (!auto_meaning_.empty() && found == kAuto) {
     return std::visit([](auto* target) { return Value(std::decay_t<decltype(*target)>{}); },
@@ -381,20 +398,8 @@ std::optional<Key::Value> Key::convert(const nlohmann::json& found) const {
       }
       break;
     case KeyKind::kPathList:
-      if (found.is_array() && in_range(found.size()) &&
-          std::all_of(found.begin(), found.end(), [](const nlohmann::json& item) {
-            return is_plain_text(item) && !item.get_ref<const std::string&>().empty();
-          })) {
-        return found.get<std::vector<std::string>>();
-      }
-      break;
     case KeyKind::kRealList:
-      if (found.is_array() && !found.empty() &&
-          std::all_of(found.begin(), found.end(), [this](const nlohmann::json& item) {
-            return item.is_number() && in_range(item.get<double>());
-          })) {
-        return found.get<std::vector<double>>();
-      }
+      return convert_list(found);
   }
   return std::nullopt;
 }

@@ -183,11 +183,15 @@ void run(TokenizeOptions options) {
       chats_text(counts));
 }
 
-}  // namespace
+Option add_chat_option(const Command& command, TokenizeOptions& options) {
+  return command
+      .option("--chat-template", options.chat_template,
+              "Write chats (\"messages\") with this template, by default with that which the "
+              "tokenizer's special tokens tell, and \"prompt\" and \"completion\" as a chat")
+      .one_of(data::ChatTemplate::names());
+}
 
-void add_tokenize_command(const Command& program) {
-  const Command command = program.subcommand("tokenize", "Turn text into a token file, or back");
-  const auto options = std::make_shared<TokenizeOptions>();
+void add_footer(const Command& command) {
   command.footer(fmt::format(
       "A file ending in .jsonl or .ndjson gives one document a line, any other file is one "
       "document.\nA line holds a text, a chat or a prompt with its completion; of the latter two "
@@ -195,6 +199,14 @@ void add_tokenize_command(const Command& program) {
       "answers alone count in the loss.\nOf a folder, files ending in {} are taken, sorted by "
       "path.",
       fmt::join(data::default_text_extensions(), " ")));
+}
+
+}  // namespace
+
+void add_tokenize_command(const Command& program) {
+  const Command command = program.subcommand("tokenize", "Turn text into a token file, or back");
+  const auto options = std::make_shared<TokenizeOptions>();
+  add_footer(command);
   command.option("input", options->inputs, "Text files, JSON-lines files and folders").required();
   command.option("-o,--output", options->output, "The token file to write, or the text").required();
   const Option tokenizer =
@@ -225,12 +237,7 @@ void add_tokenize_command(const Command& program) {
       command.option("--text-field", options->text_field,
                      "The field of JSON lines that is text (\"text\" by default); named, it alone "
                      "counts, also of lines that hold a chat");
-  const Option chat =
-      command
-          .option("--chat-template", options->chat_template,
-                  "Write chats (\"messages\") with this template, by default with that which the "
-                  "tokenizer's special tokens tell, and \"prompt\" and \"completion\" as a chat")
-          .one_of(data::ChatTemplate::names());
+  const Option chat = add_chat_option(command, *options);
   const Option extension =
       command.option("--extension", options->text.extensions,
                      "Take files with this extension (with its dot) from folders instead");

@@ -64,7 +64,7 @@ ChatTurn turn_of(const Json& message, const TurnKeys& keys, const std::string& n
   ChatTurn turn;
   for (const auto& [key, value] : message.items()) {
     if (key == keys.role) {
-      turn.role = string_of(value, name + ": the " + key);
+      turn.role = string_of(value, fmt::format("{}: the {}", name, key));
     } else if (key == keys.content) {
       turn.content = content_of(value, name);
     } else if (key == "weight") {

@@ -94,6 +94,7 @@ class Key {
  private:
   std::optional<Value> convert(const nlohmann::json& found) const;
   std::optional<Value> convert_integer(const nlohmann::json& found) const;
+  std::optional<Value> convert_list(const nlohmann::json& found) const;
   bool in_range(long double number) const;
   Value value() const;
   void store(const Value& value);
