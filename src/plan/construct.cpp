@@ -16,39 +16,63 @@ constexpr std::size_t kMostChoices = 128;
 class Constructor {
  public:
   Constructor(const Problem& problem, double seconds, const Prices& prices)
-      : problem_(problem), seconds_(seconds), prices_(prices), knapsack_(kCells) {
+      : problem_(problem), seconds_(seconds), prices_(prices), knapsack_(kCells), ranks_(problem.costs().ranks) {
     left_.resize(static_cast<std::size_t>(problem.size()));
     std::iota(left_.begin(), left_.end(), 0);
   }
 
-  std::optional<Packing> run() {
-    int ranks = problem_.costs().ranks;
-    Packing packing;
-    while (!left_.empty()) {
-      const auto bin = best_bin(ranks);
-      if (!bin) return std::nullopt;
-      ranks -= problem_.kind(bin->kind).degree;
-      std::vector<int> taken = bin->items;
-      std::sort(taken.begin(), taken.end());
-      std::erase_if(left_, [&](int item) {
-        return std::binary_search(taken.begin(), taken.end(), item);
-      });
-      packing.bins.push_back(*bin);
+  void take_shares(const PatternProgram& program, const PatternProgram::Answer& answer,
+                   double whole) {
+    for (const PatternProgram::Share& share : answer.shares) {
+      double groups = share.groups;
+      for (; groups >= whole && problem_.kind(share.kind).degree <= ranks_; groups -= 1) {
+        Bin bin = Bin::of(problem_, share.kind);
+        for (const auto& [row, count] : share.rows) add_some(bin, program.items(row), count);
+        if (bin.items.empty()) break;
+        commit(std::move(bin));
+      }
     }
-    packing.seconds = slowest(packing.bins);
-    return packing;
+  }
+
+  std::optional<Packing> run() {
+    while (!left_.empty()) {
+      auto bin = best_bin();
+      if (!bin) return std::nullopt;
+      commit(std::move(*bin));
+    }
+    packing_.seconds = slowest(packing_.bins);
+    return std::move(packing_);
   }
 
  private:
+  /// The longest that are left of some items.
+  void add_some(Bin& bin, std::pair<int, int> items, int count) {
+    auto item = std::lower_bound(left_.begin(), left_.end(), items.first);
+    for (; count > 0 && item != left_.end() && *item < items.second; ++item) {
+      if (!takes(bin, *item)) continue;
+      bin.add(problem_, *item);
+      --count;
+    }
+  }
+
+  void commit(Bin bin) {
+    ranks_ -= problem_.kind(bin.kind).degree;
+    std::vector<int> taken = bin.items;
+    std::sort(taken.begin(), taken.end());
+    std::erase_if(left_,
+                  [&](int item) { return std::binary_search(taken.begin(), taken.end(), item); });
+    packing_.bins.push_back(std::move(bin));
+  }
+
   double price(int item) const { return prices_.items[static_cast<std::size_t>(item)]; }
 
-  std::optional<Bin> best_bin(int ranks) {
+  std::optional<Bin> best_bin() {
     std::optional<Bin> best;
     double best_worth = 0;
     for (int kind = 0; kind < problem_.kinds(); ++kind) {
       const int degree = problem_.kind(kind).degree;
       Bin bin = Bin::of(problem_, kind);
-      if (degree > ranks || !takes(bin, left_.front())) continue;
+      if (degree > ranks_ || !takes(bin, left_.front())) continue;
       bin.add(problem_, left_.front());
       add_company(bin);
       double worth = 0;
@@ -104,12 +128,22 @@ class Constructor {
   double seconds_;
   const Prices& prices_;
   Knapsack knapsack_;
+  int ranks_;
+  Packing packing_;
   std::vector<int> left_;  // longest first
   std::vector<int> candidates_;
   std::vector<Choice> choices_;
 };
 
 }  // namespace
+
+std::optional<Packing> construct(const Problem& problem, double seconds,
+                                 const PatternProgram& program,
+                                 const PatternProgram::Answer& answer, double whole) {
+  Constructor constructor(problem, seconds, answer.prices);
+  constructor.take_shares(program, answer, whole);
+  return constructor.run();
+}
 
 std::optional<Packing> construct(const Problem& problem, double seconds, const Prices& prices) {
   return Constructor(problem, seconds, prices).run();

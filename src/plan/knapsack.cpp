@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <functional>
+#include <utility>
 
 namespace longspan::plan {
 namespace {
@@ -13,6 +15,27 @@ constexpr double kRoundingOfFloats = 1e-5;
 constexpr double kRoundingOfSizes = 1e-9;
 
 }  // namespace
+
+double fractional_bound(const std::vector<Choice>& choices) {
+  std::vector<std::pair<double, double>> dearest;  // worth of a unit of size, and size
+  double worth = 0;
+  for (const Choice& choice : choices) {
+    if (choice.worth <= 0 || choice.size > 1 + kRoundingOfSizes) continue;
+    if (choice.size <= 0) {
+      worth += choice.count * choice.worth;
+    } else {
+      dearest.emplace_back(choice.worth / choice.size, choice.count * choice.size);
+    }
+  }
+  std::sort(dearest.begin(), dearest.end(), std::greater<>());
+  double room = 1 + kRoundingOfSizes;
+  for (const auto& [density, size] : dearest) {
+    worth += density * std::min(size, room);
+    room -= size;
+    if (room <= 0) break;
+  }
+  return worth;
+}
 
 void Knapsack::make_bundles(const std::vector<Choice>& choices, bool round_up) {
   bundles_.clear();

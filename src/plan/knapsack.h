@@ -12,6 +12,9 @@ struct Choice {
   int count = 1;
 };
 
+/// No filling is worth more, were fractions allowed.
+double fractional_bound(const std::vector<Choice>& choices);
+
 /// The knapsack on a grid: sizes are rounded, so a result is either one that fits or a bound.
 /// Not thread-safe: keeps its tables.
 class Knapsack {

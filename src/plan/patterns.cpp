@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
+#include <limits>
 #include <memory>
 #include <utility>
 
@@ -17,6 +17,13 @@ constexpr int kMostRows = 160;
 constexpr int kMostRounds = 80;
 /// A pattern worth more than its ranks by less than this would not change the program's result.
 constexpr double kWorthAdding = 1e-4;
+/// How much of a group's room is said to be its time; the rest is its memory. Whatever fits by both
+/// fits by any mixture of them.
+constexpr std::array kShares = {0.0, 0.25, 0.5, 0.75, 1.0};
+constexpr double kTooLarge = 2;
+/// A part of the ranks that is little enough for whole groups to be found with ease.
+constexpr double kRoomy = 0.85;
+constexpr double kNoGroup = 1e-6;
 
 }  // namespace
 
@@ -54,6 +61,9 @@ class PatternProgram::Model {
     return Clp_objectiveValue(model_.get());
   }
 
+  /// How often a column's pattern is used.
+  double amount(int column) const { return Clp_primalColumnSolution(model_.get())[column]; }
+
   std::vector<double> prices() const {
     const double* const dual = Clp_dualRowSolution(model_.get());
     std::vector<double> prices(dual, dual + Clp_numberRows(model_.get()));
@@ -89,54 +99,71 @@ void PatternProgram::make_rows() {
   }
 }
 
-void PatternProgram::add_pattern(Pattern pattern) {
-  pattern.seconds = problem_.kind(pattern.kind).fixed_seconds;
-  for (const auto& [row, count] : pattern.rows) {
-    pattern.seconds +=
-        count * problem_.seconds(pattern.kind, rows_[static_cast<std::size_t>(row)].item());
-  }
-  patterns_.push_back(std::move(pattern));
-}
-
 void PatternProgram::add_first_patterns() {
   for (int row = 0; row < static_cast<int>(rows_.size()); ++row) {
     const Row& some = rows_[static_cast<std::size_t>(row)];
     for (int kind = 0; kind < problem_.kinds(); ++kind) {
       if (problem_.tokens(some.item()) <= problem_.kind(kind).max_tokens) {
-        add_pattern({kind, 0, {{row, 1}}});
+        patterns_.push_back({kind,
+                             problem_.kind(kind).fixed_seconds + problem_.seconds(kind, some.item()),
+                             {{row, 1}}});
       }
     }
   }
 }
 
-double PatternProgram::time_share(int kind, double seconds) const {
-  // The scarcer of the two, for the sequences at hand.
-  const double time = seconds - problem_.kind(kind).fixed_seconds;
-  double of_time = 0;
-  double of_memory = 0;
-  for (const Row& row : rows_) {
-    of_time += row.count() * problem_.seconds(kind, row.item()) / time;
-    of_memory += row.count() * static_cast<double>(problem_.tokens(row.item())) /
-                 static_cast<double>(problem_.kind(kind).max_tokens);
-  }
-  return of_time > of_memory ? 1.0 : 0.0;
-}
-
 void PatternProgram::set_choices(int kind, double seconds, const std::vector<double>& prices,
-                                 bool is_bound) {
+                                 double share) {
   const double time = seconds - problem_.kind(kind).fixed_seconds;
-  const double share = is_bound ? time_share(kind, seconds) : 0;
+  const auto room = static_cast<double>(problem_.kind(kind).max_tokens);
   choices_.clear();
   for (std::size_t row = 0; row < rows_.size(); ++row) {
     const int item = rows_[row].item();
     const double of_time = problem_.seconds(kind, item) / time;
-    const double of_memory = static_cast<double>(problem_.tokens(item)) /
-                             static_cast<double>(problem_.kind(kind).max_tokens);
-    const double larger = std::max(of_time, of_memory);
-    const double size = is_bound ? share * of_time + (1 - share) * of_memory : larger;
+    const double of_memory = static_cast<double>(problem_.tokens(item)) / room;
     // What does not fit at all is never taken, whatever the mixture says.
-    choices_.push_back({larger > 1 ? 2.0 : size, prices[row], rows_[row].count()});
+    const bool fits = of_time <= 1 && of_memory <= 1;
+    choices_.push_back({fits ? share * of_time + (1 - share) * of_memory : kTooLarge, prices[row],
+                        rows_[row].count()});
   }
+}
+
+double PatternProgram::best_share(int kind, double seconds, const std::vector<double>& prices,
+                                  double& bound) {
+  double best = 0;
+  bound = std::numeric_limits<double>::infinity();
+  for (const double share : kShares) {
+    set_choices(kind, seconds, prices, share);
+    const double worth = fractional_bound(choices_);
+    if (worth < bound) {
+      bound = worth;
+      best = share;
+    }
+  }
+  return best;
+}
+
+PatternProgram::Pattern PatternProgram::fitting(int kind, double seconds,
+                                                const std::vector<int>& counts) const {
+  Pattern pattern{kind, problem_.kind(kind).fixed_seconds, {}};
+  std::int64_t room = problem_.kind(kind).max_tokens;
+  // What was chosen comes first, then whatever there is still room for, the dearest first.
+  std::vector<int> taken(rows_.size());
+  const auto take = [&](std::size_t row, int wanted) {
+    const int item = rows_[row].item();
+    while (wanted-- > 0 && problem_.tokens(item) <= room &&
+           pattern.seconds + problem_.seconds(kind, item) <= seconds) {
+      room -= problem_.tokens(item);
+      pattern.seconds += problem_.seconds(kind, item);
+      ++taken[row];
+    }
+  };
+  for (std::size_t row = 0; row < rows_.size(); ++row) take(row, counts[row]);
+  for (std::size_t row = 0; row < rows_.size(); ++row) {
+    take(row, rows_[row].count() - taken[row]);
+    if (taken[row] > 0) pattern.rows.emplace_back(static_cast<int>(row), taken[row]);
+  }
+  return pattern;
 }
 
 bool PatternProgram::add_better_patterns(double seconds, const std::vector<double>& prices,
@@ -146,18 +173,19 @@ bool PatternProgram::add_better_patterns(double seconds, const std::vector<doubl
   for (int kind = 0; kind < problem_.kinds(); ++kind) {
     const GroupKind& group = problem_.kind(kind);
     if (seconds <= group.fixed_seconds) continue;
-    set_choices(kind, seconds, prices, false);
-    const std::vector<int>& counts = knapsack_.fill(choices_);
-    Pattern pattern{kind, 0, {}};
+    double bound = 0;
+    const double share = best_share(kind, seconds, prices, bound);
+    overprice = std::max(overprice, std::min(1.0, bound / group.degree));
+    if (bound <= group.degree * (1 + kWorthAdding)) continue;
+    set_choices(kind, seconds, prices, share);
+    Pattern pattern = fitting(kind, seconds, knapsack_.fill(choices_));
     double worth = 0;
-    for (std::size_t row = 0; row < counts.size(); ++row) {
-      if (counts[row] == 0) continue;
-      pattern.rows.emplace_back(static_cast<int>(row), counts[row]);
-      worth += counts[row] * prices[row];
+    for (const auto& [row, count] : pattern.rows) {
+      worth += count * prices[static_cast<std::size_t>(row)];
     }
     overprice = std::max(overprice, worth / group.degree);
     if (worth > group.degree * (1 + kWorthAdding)) {
-      add_pattern(std::move(pattern));
+      patterns_.push_back(std::move(pattern));
       added = true;
     }
   }
@@ -169,8 +197,11 @@ double PatternProgram::true_overprice(double seconds, const std::vector<double>&
   for (int kind = 0; kind < problem_.kinds(); ++kind) {
     const GroupKind& group = problem_.kind(kind);
     if (seconds <= group.fixed_seconds) continue;
-    set_choices(kind, seconds, prices, true);
-    overprice = std::max(overprice, knapsack_.bound(choices_) / group.degree);
+    double bound = 0;
+    const double share = best_share(kind, seconds, prices, bound);
+    if (bound <= overprice * group.degree) continue;
+    set_choices(kind, seconds, prices, share);
+    overprice = std::max(overprice, std::min(bound, knapsack_.bound(choices_)) / group.degree);
   }
   return overprice;
 }
@@ -191,30 +222,49 @@ Prices PatternProgram::prices_of(const std::vector<double>& rows, double overpri
 PatternProgram::Answer PatternProgram::prove(double seconds) {
   const int ranks = problem_.costs().ranks;
   Model model(rows_);
+  std::vector<std::size_t> columns;  // numbers of patterns
   std::size_t known = 0;
   const auto add_known = [&] {
     for (; known < patterns_.size(); ++known) {
       const Pattern& pattern = patterns_[known];
-      if (pattern.seconds <= seconds) model.add(pattern, problem_.kind(pattern.kind).degree);
+      if (pattern.seconds > seconds) continue;
+      model.add(pattern, problem_.kind(pattern.kind).degree);
+      columns.push_back(known);
     }
   };
   add_known();
-  Answer best;
+  Answer answer;
   for (int round = 0; round < kMostRounds; ++round) {
     const double needed = model.solve();
     const std::vector<double> prices = model.prices();
-    const bool is_possible = needed <= ranks;
     double overprice = 1;
-    const bool added = !is_possible && add_better_patterns(seconds, prices, overprice);
+    const bool added = add_better_patterns(seconds, prices, overprice);
     // Farley 1990: prices scaled down by how much too dear they are, at most, are a proof.
-    if (is_possible || !added || are_too_dear(needed / std::max(1.0, overprice), ranks)) {
-      best.prices = prices_of(prices, true_overprice(seconds, prices));
-      best.is_impossible = are_too_dear(best.prices.total, ranks);
-      if (is_possible || !added || best.is_impossible) return best;
+    const bool may_prove = are_too_dear(needed / std::max(1.0, overprice), ranks);
+    const bool is_roomy = needed < kRoomy * ranks;
+    if (!added || may_prove || is_roomy || round + 1 == kMostRounds) {
+      answer.prices = prices_of(prices, true_overprice(seconds, prices));
+      answer.is_impossible = are_too_dear(answer.prices.total, ranks);
+      if (!added || answer.is_impossible || is_roomy) break;
     }
     add_known();
   }
-  return best;
+  if (!answer.is_impossible) answer.shares = shares_of(model, columns);
+  return answer;
+}
+
+std::vector<PatternProgram::Share> PatternProgram::shares_of(
+    const Model& model, const std::vector<std::size_t>& columns) const {
+  std::vector<Share> shares;
+  for (std::size_t column = 0; column < columns.size(); ++column) {
+    const double groups = model.amount(static_cast<int>(column));
+    const Pattern& pattern = patterns_[columns[column]];
+    if (groups > kNoGroup) shares.push_back({pattern.kind, pattern.rows, groups});
+  }
+  std::stable_sort(shares.begin(), shares.end(), [](const Share& left, const Share& right) {
+    return left.groups > right.groups;
+  });
+  return shares;
 }
 
 }  // namespace longspan::plan

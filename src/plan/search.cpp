@@ -11,12 +11,11 @@ constexpr double kRounding = 1e-9;
 
 class Search {
  public:
-  Search(const Problem& problem, const Prices& prices, std::int64_t node_limit, Packing& packing)
+  Search(const Problem& problem, const Prices& prices, std::int64_t node_limit, double seconds)
       : problem_(problem),
         prices_(prices),
         nodes_left_(node_limit),
-        best_(packing),
-        limit_(packing.seconds * (1 - kRounding)),
+        limit_(seconds * (1 - kRounding)),
         free_ranks_(problem.costs().ranks) {
     worth_left_.assign(static_cast<std::size_t>(problem.size()) + 1, 0);
     for (int item = problem.size() - 1; item >= 0; --item) {
@@ -27,7 +26,7 @@ class Search {
 
   SearchResult run() {
     place(0, 0);
-    return {nodes_left_ > 0, is_better_};
+    return {nodes_left_ > 0, std::move(best_)};
   }
 
  private:
@@ -137,18 +136,16 @@ class Search {
     for (const Open& open : open_) bins.push_back(open.bin);
     const double seconds = slowest(bins);
     if (seconds >= limit_) return;
-    best_ = {std::move(bins), seconds};
+    best_ = Packing{std::move(bins), seconds};
     limit_ = seconds * (1 - kRounding);
-    is_better_ = true;
   }
 
   const Problem& problem_;
   const Prices& prices_;
   std::int64_t nodes_left_;
-  Packing& best_;
+  std::optional<Packing> best_;
   double limit_;
   int free_ranks_;
-  bool is_better_ = false;
   std::vector<Open> open_;
   std::vector<double> worth_left_;  // of an item and all behind it
 };
@@ -156,8 +153,8 @@ class Search {
 }  // namespace
 
 SearchResult search(const Problem& problem, const Prices& prices, std::int64_t node_limit,
-                    Packing& packing) {
-  return Search(problem, prices, node_limit, packing).run();
+                    double seconds) {
+  return Search(problem, prices, node_limit, seconds).run();
 }
 
 }  // namespace longspan::plan

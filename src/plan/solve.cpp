@@ -15,10 +15,14 @@ namespace longspan::plan {
 namespace {
 
 constexpr double kNoLimit = std::numeric_limits<double>::infinity();
-/// Between the bound and the packing, where a packing is tried for.
-constexpr std::array kTries = {0.05, 0.15, 0.3, 0.5, 0.75, 0.92};
-constexpr int kMostProofs = 6;
+constexpr int kMostProbes = 10;
+/// The tree of more sequences is too large, and too deep, to search.
+constexpr int kMostSearched = 256;
+/// Of a group of the linear program, how much makes it worth a whole one.
+constexpr std::array kWhole = {0.6, 0.999, 2.0};
 
+/// Closes in on the fastest packing from both sides: for a time between what is proven impossible
+/// and the packing that there is, it looks for a proof or a packing.
 class Refiner {
  public:
   Refiner(const Problem& problem, double enough_gap, std::int64_t node_limit, Solution& solution)
@@ -29,66 +33,74 @@ class Refiner {
         program_(problem) {}
 
   void run() {
-    if (is_done()) return;
-    raise_bound();
-    if (is_done()) return;
-    if (lower_packing()) raise_bound();
-    if (is_done()) return;
-    search_tree();
+    for (int number = 0; number < kMostProbes && solution_.gap() > enough_gap_; ++number) {
+      const auto seconds = next_time(number);
+      if (!seconds) return;
+      probe(*seconds);
+    }
   }
 
  private:
-  bool is_done() const { return solution_.gap() <= enough_gap_; }
+  /// Times of which neither is known; outside of them something is.
+  struct Unknown {
+    double low;
+    double high;
+  };
 
-  /// A proof for a time just within the gap that is enough, or else the largest that is found.
-  void raise_bound() {
-    double high = solution_.packing.seconds * (1 - 0.9 * enough_gap_);
-    double tried = high;
-    for (int proof = 0; proof < kMostProofs && tried > solution_.bound; ++proof) {
-      PatternProgram::Answer answer = program_.prove(tried);
-      if (answer.is_impossible) {
-        solution_.bound = tried;
-        if (proof == 0) return;
-      } else {
-        prices_ = std::move(answer.prices);
-        high = tried;
-      }
-      if (high - solution_.bound < 0.25 * enough_gap_ * high) return;
-      tried = solution_.bound + (high - solution_.bound) / 2;
-    }
-  }
-
-  /// Whether a faster packing was found.
-  bool lower_packing() {
-    if (prices_.items.empty()) return false;
+  std::optional<double> next_time(int number) const {
     const double low = solution_.bound;
     const double high = solution_.packing.seconds;
-    for (const double part : kTries) {
-      auto packing = construct(problem_, low + part * (high - low), prices_);
-      if (!packing) continue;
-      polish(problem_, *packing);
-      if (packing->seconds >= high) continue;
-      solution_.packing = std::move(*packing);
-      return true;
-    }
-    return false;
+    if (number == 0) return high * (1 - kWithin * enough_gap_);
+    if (!unknown_) return low + (high - low) / 2;
+    const double least = enough_gap_ * high / 4;
+    const bool is_bound_open = unknown_->low - low > least;
+    const bool is_packing_open = high - unknown_->high > least;
+    if (!is_bound_open && !is_packing_open) return std::nullopt;
+    const bool is_for_bound = is_bound_open && (number % 2 == 0 || !is_packing_open);
+    return is_for_bound ? low + (unknown_->low - low) / 2
+                        : unknown_->high + (high - unknown_->high) / 2;
   }
 
-  void search_tree() {
-    const double seconds = solution_.packing.seconds;
-    const Prices prices = program_.prove(seconds).prices;
-    const SearchResult found = search(problem_, prices, node_limit_, solution_.packing);
-    if (found.is_complete) solution_.bound = solution_.packing.seconds * (1 - 1e-9);
-    if (!found.is_better || found.is_complete) return;
-    polish(problem_, solution_.packing);
+  void probe(double seconds) {
+    const PatternProgram::Answer answer = program_.prove(seconds);
+    if (answer.is_impossible) {
+      solution_.bound = std::max(solution_.bound, seconds);
+      return;
+    }
+    for (const double whole : kWhole) {
+      if (improve(construct(problem_, seconds, program_, answer, whole))) return;
+    }
+    if (problem_.size() <= kMostSearched) {
+      SearchResult found = search(problem_, answer.prices, node_limit_, seconds);
+      const double best = found.packing ? found.packing->seconds : seconds;
+      if (found.is_complete) {
+        solution_.bound = std::max(solution_.bound, best * (1 - kRounding));
+      }
+      if (improve(std::move(found.packing)) || found.is_complete) return;
+    }
+    if (!unknown_) unknown_ = Unknown{seconds, seconds};
+    unknown_->low = std::min(unknown_->low, seconds);
+    unknown_->high = std::max(unknown_->high, seconds);
   }
+
+  bool improve(std::optional<Packing> packing) {
+    if (!packing) return false;
+    polish(problem_, *packing);
+    if (packing->seconds >= solution_.packing.seconds) return false;
+    solution_.packing = std::move(*packing);
+    return true;
+  }
+
+  /// The first proof that is looked for is one of a gap that is just enough.
+  static constexpr double kWithin = 0.9;
+  static constexpr double kRounding = 2e-9;
 
   const Problem& problem_;
   double enough_gap_;
   std::int64_t node_limit_;
   Solution& solution_;
   PatternProgram program_;
-  Prices prices_;
+  std::optional<Unknown> unknown_;
 };
 
 }  // namespace
