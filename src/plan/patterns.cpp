@@ -13,6 +13,7 @@ namespace {
 
 /// Of the knapsack's grid: groups hold a dozen sequences where they are hard to pack.
 constexpr int kCells = 2048;
+constexpr int kMostCells = 8192;
 constexpr int kMostRows = 160;
 constexpr int kMostRounds = 80;
 /// A pattern worth more than its ranks by less than this would not change the program's result.
@@ -78,6 +79,8 @@ class PatternProgram::Model {
 
 PatternProgram::PatternProgram(const Problem& problem) : problem_(problem), knapsack_(kCells) {
   make_rows();
+  const int cells = kCells * kMostRows / std::max(1, static_cast<int>(rows_.size()));
+  knapsack_ = Knapsack(std::clamp(cells, kCells, kMostCells));
   add_first_patterns();
 }
 
