@@ -16,7 +16,11 @@ constexpr std::size_t kMostChoices = 128;
 class Constructor {
  public:
   Constructor(const Problem& problem, double seconds, const Prices& prices)
-      : problem_(problem), seconds_(seconds), prices_(prices), knapsack_(kCells), ranks_(problem.costs().ranks) {
+      : problem_(problem),
+        seconds_(seconds),
+        prices_(prices),
+        knapsack_(kCells),
+        ranks_(problem.costs().ranks) {
     left_.resize(static_cast<std::size_t>(problem.size()));
     std::iota(left_.begin(), left_.end(), 0);
   }
@@ -94,8 +98,7 @@ class Constructor {
 
   void add_company(Bin& bin) {
     const double time = seconds_ - bin.seconds;
-    const auto room =
-        static_cast<double>(problem_.kind(bin.kind).max_tokens - bin.tokens);
+    const auto room = static_cast<double>(problem_.kind(bin.kind).max_tokens - bin.tokens);
     candidates_.clear();
     choices_.clear();
     const std::size_t step = 1 + left_.size() / kMostChoices;

@@ -77,8 +77,7 @@ class FlexiblePlanner {
   std::vector<Split> rough_splits() {
     const Chunk sorted = longest_first(lengths_);
     const int fewest = fewest_micro_batches(lengths_, costs_);
-    const int counts =
-        std::min(kCountsTried, static_cast<int>(lengths_.size()) - fewest + 1);
+    const int counts = std::min(kCountsTried, static_cast<int>(lengths_.size()) - fewest + 1);
     std::vector<Split> splits(static_cast<std::size_t>(counts));
     base::parallel_for(counts, options_.threads, [&](std::int64_t more) {
       Split& split = splits[static_cast<std::size_t>(more)];
@@ -106,19 +105,17 @@ class FlexiblePlanner {
     for (Split* split : splits) {
       for (Part& part : split->parts) parts.push_back(&part);
     }
-    base::parallel_for(static_cast<std::int64_t>(parts.size()), options_.threads,
-                       [&](std::int64_t number) {
-                         Part& part = *parts[static_cast<std::size_t>(number)];
-                         refine(part.problem, options_.enough_gap, options_.node_limit,
-                                part.solution);
-                       });
+    base::parallel_for(
+        static_cast<std::int64_t>(parts.size()), options_.threads, [&](std::int64_t number) {
+          Part& part = *parts[static_cast<std::size_t>(number)];
+          refine(part.problem, options_.enough_gap, options_.node_limit, part.solution);
+        });
   }
 
   static Split* fastest(std::vector<Split>& splits) {
-    return &*std::min_element(splits.begin(), splits.end(),
-                              [](const Split& left, const Split& right) {
-                                return left.seconds() < right.seconds();
-                              });
+    return &*std::min_element(
+        splits.begin(), splits.end(),
+        [](const Split& left, const Split& right) { return left.seconds() < right.seconds(); });
   }
 
   const std::vector<std::int64_t>& lengths_;

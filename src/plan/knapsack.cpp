@@ -48,8 +48,8 @@ void Knapsack::make_bundles(const std::vector<Choice>& choices, bool round_up) {
       const int some = std::min(copies, left);
       left -= some;
       const double size = std::min(1.0, some * choice.size) * cells_;
-      const double cells = round_up ? std::ceil(size - kRoundingOfSizes)
-                                    : std::floor(size + kRoundingOfSizes);
+      const double cells =
+          round_up ? std::ceil(size - kRoundingOfSizes) : std::floor(size + kRoundingOfSizes);
       bundles_.push_back({static_cast<int>(number), some, static_cast<int>(cells),
                           static_cast<float>(some * choice.worth)});
     }

@@ -38,8 +38,8 @@ class PatternProgram::Model {
     const std::vector<double> high(rows.size(), kUnbounded);
     const std::vector<CoinBigIndex> starts(rows.size() + 1, 0);
     Clp_resize(model_.get(), 0, 0);
-    Clp_addRows(model_.get(), static_cast<int>(rows.size()), low.data(), high.data(),
-                starts.data(), nullptr, nullptr);
+    Clp_addRows(model_.get(), static_cast<int>(rows.size()), low.data(), high.data(), starts.data(),
+                nullptr, nullptr);
   }
 
   void add(const Pattern& pattern, int degree) {
@@ -107,9 +107,10 @@ void PatternProgram::add_first_patterns() {
     const Row& some = rows_[static_cast<std::size_t>(row)];
     for (int kind = 0; kind < problem_.kinds(); ++kind) {
       if (problem_.tokens(some.item()) <= problem_.kind(kind).max_tokens) {
-        patterns_.push_back({kind,
-                             problem_.kind(kind).fixed_seconds + problem_.seconds(kind, some.item()),
-                             {{row, 1}}});
+        patterns_.push_back(
+            {kind,
+             problem_.kind(kind).fixed_seconds + problem_.seconds(kind, some.item()),
+             {{row, 1}}});
       }
     }
   }

@@ -28,8 +28,8 @@ class PatternProgram {
     Prices prices;               ///< a proof, or the best of those that are none
     std::vector<Share> shares;   ///< what the program would run, if fractions of groups could be
   };
-  /// Looks for a proof that all sequences cannot be run within `seconds`, and for groups that nearly
-  /// could where there is none. Ends after a number of rounds.
+  /// Looks for a proof that all sequences cannot be run within `seconds`, and for groups that
+  /// nearly could where there is none. Ends after a number of rounds.
   Answer prove(double seconds);
 
   /// Items of a row: [first, second).

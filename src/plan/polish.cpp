@@ -13,9 +13,9 @@ constexpr double kRounding = 1e-9;
 /// Of a sequence of the slowest bin, and what it is exchanged for.
 struct Step {
   std::size_t bin = 0;
-  std::size_t given = 0;     ///< place in the slowest bin
-  std::ptrdiff_t taken = -1; ///< place in `bin`; -1: nothing comes back
-  double seconds = 0;        ///< of the slower of the two bins afterwards
+  std::size_t given = 0;      ///< place in the slowest bin
+  std::ptrdiff_t taken = -1;  ///< place in `bin`; -1: nothing comes back
+  double seconds = 0;         ///< of the slower of the two bins afterwards
 };
 
 class Polisher {

@@ -46,8 +46,7 @@ double slowest_alone(const Problem& problem) {
     double fastest = kNone;
     for (int kind = 0; kind < problem.kinds(); ++kind) {
       if (problem.tokens(item) > problem.kind(kind).max_tokens) continue;
-      fastest =
-          std::min(fastest, problem.kind(kind).fixed_seconds + problem.seconds(kind, item));
+      fastest = std::min(fastest, problem.kind(kind).fixed_seconds + problem.seconds(kind, item));
     }
     seconds = std::max(seconds, fastest);
   }

@@ -116,8 +116,8 @@ class Search {
       if (takes(open_[bin], item)) {
         open_[bin].bin.add(problem_, item);
         open_[bin].worth += price(item);
-        const bool is_twin = item + 1 < problem_.size() &&
-                             problem_.tokens(item + 1) == problem_.tokens(item);
+        const bool is_twin =
+            item + 1 < problem_.size() && problem_.tokens(item + 1) == problem_.tokens(item);
         place(item + 1, is_twin ? static_cast<int>(bin) : 0);
         open_[bin].bin.items.pop_back();
         open_[bin].bin.tokens = tokens;

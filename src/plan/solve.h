@@ -24,7 +24,6 @@ std::optional<Solution> solve_roughly(const Problem& problem,
 
 /// Makes the packing faster and the bound closer until they are no further apart than `enough_gap`,
 /// or searching has cost what it may.
-void refine(const Problem& problem, double enough_gap, std::int64_t node_limit,
-            Solution& solution);
+void refine(const Problem& problem, double enough_gap, std::int64_t node_limit, Solution& solution);
 
 }  // namespace longspan::plan
