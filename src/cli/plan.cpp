@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -7,6 +8,7 @@
 
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/plan_batches.h"
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
 #include "longspan/comm/communicator.h"
@@ -22,7 +24,7 @@ namespace {
 struct Arguments {
   std::string job;
   std::vector<std::string> overrides;
-  int world_size = 1;
+  int world_size = 0;  // not given
   std::string device;
   double state_bytes = 0;
   bool max_sequence = false;
@@ -30,6 +32,7 @@ struct Arguments {
   std::string picture;
   std::string costs_out;
   train::CostOptions costs;
+  PlanBatchesArguments steps;
 };
 
 /// A plan is of one process: ranks of a launcher would each plan the same.
@@ -43,9 +46,18 @@ bool is_planned_elsewhere() {
 
 void run(const Arguments& arguments) {
   if (is_planned_elsewhere()) return;
+  if (!arguments.steps.lengths.empty()) {
+    plan_batches(arguments.steps, arguments.world_size, arguments.json, arguments.picture);
+    return;
+  }
+  if (arguments.job.empty()) {
+    throw base::InputError(
+        "`longspan plan` needs a job file, or --lengths; see longspan plan --help");
+  }
   train::Job job = train::read_job(arguments.job, arguments.overrides);
   if (!arguments.device.empty()) job.run.device_profile = arguments.device;
-  auto setting = train::PlanSetting::of(arguments.world_size, train::device_profile(job));
+  auto setting =
+      train::PlanSetting::of(std::max(1, arguments.world_size), train::device_profile(job));
   setting.state_bytes_per_parameter = arguments.state_bytes;
   if (arguments.max_sequence) {
     job = train::with_longest_sequence(job, setting);
@@ -83,23 +95,34 @@ void add_plan_command(const Command& program) {
   const Command command =
       program.subcommand("plan", "Predict memory, time and traffic of a job, without running it");
   auto arguments = std::make_shared<Arguments>();
-  command.option("job", arguments->job, "Job file (JSON)").required();
+  const Option job = command.option("job", arguments->job, "Job file (JSON)");
   command
       .option("--set", arguments->overrides,
               "Override a key: --set training.micro_batch_tokens=65536 (repeatable)")
-      .one_at_a_time();
-  command.option("--world-size", arguments->world_size, "Ranks (default 1)").within(1, 1 << 20);
-  command.option("--device", arguments->device,
-                 "Device profile: a built-in name or a file (default: the job's)");
-  command.flag("--max-sequence", arguments->max_sequence,
-               "Find the longest sequence that fits, one to a rank or group, and plan that");
+      .one_at_a_time()
+      .needs(job);
+  command
+      .option("--world-size", arguments->world_size,
+              "Ranks (default 1; with --lengths those of the cost file)")
+      .within(1, 1 << 20);
+  command
+      .option("--device", arguments->device,
+              "Device profile: a built-in name or a file (default: the job's)")
+      .needs(job);
+  command
+      .flag("--max-sequence", arguments->max_sequence,
+            "Find the longest sequence that fits, one to a rank or group, and plan that")
+      .needs(job);
   command
       .option("--assume-state-bytes", arguments->state_bytes,
               "What if weights, gradients and optimizer state took so many bytes a parameter?")
-      .positive();
+      .positive()
+      .needs(job);
+  add_plan_batches_options(command, arguments->steps, job);
   command.flag("--json", arguments->json, "Print one JSON object instead of text");
   command.option("--picture", arguments->picture,
-                 "Write memory over one step as an SVG picture to this file");
+                 "Write memory over one step as an SVG picture to this file; with --lengths, who "
+                 "computes what in the first step");
   const Option costs_out = command.option(
       "--costs-out", arguments->costs_out,
       "Predict what groups of 1, 2, 4, ... ranks cost, and write it to this file (JSON)");
@@ -111,7 +134,7 @@ void add_plan_command(const Command& program) {
       .needs(costs_out);
   command.footer(
       "Memory is counted by the trainer's own step on a backend that computes nothing.\n"
-      "Times are estimates from the profile's roofline.");
+      "Times are estimates from the profile's roofline. With --lengths they are the cost file's.");
   command.callback([arguments] { run(*arguments); });
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/parallel.h"
 #include "longspan/base/error.h"
+#include "plan/flexible.h"
 #include "plan/micro_batches.h"
 #include "plan/packing.h"
 
@@ -80,7 +81,12 @@ StepPlan plan_step(const std::vector<std::int64_t>& lengths, const CostModel& co
   check_costs(costs);
   check_lengths(lengths, costs, largest_group(costs));
   if (lengths.empty()) return {};
-  return best_split(lengths, costs, options.threads, pack_best_kind);
+  StepPlan plan = options.planner == Planner::kFlexible
+                      ? plan_flexibly(lengths, costs, options)
+                      : best_split(lengths, costs, options.threads, pack_best_kind);
+  plan.any_bound_seconds = std::min(plan.seconds, bound_of_any_plan(lengths, costs));
+  check_plan(plan, lengths, costs);
+  return plan;
 }
 
 StepPlan plan_of_one_kind(const std::vector<std::int64_t>& lengths, const CostModel& costs,

@@ -24,10 +24,15 @@ struct MicroBatch {
 /// Who computes what in one step. Each sequence of the batch is in exactly one group.
 struct StepPlan {
   std::vector<MicroBatch> micro_batches;
-  double seconds = 0;        ///< predicted: the sum of the micro-batches'
-  double bound_seconds = 0;  ///< no plan takes less, by the same costs; 0: not known
+  double seconds = 0;  ///< predicted: the sum of the micro-batches'
+  /// No plan whose micro-batches have the same sequences takes less, by the same costs; 0: not
+  /// known.
+  double bound_seconds = 0;
+  /// No plan at all takes less, by the same costs: a much weaker bound; 0: not known.
+  double any_bound_seconds = 0;
 
-  /// How much faster a plan could be at most, as a part of this one's time.
+  /// How much faster a plan with the same micro-batches could be, at most, as a part of this one's
+  /// time.
   double gap() const { return seconds > 0 ? 1.0 - bound_seconds / seconds : 0.0; }
 };
 
