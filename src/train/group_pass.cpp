@@ -22,7 +22,8 @@ std::vector<int> degrees_of(int ranks) {
 }
 
 double squares_of(const PassSize& size) {
-  const auto whole = static_cast<double>(size.tokens / size.longest);
+  const std::int64_t count = size.tokens / size.longest;
+  const auto whole = static_cast<double>(count);
   const auto longest = static_cast<double>(size.longest);
   const auto rest = static_cast<double>(size.tokens % size.longest);
   return whole * longest * longest + rest * rest;
