@@ -3,10 +3,15 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/launch.h"
+#include "longspan/base/file.h"
 #include "longspan/comm/communicator.h"
+#include "longspan/plan/cost_file.h"
+#include "longspan/train/cost_model.h"
 #include "longspan/train/device.h"
 #include "longspan/train/kernel_bench.h"
 #include "longspan/train/matmul_bench.h"
@@ -161,6 +166,53 @@ void add_reshard_command(const Command& bench) {
   reshard.callback([arguments] { run_reshard(*arguments); });
 }
 
+struct CostArguments {
+  std::string job;
+  std::vector<std::string> overrides;
+  std::string out;
+  int repeats = 5;
+  train::CostOptions options;
+};
+
+void run_profile_cost(const CostArguments& arguments) {
+  const Launch launched = launch(arguments.job, arguments.overrides);
+  const train::Costs costs =
+      train::measure_costs(launched.job, *launched.world, arguments.repeats, arguments.options);
+  comm::run_agreed(*launched.world, [&] {
+    if (launched.world->rank() != 0) return;
+    base::replace_file(arguments.out, plan::to_json(costs.model));
+    fmt::print("{}\n{{\"ranks\": {}, \"worst_error\": {:.4f}}}\n", train::costs_text(costs),
+               costs.model.ranks, costs.worst_error());
+  });
+}
+
+void add_profile_cost_command(const Command& bench) {
+  const Command profile = bench.subcommand(
+      "profile-cost",
+      "What groups of 1, 2, 4, ... of mpirun's ranks take for passes of a job, as a file for "
+      "parallel.costs; last line is JSON");
+  auto arguments = std::make_shared<CostArguments>();
+  profile.option("job", arguments->job, "Job file (JSON)").required();
+  profile.option("-o,--out", arguments->out, "Cost file to write").required();
+  profile
+      .option("--set", arguments->overrides,
+              "Override a key: --set training.micro_batch_tokens=65536 (repeatable)")
+      .one_at_a_time();
+  profile.option("--repeats", arguments->repeats, "Runs; the median counts")
+      .positive()
+      .show_default();
+  profile
+      .option("--tokens", arguments->options.most_tokens,
+              "Most tokens that a rank has in a pass (default: training.micro_batch_tokens)")
+      .positive();
+  profile
+      .option("--level", arguments->options.levels,
+              "A level of activation checkpointing that groups may choose: --level block "
+              "(repeatable; default: the job's own)")
+      .one_at_a_time();
+  profile.callback([arguments] { run_profile_cost(*arguments); });
+}
+
 }  // namespace
 
 void add_bench_command(const Command& program) {
@@ -169,6 +221,7 @@ void add_bench_command(const Command& program) {
   add_matmul_command(command);
   add_kernels_command(command);
   add_reshard_command(command);
+  add_profile_cost_command(command);
 }
 
 }  // namespace longspan::cli

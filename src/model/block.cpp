@@ -26,26 +26,8 @@ nn::MlpProjections of_block(nn::MlpProjections projections, const std::string& p
   return projections;
 }
 
-}  // namespace
-
-Block::Block(nn::ParameterSet& parameters, const std::string& prefix, const ModelConfig& config,
-             const Composition& composition, const nn::AttentionKind& kind,
-             Checkpointing checkpointing, std::optional<nn::MiniSequence> mlp)
-    : checkpointing_(checkpointing),
-      attention_norm_(
-          make_norm(parameters, composition, prefix + composition.norms.attention, config)),
-      attention_(parameters, of_block(composition.attention, prefix),
-                 {.hidden = config.hidden_size,
-                  .heads = config.num_attention_heads,
-                  .kv_heads = config.num_key_value_heads,
-                  .head_dim = config.head_dim},
-                 kind),
-      mlp_norm_(make_norm(parameters, composition, prefix + composition.norms.mlp, config)),
-      mlp_(parameters, of_block(composition.mlp, prefix), composition.activation,
-           config.hidden_size, config.intermediate_size, mlp) {}
-
-nn::AttentionKeep Block::keep() const {
-  switch (checkpointing_) {
+nn::AttentionKeep keep_of(Checkpointing level) {
+  switch (level) {
     case Checkpointing::kNone:
       return nn::AttentionKeep::kAll;
     case Checkpointing::kBlockKeepAttention:
@@ -56,9 +38,25 @@ nn::AttentionKeep Block::keep() const {
   return nn::AttentionKeep::kNothing;
 }
 
-void Block::forward(const Tensor& out, const Tensor& x, nn::Pass& pass,
+}  // namespace
+
+Block::Block(nn::ParameterSet& parameters, const std::string& prefix, const ModelConfig& config,
+             const Composition& composition, const nn::AttentionKind& kind)
+    : attention_norm_(
+          make_norm(parameters, composition, prefix + composition.norms.attention, config)),
+      attention_(parameters, of_block(composition.attention, prefix),
+                 {.hidden = config.hidden_size,
+                  .heads = config.num_attention_heads,
+                  .kv_heads = config.num_key_value_heads,
+                  .head_dim = config.head_dim},
+                 kind),
+      mlp_norm_(make_norm(parameters, composition, prefix + composition.norms.mlp, config)),
+      mlp_(parameters, of_block(composition.mlp, prefix), composition.activation,
+           config.hidden_size, config.intermediate_size) {}
+
+void Block::forward(const Tensor& out, const Tensor& x, nn::Pass& pass, const BlockMemory& memory,
                     const nn::AttentionCache* cache) const {
-  const bool keeps = checkpointing_ == Checkpointing::kNone;
+  const bool keeps = memory.checkpointing == Checkpointing::kNone;
   const auto statistics_of = [&](const nn::Norm& norm) {
     const backend::Shape shape = norm.statistics(x.size(0));
     return keeps ? pass.saved_statistics(shape) : pass.workspace_statistics(shape);
@@ -69,13 +67,13 @@ void Block::forward(const Tensor& out, const Tensor& x, nn::Pass& pass,
   {
     const backend::Scope scope(pass.backend(), "attention");
     attention_norm_->forward(mid, attention_statistics, x, pass);
-    attention_.forward(mid, mid, pass, cache, keep());
+    attention_.forward(mid, mid, pass, cache, keep_of(memory.checkpointing));
   }
   Tensor mlp_statistics = statistics_of(*mlp_norm_);
   {
     const backend::Scope scope(pass.backend(), "mlp");
     mlp_norm_->add_forward(out, mlp_statistics, mid, mid, x, pass);
-    mlp_.forward(out, out, pass);
+    mlp_.forward(out, out, pass, memory.mlp);
     pass.backend().add(out, out, mid);
   }
   if (keeps) {
@@ -88,13 +86,13 @@ void Block::forward(const Tensor& out, const Tensor& x, nn::Pass& pass,
 
 /// The forward once more, as far as the MLP's norm, which adds x to `mid`; the attention's slots
 /// are on the pass again.
-Block::Middle Block::attend_again(const Tensor& x, nn::Pass& pass) const {
+Block::Middle Block::attend_again(const Tensor& x, nn::Pass& pass, Checkpointing level) const {
   const backend::Scope scope(pass.backend(), "attention again");
   Middle middle{pass.saved(x.shape()),
                 pass.saved_statistics(attention_norm_->statistics(x.size(0))),
                 pass.saved_statistics(mlp_norm_->statistics(x.size(0)))};
   attention_norm_->forward(middle.mid, middle.attention_statistics, x, pass);
-  attention_.again(middle.mid, middle.mid, pass, keep());
+  attention_.again(middle.mid, middle.mid, pass, keep_of(level));
   return middle;
 }
 
@@ -107,10 +105,10 @@ Block::Middle Block::take_middle(nn::Pass& pass) {
   return middle;
 }
 
-void Block::backward(const Tensor& d, nn::Pass& pass) const {
-  const bool kept = checkpointing_ == Checkpointing::kNone;
+void Block::backward(const Tensor& d, nn::Pass& pass, const BlockMemory& memory) const {
+  const bool kept = memory.checkpointing == Checkpointing::kNone;
   const Tensor x = pass.pop();
-  Middle middle = kept ? take_middle(pass) : attend_again(x, pass);
+  Middle middle = kept ? take_middle(pass) : attend_again(x, pass, memory.checkpointing);
   {
     const backend::Scope scope(pass.backend(), "mlp");
     const Tensor branch = pass.workspace(x.shape());  // the norm's output, then its gradient
@@ -119,7 +117,7 @@ void Block::backward(const Tensor& d, nn::Pass& pass) const {
     } else {
       mlp_norm_->add_forward(branch, middle.mlp_statistics, middle.mid, middle.mid, x, pass);
     }
-    mlp_.backward(branch, d, branch, pass);
+    mlp_.backward(branch, d, branch, pass, memory.mlp);
     mlp_norm_->backward(d, branch, d, middle.mlp_statistics, middle.mid, pass);
     middle.mid = {};
   }

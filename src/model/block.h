@@ -10,6 +10,13 @@
 
 namespace longspan::model {
 
+/// What a block keeps in a pass, and in what portions its MLP works: one layer's part of a
+/// MemoryPolicy.
+struct BlockMemory {
+  Checkpointing checkpointing = Checkpointing::kNone;
+  std::optional<nn::MiniSequence> mlp;
+};
+
 /// One pre-norm transformer block: mid = x + attention(norm(x)); out = mid + mlp(norm(mid)).
 /// Of its own it keeps x, mid and the norms' statistics; the norms' outputs are made again in the
 /// backward. A checkpointed block keeps x (and, if so told, what the attention gave), and its
@@ -20,15 +27,14 @@ class Block {
   /// Declares the parameters of block `prefix` ("model.layers.0.") in the order attention's norm,
   /// attention, MLP's norm, MLP.
   Block(nn::ParameterSet& parameters, const std::string& prefix, const ModelConfig& config,
-        const Composition& composition, const nn::AttentionKind& kind, Checkpointing checkpointing,
-        std::optional<nn::MiniSequence> mlp);
+        const Composition& composition, const nn::AttentionKind& kind);
 
   /// x, out [tokens, hidden]; out is not x. See nn::Attention for `cache`.
   void forward(const backend::Tensor& out, const backend::Tensor& x, nn::Pass& pass,
-               const nn::AttentionCache* cache = nullptr) const;
+               const BlockMemory& memory, const nn::AttentionCache* cache = nullptr) const;
   /// `d` [tokens, hidden] holds the gradient of out and is overwritten by that of x. The block
-  /// kept x itself.
-  void backward(const backend::Tensor& d, nn::Pass& pass) const;
+  /// kept x itself. `memory` is that of the pass's forward.
+  void backward(const backend::Tensor& d, nn::Pass& pass, const BlockMemory& memory) const;
 
  private:
   /// What the backward needs besides x and the slots of attention and MLP.
@@ -37,11 +43,9 @@ class Block {
     backend::Tensor attention_statistics;
     backend::Tensor mlp_statistics;
   };
-  Middle attend_again(const backend::Tensor& x, nn::Pass& pass) const;
+  Middle attend_again(const backend::Tensor& x, nn::Pass& pass, Checkpointing level) const;
   static Middle take_middle(nn::Pass& pass);
-  nn::AttentionKeep keep() const;
 
-  Checkpointing checkpointing_;
   std::unique_ptr<nn::Norm> attention_norm_;
   nn::Attention attention_;
   std::unique_ptr<nn::Norm> mlp_norm_;

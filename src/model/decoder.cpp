@@ -88,7 +88,8 @@ class Decoder::Impl {
         embedding_(parameters_, composition_.embedding, config.vocab_size, config.hidden_size,
                    composition_.embedding_scale),
         positions_(declare_positions()),
-        blocks_(declare_blocks(memory)),
+        memory_(memory),
+        blocks_(declare_blocks()),
         norm_(make_norm(parameters_, composition_, composition_.norms.last, config)),
         head_(parameters_, declare_head(), memory.lm_head(), composition_.logits_soft_cap) {
     parameters_.allocate(backend, dtype, placement);
@@ -98,13 +99,15 @@ class Decoder::Impl {
   base::DType dtype() const { return dtype_; }
   nn::ParameterSet& parameters() { return parameters_; }
 
-  LossResult forward_backward(const TokenBatch& batch, double loss_scale) {
+  LossResult forward_backward(const TokenBatch& batch, double loss_scale,
+                              const MemoryPolicy* other) {
     check(batch);
+    const MemoryPolicy& memory = other == nullptr ? memory_ : *other;
     nn::Pass pass =
         make_pass(batch.positions, batch.cu_seqlens, batch.shard, nn::Pass::Keep::kSlots);
     const Tensor ids = upload(batch.tokens, MemoryTag::kSaved);
 
-    Tensor x = run_blocks(ids, pass, nullptr);
+    Tensor x = run_blocks(ids, pass, memory, nullptr);
     double nll_sum = 0.0;
     const Tensor d = run_head(x, batch.labels, loss_scale, pass, nll_sum);
     x = {};
@@ -113,7 +116,7 @@ class Decoder::Impl {
       const backend::Scope block(*backend_, "block", static_cast<Index>(layer));
       const int unit = unit_of(layer);
       parameters_.open(unit, nn::Use::kBoth, layer > 0 ? unit - 1 : nn::ParameterSet::kNoUnit);
-      blocks_[layer].backward(d, pass);
+      blocks_[layer].backward(d, pass, block_memory(memory, layer));
       parameters_.close(unit);
     }
     const backend::Scope embedding(*backend_, "embedding");
@@ -128,7 +131,8 @@ class Decoder::Impl {
     check(batch);
     nn::Pass pass =
         make_pass(batch.positions, batch.cu_seqlens, batch.shard, nn::Pass::Keep::kNothing);
-    const Tensor x = run_blocks(upload(batch.tokens, MemoryTag::kWorkspace), pass, nullptr);
+    const Tensor x =
+        run_blocks(upload(batch.tokens, MemoryTag::kWorkspace), pass, memory_, nullptr);
     const Tensor normed = pass.workspace(x.shape());
     open_head(nn::Use::kWeights, nn::ParameterSet::kNoUnit);
     norm_->forward(normed, pass.workspace_statistics(norm_->statistics(x.size(0))), x, pass);
@@ -158,7 +162,7 @@ class Decoder::Impl {
     if (positions_) check_positions(positions, config_);
     const Ids cu_seqlens{0, static_cast<std::int32_t>(count)};
     nn::Pass pass = make_pass(positions, cu_seqlens, nullptr, nn::Pass::Keep::kNothing);
-    const Tensor x = run_blocks(upload(tokens, MemoryTag::kWorkspace), pass, &cache);
+    const Tensor x = run_blocks(upload(tokens, MemoryTag::kWorkspace), pass, memory_, &cache);
     cache.length += count;
     const Tensor normed = pass.workspace({1, config_.hidden_size});
     open_head(nn::Use::kWeights, nn::ParameterSet::kNoUnit);
@@ -194,16 +198,20 @@ class Decoder::Impl {
   }
 
   /// Ends with the unit of norm and head begun.
-  std::vector<Block> declare_blocks(const MemoryPolicy& memory) {
+  std::vector<Block> declare_blocks() {
     std::vector<Block> blocks;
     for (Index layer = 0; layer < config_.num_hidden_layers; ++layer) {
       parameters_.begin_unit();
       blocks.emplace_back(parameters_, composition_.blocks + std::to_string(layer) + ".", config_,
-                          composition_, composition_.layers.at(static_cast<std::size_t>(layer)),
-                          memory.checkpointing(layer), memory.mlp(layer));
+                          composition_, composition_.layers.at(static_cast<std::size_t>(layer)));
     }
     parameters_.begin_unit();
     return blocks;
+  }
+
+  static BlockMemory block_memory(const MemoryPolicy& memory, std::size_t layer) {
+    const auto number = static_cast<Index>(layer);
+    return {memory.checkpointing(number), memory.mlp(number)};
   }
 
   /// The number of the head's weight: the embedding's when tied.
@@ -258,7 +266,8 @@ class Decoder::Impl {
   }
 
   /// The residual stream behind the last block, [tokens, hidden].
-  Tensor run_blocks(const Tensor& ids, nn::Pass& pass, const KvCache* cache) {
+  Tensor run_blocks(const Tensor& ids, nn::Pass& pass, const MemoryPolicy& memory,
+                    const KvCache* cache) {
     const backend::Scope scope(*backend_, "forward");
     const backend::Shape shape{ids.size(0), config_.hidden_size};
     Tensor x = pass.saved(shape);
@@ -272,10 +281,10 @@ class Decoder::Impl {
       parameters_.open(unit, nn::Use::kWeights, unit + 1);
       Tensor out = pass.saved(shape);
       if (cache == nullptr) {
-        blocks_[layer].forward(out, x, pass);
+        blocks_[layer].forward(out, x, pass, block_memory(memory, layer));
       } else {
         const nn::AttentionCache rows{cache->keys[layer], cache->values[layer], cache->length};
-        blocks_[layer].forward(out, x, pass, &rows);
+        blocks_[layer].forward(out, x, pass, block_memory(memory, layer), &rows);
       }
       parameters_.close(unit);
       x = std::move(out);
@@ -324,6 +333,7 @@ class Decoder::Impl {
   nn::ParameterSet parameters_;
   nn::Embedding embedding_;
   std::optional<nn::LearnedPositions> positions_;
+  MemoryPolicy memory_;
   std::vector<Block> blocks_;
   std::unique_ptr<nn::Norm> norm_;
   nn::LmHeadLoss head_;
@@ -341,8 +351,9 @@ base::DType Decoder::dtype() const { return impl_->dtype(); }
 
 nn::ParameterSet& Decoder::parameters() { return impl_->parameters(); }
 
-LossResult Decoder::forward_backward(const TokenBatch& batch, double loss_scale) {
-  return impl_->forward_backward(batch, loss_scale);
+LossResult Decoder::forward_backward(const TokenBatch& batch, double loss_scale,
+                                     const MemoryPolicy* blocks) {
+  return impl_->forward_backward(batch, loss_scale, blocks);
 }
 
 LossResult Decoder::evaluate(const TokenBatch& batch) { return impl_->evaluate(batch); }

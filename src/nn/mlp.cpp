@@ -45,12 +45,11 @@ void activate_backward(Activation activation, const Tensor& projected, const Ten
 }  // namespace
 
 Mlp::Mlp(ParameterSet& parameters, const MlpProjections& projections, Activation activation,
-         Index hidden, Index intermediate, std::optional<MiniSequence> mini_sequence)
+         Index hidden, Index intermediate)
     : activation_(activation),
       up_(parameters, up_parts(projections, activation, intermediate), hidden,
           projections.up_options),
-      down_(parameters, {{projections.down, hidden}}, intermediate, projections.down_options),
-      mini_sequence_(mini_sequence) {
+      down_(parameters, {{projections.down, hidden}}, intermediate, projections.down_options) {
   if (projections.output_norm.empty()) return;
   output_norm_ = std::make_unique<RmsNorm>(parameters, projections.output_norm, hidden,
                                            projections.norm_options);
@@ -81,11 +80,12 @@ Mlp::Buffers Mlp::make_buffers(Index rows, bool keeps, const Pass& pass) const {
 }
 
 template <typename Visit>
-void Mlp::in_ranges(Index tokens, const Pass& pass, const Visit& visit) const {
+void Mlp::in_ranges(const MiniSequence& mini_sequence, Index tokens, const Pass& pass,
+                    const Visit& visit) const {
   // Of the norm of the output: the result and its gradient.
   const Index normed = output_norm_ ? 2 * down_.outputs() : 0;
   const auto width = static_cast<std::size_t>(up_.outputs() + down_.inputs() + normed);
-  const Ranges ranges = mini_sequence_->split(tokens, width * base::size_of(pass.dtype()));
+  const Ranges ranges = mini_sequence.split(tokens, width * base::size_of(pass.dtype()));
   Buffers buffers = make_buffers(ranges.longest(), /*keeps=*/false, pass);
   if (output_norm_) buffers.gradient = pass.workspace({ranges.longest(), down_.outputs()});
   for (Index range = 0; range < ranges.count; ++range) {
@@ -95,9 +95,10 @@ void Mlp::in_ranges(Index tokens, const Pass& pass, const Visit& visit) const {
   }
 }
 
-void Mlp::forward(const Tensor& out, const Tensor& x, Pass& pass) const {
+void Mlp::forward(const Tensor& out, const Tensor& x, Pass& pass,
+                  const Portions& mini_sequence) const {
   const Index tokens = x.size(0);
-  if (!mini_sequence_) {
+  if (!mini_sequence) {
     Buffers buffers = make_buffers(tokens, /*keeps=*/true, pass);
     forward_range(out, x, buffers, pass);
     if (output_norm_) {
@@ -107,14 +108,15 @@ void Mlp::forward(const Tensor& out, const Tensor& x, Pass& pass) const {
     pass.push(std::move(buffers.projected));
     return;
   }
-  in_ranges(tokens, pass, [&](Index begin, Index end, const Buffers& buffers) {
+  in_ranges(*mini_sequence, tokens, pass, [&](Index begin, Index end, const Buffers& buffers) {
     forward_range(out.rows(begin, end), x.rows(begin, end), buffers, pass);
   });
 }
 
-void Mlp::backward(const Tensor& dx, const Tensor& dy, const Tensor& x, Pass& pass) const {
+void Mlp::backward(const Tensor& dx, const Tensor& dy, const Tensor& x, Pass& pass,
+                   const Portions& mini_sequence) const {
   const Index tokens = x.size(0);
-  if (!mini_sequence_) {
+  if (!mini_sequence) {
     Buffers buffers;
     buffers.projected = pass.pop();
     buffers.activated = pass.workspace({tokens, down_.inputs()});
@@ -126,7 +128,7 @@ void Mlp::backward(const Tensor& dx, const Tensor& dy, const Tensor& x, Pass& pa
     backward_range(dx, dy, x, buffers, pass);
     return;
   }
-  in_ranges(tokens, pass, [&](Index begin, Index end, const Buffers& buffers) {
+  in_ranges(*mini_sequence, tokens, pass, [&](Index begin, Index end, const Buffers& buffers) {
     const Tensor rows = x.rows(begin, end);
     project_again(rows, buffers, pass);
     backward_range(dx.rows(begin, end), dy.rows(begin, end), rows, buffers, pass);

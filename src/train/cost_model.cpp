@@ -4,7 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "train/dry_step.h"
@@ -14,60 +15,65 @@
 namespace longspan::train {
 namespace {
 
-/// The first rank of the group that spans most machines: where these are no multiple of groups,
-/// not all are alike.
-int first_rank_of_widest(const PlanSetting& setting, int degree) {
-  const std::int64_t machine = setting.device.devices_per_node;
-  int widest = 0;
-  std::int64_t most = 0;
-  for (int first = 0; first + degree <= setting.ranks; first += degree) {
-    const std::int64_t machines = (first + degree - 1) / machine - first / machine;
-    if (machines <= most) continue;
-    most = machines;
-    widest = first;
+/// Of one pass among others: neither the first of a step nor the last, which are given.
+class PassClock {
+ public:
+  PassClock(DryRank& dry, RankPass others)
+      : dry_(&dry), others_(std::move(others)), without_(seconds_of({others_, others_})) {}
+
+  double seconds(const RankPass& pass) const {
+    return seconds_of({others_, pass, others_}) - without_;
   }
-  return widest;
-}
 
-/// Ranks that may be a group's slowest: one of each place of its ring, at most a few, as what they
-/// see of each other's keys differs; the first of Ulysses ranks has most heads.
-std::set<int> slow_ranks(const KindJob& kind, const PlanSetting& setting) {
-  constexpr int kMost = 4;
-  const shard::SequenceDegrees degrees = parallel_layout(kind.job, setting.ranks).sequence;
-  const int first = first_rank_of_widest(setting, degrees.ranks());
-  std::set<int> ranks;
-  for (int i = 0; i < std::min(kMost, degrees.ring); ++i) {
-    const int place = degrees.ring <= kMost ? i : i * (degrees.ring - 1) / (kMost - 1);
-    ranks.insert(first + place * degrees.ulysses);
+ private:
+  double seconds_of(const std::vector<RankPass>& passes) const {
+    dry_->backend.start_step();
+    dry_->step.forward_backward(passes);
+    return dry_->backend.counts().seconds();
   }
-  return ranks;
-}
 
-/// Of one pass among others: neither the first of a step nor the last.
-double seconds_of_pass(DryRank& dry, const RankPass& pass) {
-  const auto seconds_of = [&](const std::vector<RankPass>& passes) {
-    dry.backend.start_step();
-    dry.step.forward_backward(passes);
-    return dry.backend.counts().seconds();
-  };
-  return seconds_of({pass, pass, pass}) - seconds_of({pass, pass});
-}
+  DryRank* dry_;
+  RankPass others_;
+  double without_;
+};
 
-/// What the slowest rank takes of each size; `empty_seconds` becomes what an empty pass takes, if
-/// that is less.
+/// A kind of group on one of its ranks.
+class KindClock {
+ public:
+  KindClock(const KindJob& kind, const PlanSetting& setting, int rank)
+      : degree_(kind.kind.degree),
+        dry_(kind.job, setting, rank),
+        clock_(dry_, {full_row(degree_, 1), dry_.meshes.of_size(degree_)}) {}
+
+  double seconds(const PassSize& size) const {
+    return clock_.seconds({full_row(size.tokens, size.longest), dry_.meshes.of_size(degree_)});
+  }
+  double empty_seconds() const { return clock_.seconds({empty_micro_batch(), nullptr}); }
+
+ private:
+  int degree_;
+  DryRank dry_;
+  PassClock clock_;
+};
+
+/// What the rank takes of each size that is slowest with the first, the largest; `empty_seconds`
+/// becomes what an empty pass takes, if that is less.
 std::vector<double> seconds_of_kind(const KindJob& kind, const PlanSetting& setting,
                                     double& empty_seconds) {
-  std::vector<double> slowest(kind.sizes.size());
-  for (const int rank : slow_ranks(kind, setting)) {
-    DryRank dry(kind.job, setting, rank);
-    for (std::size_t i = 0; i < kind.sizes.size(); ++i) {
-      const RankPass pass{full_row(kind.sizes[i].tokens, kind.sizes[i].longest),
-                          dry.meshes.of_size(kind.kind.degree)};
-      slowest[i] = std::max(slowest[i], seconds_of_pass(dry, pass));
-    }
-    empty_seconds = std::min(empty_seconds, seconds_of_pass(dry, {empty_micro_batch(), nullptr}));
+  std::unique_ptr<KindClock> slowest;
+  std::vector<double> seconds(1);
+  for (const int rank : unlike_ranks(kind.job, setting)) {
+    auto clock = std::make_unique<KindClock>(kind, setting, rank);
+    const double largest = clock->seconds(kind.sizes.front());
+    if (slowest && largest <= seconds.front()) continue;
+    slowest = std::move(clock);
+    seconds.front() = largest;
   }
-  return slowest;
+  for (std::size_t i = 1; i < kind.sizes.size(); ++i) {
+    seconds.push_back(slowest->seconds(kind.sizes[i]));
+  }
+  empty_seconds = std::min(empty_seconds, slowest->empty_seconds());
+  return seconds;
 }
 
 }  // namespace
@@ -79,7 +85,8 @@ double Costs::worst_error() const {
 }
 
 Costs predict_costs(const Job& job, const PlanSetting& setting, const CostOptions& options) {
-  const std::vector<KindJob> kinds = kinds_of(job, setting, options);
+  const std::vector<KindJob> kinds =
+      kinds_of(job, setting, options, rooms_of(job, setting, options));
   std::vector<std::vector<double>> seconds;
   double empty_seconds = HUGE_VAL;
   for (const KindJob& kind : kinds) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -64,20 +65,22 @@ std::shared_ptr<const data::MicroBatch> full_row(std::int64_t tokens, std::int64
                                                  std::int64_t vocab_size) {
   auto row = std::make_shared<data::MicroBatch>();
   const auto count = static_cast<std::size_t>(tokens);
-  row->tokens.resize(count);
-  row->labels.resize(count);
+  row->tokens.assign(count, 0);
+  row->labels.assign(count, 0);
   row->positions.resize(count);
   row->cu_seqlens = {0};
   row->targets = tokens;
+  for (std::int64_t begin = 0; begin < tokens; begin += longest) {
+    const std::int64_t end = std::min(begin + longest, tokens);
+    std::iota(row->positions.begin() + begin, row->positions.begin() + end, 0);
+    row->cu_seqlens.push_back(static_cast<std::int32_t>(end));
+  }
+  if (vocab_size == 1) return row;
   constexpr std::int64_t kStride = 7919;  // a prime: ids that follow each other are far apart
-  for (std::int64_t at = 0; at < tokens; ++at) {
-    const auto place = static_cast<std::size_t>(at);
-    row->tokens[place] = static_cast<data::TokenId>(at * kStride % vocab_size);
-    row->labels[place] = static_cast<std::int32_t>((at + 1) * kStride % vocab_size);
-    row->positions[place] = static_cast<std::int32_t>(at % longest);
-    if ((at + 1) % longest == 0 || at + 1 == tokens) {
-      row->cu_seqlens.push_back(static_cast<std::int32_t>(at + 1));
-    }
+  for (std::size_t at = 0; at < count; ++at) {
+    const std::int64_t next = static_cast<std::int64_t>(at + 1) * kStride % vocab_size;
+    row->labels[at] = static_cast<std::int32_t>(next);
+    if (at + 1 < count) row->tokens[at + 1] = static_cast<data::TokenId>(next);
   }
   return row;
 }

@@ -9,11 +9,12 @@
 #include "longspan/plan/cost_file.h"
 #include "longspan/plan/planner.h"
 #include "longspan/train/cost_model.h"
+#include "train/step_plan.h"
 
 namespace longspan::train {
 namespace {
 
-/// The trainer runs all groups of a job alike but for their ranks.
+/// All that the costs say of kinds must be something that the trainer can run.
 void check(const Job& job, const PlanSetting& setting, const plan::CostModel& costs) {
   const auto refuse = [&](const std::string& what) {
     throw base::InputError(fmt::format("parallel.costs \"{}\": {}", job.parallel.costs, what));
@@ -29,11 +30,10 @@ void check(const Job& job, const PlanSetting& setting, const plan::CostModel& co
       refuse(fmt::format("kind {} has groups of {} ranks, of which {} is no multiple", number,
                          kind.degree, setting.ranks));
     }
-    if (!kind.level.empty() && kind.level != job.memory.activation_checkpointing) {
-      refuse(
-          fmt::format("kind {} has the level \"{}\", but all groups of a run have that of "
-                      "memory.activation_checkpointing, which is \"{}\"",
-                      number, kind.level, job.memory.activation_checkpointing));
+    try {
+      policies_of(job, {kind.level});
+    } catch (const base::InputError& error) {
+      refuse(fmt::format("the level of kind {} is none: {}", number, error.what()));
     }
   }
 }

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
+#include <utility>
 
 #include "longspan/base/error.h"
 #include "longspan/plan/cost_fit.h"
@@ -22,7 +22,8 @@ std::vector<int> degrees_of(int ranks) {
 }
 
 double squares_of(const PassSize& size) {
-  const auto whole = static_cast<double>(size.tokens / size.longest);
+  const std::int64_t count = size.tokens / size.longest;
+  const auto whole = static_cast<double>(count);
   const auto longest = static_cast<double>(size.longest);
   const auto rest = static_cast<double>(size.tokens % size.longest);
   return whole * longest * longest + rest * rest;
@@ -36,21 +37,42 @@ std::int64_t most_of_group(const Job& job, const CostOptions& options, int degre
   return std::min(most, capacity);
 }
 
-/// Appends the kinds of one level; an empty one is the job's own.
-void add_kinds(const Job& job, const PlanSetting& setting, const CostOptions& options,
-               const std::string& level, std::vector<KindJob>& kinds) {
-  for (const int degree : degrees_of(setting.ranks)) {
-    const std::int64_t capacity = group_capacity(job, setting, degree);
-    if (capacity == 0) continue;
-    KindJob one;
-    one.kind.degree = degree;
-    one.kind.level = level;
-    one.kind.max_tokens = capacity;
-    const std::int64_t most = most_of_group(job, options, degree, capacity);
-    one.job = with_groups(job, setting.ranks, degree, most);
-    one.sizes = pass_sizes(most, std::min(most, job.training.micro_batch_tokens));
-    kinds.push_back(std::move(one));
+/// The job at each level that is asked for, and the level's name: empty for the job's own.
+std::vector<std::pair<std::string, Job>> jobs_of_levels(const Job& job,
+                                                        const CostOptions& options) {
+  std::vector<std::string> levels = options.levels;
+  if (levels.empty()) {
+    if (!job.memory.chooses_checkpointing()) return {{"", job}};
+    for (const auto& words : model::checkpointing_levels()) levels.emplace_back(words.name);
   }
+  std::vector<std::pair<std::string, Job>> jobs;
+  for (const std::string& level : levels) {
+    const bool is_twice =
+        std::any_of(jobs.begin(), jobs.end(), [&](const auto& one) { return one.first == level; });
+    if (is_twice) {
+      throw base::InputError(
+          fmt::format("the level \"{}\" of activation checkpointing is named twice", level));
+    }
+    memory_policy(job, level);  // is it legal?
+    jobs.emplace_back(level, job);
+    jobs.back().second.memory.activation_checkpointing = level;
+  }
+  return jobs;
+}
+
+/// The first rank of the group that spans most machines: where these are no multiple of groups,
+/// not all are alike.
+int first_rank_of_widest(const PlanSetting& setting, int degree) {
+  const std::int64_t machine = setting.device.devices_per_node;
+  int widest = 0;
+  std::int64_t most = 0;
+  for (int first = 0; first + degree <= setting.ranks; first += degree) {
+    const std::int64_t machines = (first + degree - 1) / machine - first / machine;
+    if (machines <= most) continue;
+    most = machines;
+    widest = first;
+  }
+  return widest;
 }
 
 /// A group's part of the time that is there without tokens. Gathering of weights and the like, of
@@ -65,6 +87,7 @@ double shared_seconds(const std::vector<plan::CostFit>& fits, double empty_secon
 
 Job with_groups(const Job& job, int ranks, int degree, std::int64_t tokens) {
   Job changed = job;
+  changed.parallel.planner = "fixed";
   changed.parallel.data = 0;
   changed.parallel.sequence = std::to_string(degree);
   changed.training.micro_batch_tokens = tokens;
@@ -72,28 +95,66 @@ Job with_groups(const Job& job, int ranks, int degree, std::int64_t tokens) {
   return changed;
 }
 
+std::vector<int> unlike_ranks(const Job& job, const PlanSetting& setting) {
+  constexpr int kMost = 4;
+  const shard::SequenceDegrees degrees = parallel_layout(job, setting.ranks).sequence;
+  const int first = first_rank_of_widest(setting, degrees.ranks());
+  const int places = std::min(kMost, degrees.ring);
+  std::vector<int> ranks;
+  for (int i = 0; i < places; ++i) {
+    const int part = places == 1 ? 0 : i * (degrees.ring - 1) / (places - 1);
+    ranks.push_back(first + part * degrees.ulysses);
+  }
+  return ranks;
+}
+
 std::vector<PassSize> pass_sizes(std::int64_t most, std::int64_t longest) {
+  // Of shorter documents what each of them takes by itself would show, which a model has no word
+  // for.
+  constexpr std::int64_t kShortest = 64;
   std::vector<PassSize> sizes;
-  for (std::int64_t tokens = most; tokens > 0 && 16 * tokens >= most; tokens /= 2) {
-    const std::size_t first = sizes.size();
-    for (const std::int64_t parts : {1, 4, 16, 64}) {
-      const std::int64_t document = std::min(longest, std::max<std::int64_t>(1, tokens / parts));
-      const bool is_new = sizes.size() == first || sizes.back().longest != document;
-      if (is_new) sizes.push_back({tokens, document});
+  for (const std::int64_t part : {1, 4, 16}) {
+    const std::int64_t tokens = std::max<std::int64_t>(1, most / part);
+    const std::int64_t whole = std::min(longest, tokens);
+    for (const std::int64_t documents : {1, 4, 16}) {
+      const std::int64_t document = std::max(std::min(kShortest, whole), whole / documents);
+      const bool is_there = std::any_of(sizes.begin(), sizes.end(), [&](const PassSize& size) {
+        return size.tokens == tokens && size.longest == document;
+      });
+      if (!is_there) sizes.push_back({tokens, document});
     }
   }
   return sizes;
 }
 
+std::vector<std::int64_t> rooms_of(const Job& job, const PlanSetting& setting,
+                                   const CostOptions& options) {
+  std::vector<std::int64_t> rooms;
+  for (const auto& [level, at_level] : jobs_of_levels(job, options)) {
+    for (const int degree : degrees_of(setting.ranks)) {
+      rooms.push_back(group_capacity(at_level, setting, degree));
+    }
+  }
+  return rooms;
+}
+
 std::vector<KindJob> kinds_of(const Job& job, const PlanSetting& setting,
-                              const CostOptions& options) {
+                              const CostOptions& options, const std::vector<std::int64_t>& rooms) {
   std::vector<KindJob> kinds;
-  if (options.levels.empty()) add_kinds(job, setting, options, "", kinds);
-  for (const std::string& level : options.levels) {
-    Job changed = job;
-    changed.memory.activation_checkpointing = level;
-    memory_policy(changed);  // is it legal?
-    add_kinds(changed, setting, options, level, kinds);
+  auto room = rooms.begin();
+  for (const auto& [level, at_level] : jobs_of_levels(job, options)) {
+    for (const int degree : degrees_of(setting.ranks)) {
+      const std::int64_t capacity = *room++;
+      if (capacity == 0) continue;
+      KindJob one;
+      one.kind.degree = degree;
+      one.kind.level = level;
+      one.kind.max_tokens = capacity;
+      const std::int64_t most = most_of_group(job, options, degree, capacity);
+      one.job = with_groups(at_level, setting.ranks, degree, most);
+      one.sizes = pass_sizes(most, std::min(most, job.training.micro_batch_tokens));
+      kinds.push_back(std::move(one));
+    }
   }
   if (kinds.empty()) {
     throw base::InputError(fmt::format(

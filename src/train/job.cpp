@@ -215,6 +215,8 @@ std::vector<base::Key::Word> checkpointing_words() {
   for (const model::CheckpointingWords& level : model::checkpointing_levels()) {
     words.push_back({level.name, level.keeps});
   }
+  words.push_back(
+      {"auto", "of these what suits each group of ranks, where parallel.planner plans steps"});
   return words;
 }
 
@@ -309,7 +311,7 @@ void declare_planner(Job& job, Declarations& keys) {
           "while the one before it runs; groups are of 1, 2, 4, ... ranks.")
       .known_elsewhere_as({"hybrid_context_parallel", "dynamic_context_parallel"});
   keys.path("parallel.costs", job.parallel.costs,
-            "What a planner takes groups of ranks to cost: a file such as `longspan bench costs` "
+            "What a planner takes groups of ranks to cost: a file such as `longspan bench profile-cost` "
             "writes.",
             {{"auto", "what the dry backend says of the device (see run.device_profile)"}})
       .at_least(1);
@@ -376,9 +378,15 @@ void declare(Job& job, Declarations& declarations) {
 }
 
 model::MemoryPolicy memory_policy(const Job& job) {
-  return model::MemoryPolicy::parse(job.memory.activation_checkpointing,
-                                    job.memory.mini_sequence_mlp, job.memory.mini_sequence_lm_head,
-                                    job.model.num_hidden_layers, "memory");
+  // Where groups choose, what is not a group's is as little as can be.
+  const std::string& level = job.memory.activation_checkpointing;
+  return memory_policy(job, job.memory.chooses_checkpointing() ? "block" : level);
+}
+
+model::MemoryPolicy memory_policy(const Job& job, const std::string& level) {
+  return model::MemoryPolicy::parse(level, job.memory.mini_sequence_mlp,
+                                    job.memory.mini_sequence_lm_head, job.model.num_hidden_layers,
+                                    "memory");
 }
 
 std::string to_json(const Job& job) {

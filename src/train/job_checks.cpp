@@ -37,6 +37,12 @@ void check_batch(const Job& job) {
 void check_planner(const Job& job) {
   const Job::Parallel& parallel = job.parallel;
   if (!parallel.plans_steps()) {
+    if (job.memory.chooses_checkpointing()) {
+      throw InputError(
+          "memory.activation_checkpointing is \"auto\", but parallel.planner is \"fixed\", which "
+          "chooses nothing; legal: \"none\", \"block\", \"block_keep_attention\" or ranges of "
+          "layers; or set parallel.planner to \"flexible\"");
+    }
     if (parallel.costs == "auto") return;
     throw InputError(
         fmt::format("parallel.costs is \"{}\", but parallel.planner is \"fixed\", which asks for "

@@ -165,7 +165,8 @@ std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
     remedies.push_back({change, peak, peak <= limit});
     return peak <= limit;
   };
-  if (changed.memory.activation_checkpointing != "block") {
+  if (changed.memory.activation_checkpointing != "block" &&
+      !changed.memory.chooses_checkpointing()) {
     changed.memory.activation_checkpointing = "block_keep_attention";
     if (attempt("memory.activation_checkpointing = \"block_keep_attention\"")) return remedies;
     changed.memory.activation_checkpointing = "block";

@@ -30,6 +30,8 @@ class Planner {
   virtual plan::StepPlan plan(std::int64_t step) = 0;
   /// Of rows of micro_batch_tokens, such as validation has.
   virtual plan::StepPlan plan_rows(std::int64_t rows) const = 0;
+  /// Of the kinds in its plans, as GroupKind::level has them, on every rank: for policies_of.
+  virtual std::vector<std::string> levels() const { return {}; }
   /// In words.
   virtual std::string text() const = 0;
   /// Of the last plan, on rank 0; nothing where there is nothing to choose.

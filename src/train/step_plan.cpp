@@ -1,9 +1,13 @@
 #include "train/step_plan.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <iterator>
 #include <numeric>
 #include <utility>
+
+#include "longspan/base/error.h"
 
 namespace longspan::train {
 namespace {
@@ -30,7 +34,30 @@ std::shared_ptr<const data::MicroBatch> packed(const std::vector<std::int32_t>& 
   return all;
 }
 
+std::shared_ptr<const model::MemoryPolicy> policy_of(const plan::Group& group,
+                                                     const KindPolicies& policies) {
+  if (policies.empty()) return nullptr;
+  const auto kind = static_cast<std::size_t>(group.kind);
+  if (group.kind < 0 || kind >= policies.size()) {
+    throw base::InternalError(
+        fmt::format("a group is of kind {}, but {} kinds are known", group.kind, policies.size()));
+  }
+  return policies[kind];
+}
+
 }  // namespace
+
+KindPolicies policies_of(const Job& job, const std::vector<std::string>& levels) {
+  KindPolicies policies;
+  for (const std::string& level : levels) {
+    if (level.empty()) {
+      policies.push_back(nullptr);
+      continue;
+    }
+    policies.push_back(std::make_shared<const model::MemoryPolicy>(memory_policy(job, level)));
+  }
+  return policies;
+}
 
 std::shared_ptr<const data::MicroBatch> empty_micro_batch() {
   auto batch = std::make_shared<data::MicroBatch>();
@@ -89,20 +116,21 @@ plan::StepPlan plan_of_all_sizes(const std::vector<std::int64_t>& lengths, int r
 }
 
 RankPass pass_of(const plan::MicroBatch& micro_batch, const shard::Meshes& meshes,
-                 const ReadSequence& read) {
+                 const ReadSequence& read, const KindPolicies& policies) {
   const int rank = meshes.world().rank();
   for (const plan::Group& group : micro_batch.groups) {
     if (rank < group.first_rank || rank >= group.first_rank + group.degree) continue;
-    return {packed(group.sequences, read), meshes.of_size(group.degree)};
+    return {packed(group.sequences, read), meshes.of_size(group.degree),
+            policy_of(group, policies)};
   }
   return {empty_micro_batch(), nullptr};
 }
 
 std::vector<RankPass> passes_of(const plan::StepPlan& plan, const shard::Meshes& meshes,
-                                const ReadSequence& read) {
+                                const ReadSequence& read, const KindPolicies& policies) {
   std::vector<RankPass> passes;
   for (const plan::MicroBatch& micro_batch : plan.micro_batches) {
-    passes.push_back(pass_of(micro_batch, meshes, read));
+    passes.push_back(pass_of(micro_batch, meshes, read, policies));
   }
   return passes;
 }

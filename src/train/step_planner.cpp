@@ -4,6 +4,7 @@
 #include <chrono>
 #include <exception>
 #include <future>
+#include <sstream>
 #include <utility>
 
 #include "longspan/base/error.h"
@@ -36,6 +37,17 @@ int fewest_ranks_with_room(const Job& job, const plan::CostModel& costs) {
       longest, most));
 }
 
+/// The levels of rank 0's kinds, on every rank.
+std::vector<std::string> agreed_levels(const plan::CostModel& costs, comm::Communicator& world) {
+  std::string text;
+  for (const plan::GroupKind& kind : costs.kinds) text += kind.level + '\n';
+  world.broadcast(text, 0);
+  std::vector<std::string> levels;
+  std::istringstream lines(text);
+  for (std::string level; std::getline(lines, level);) levels.push_back(level);
+  return levels;
+}
+
 class StepPlanner final : public Planner {
  public:
   StepPlanner(const Job& job, const plan::CostModel& costs, comm::Communicator& world,
@@ -50,10 +62,12 @@ class StepPlanner final : public Planner {
     world.all_reduce_max(found);
     row_ranks_ = static_cast<int>(found[0]);
     degrees_ = aligned_degrees(job, world.size());
+    levels_ = agreed_levels(costs_, world);
     text_ = layout_text(job, parallel_layout(job, world.size()));
   }
 
   std::vector<shard::SequenceDegrees> degrees() const override { return degrees_; }
+  std::vector<std::string> levels() const override { return levels_; }
 
   plan::StepPlan plan(std::int64_t step) override {
     std::string message;
@@ -115,6 +129,7 @@ class StepPlanner final : public Planner {
   std::int64_t end_;
   int row_ranks_ = 1;
   std::vector<shard::SequenceDegrees> degrees_;
+  std::vector<std::string> levels_;
   std::string text_;
   std::int64_t coming_ = -1;          // the step that is being planned
   std::future<std::string> message_;  // of it

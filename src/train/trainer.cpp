@@ -77,6 +77,7 @@ class Trainer {
   std::optional<RunDirectory> directory_;  // rank 0
   std::unique_ptr<Corpus> corpus_;
   std::unique_ptr<Planner> planner_;
+  KindPolicies policies_;             // of the kinds in its plans
   std::unique_ptr<StepTrace> trace_;  // where one was asked for
   std::unique_ptr<backend::Backend> backend_;
   std::unique_ptr<backend::Backend> host_;       // where the job offloads anything
@@ -170,6 +171,7 @@ void Trainer::make_planner() {
     return tokens;
   };
   planner_ = make_step_planner(job_, costs, *world_, lengths, last_step_);
+  policies_ = policies_of(job_, planner_->levels());
 }
 
 void Trainer::build_model() {
@@ -313,9 +315,12 @@ void Trainer::draw_picture() {
 /// What this rank runs of this step.
 std::vector<RankPass> Trainer::my_passes() {
   const auto rows = corpus_->training().rows(progress_.step);
-  return passes_of(planner_->plan(progress_.step), *meshes_, [&](std::size_t row) {
-    return std::make_shared<const data::MicroBatch>(corpus_->training().read(rows[row]));
-  });
+  return passes_of(
+      planner_->plan(progress_.step), *meshes_,
+      [&](std::size_t row) {
+        return std::make_shared<const data::MicroBatch>(corpus_->training().read(rows[row]));
+      },
+      policies_);
 }
 
 /// Once for each reason.

@@ -115,14 +115,18 @@ TrainingStep::Sums TrainingStep::forward_backward(const std::vector<RankPass>& p
   parameters.start_gradients();
   const double loss_scale = counts[0] > 0 ? 1.0 / counts[0] : 0.0;
   std::vector<double> nll(1);
-  for (const RankPass& pass : passes) {
-    if (&pass == &passes.back()) parameters.start_last_pass();
-    nll[0] += model_.forward_backward(Part(pass).batch(), loss_scale).nll_sum;
+  for (const RankPass& one : passes) {
+    if (&one == &passes.back()) parameters.start_last_pass();
+    nll[0] += pass(one, loss_scale).nll_sum;
   }
   const backend::Scope scope(*backend_, "reduction");
   parameters.reduce_gradients();
   ranks_->all_reduce_sum(nll);
   return {nll[0], counts[0], counts[1], counts[2]};
+}
+
+model::LossResult TrainingStep::pass(const RankPass& pass, double loss_scale) {
+  return model_.forward_backward(Part(pass).batch(), loss_scale, pass.blocks.get());
 }
 
 model::LossResult TrainingStep::evaluate(const RankPass& pass) {

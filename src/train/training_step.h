@@ -18,6 +18,9 @@ namespace longspan::train {
 struct RankPass {
   std::shared_ptr<const data::MicroBatch> batch;
   const shard::Mesh* mesh = nullptr;  ///< whose sequence group; null: this rank alone
+  /// What blocks keep for the backward, of which all that share the pass must be told the same;
+  /// null: what the job says.
+  std::shared_ptr<const model::MemoryPolicy> blocks = nullptr;
 };
 
 /// Model, optimizer and the work of one step, on any backend and communicator: what the trainer
@@ -50,6 +53,9 @@ class TrainingStep {
   /// ranks run which of its micro-batches. On every rank the same number of passes: where there is
   /// nothing to do, empty ones.
   Sums forward_backward(const std::vector<RankPass>& passes);
+
+  /// One pass of those that `forward_backward` makes, which is not its last: adds to the gradients.
+  model::LossResult pass(const RankPass& pass, double loss_scale);
 
   /// Loss of a micro-batch: the sums of this rank's tokens alone.
   model::LossResult evaluate(const RankPass& pass);

@@ -71,14 +71,14 @@ std::vector<std::int64_t> lengths_of(const Rows& rows) {
   return lengths;
 }
 
-plan::StepPlan default_plan(const Job& job, const Rows& rows, int ranks) {
-  if (job.parallel.plans_steps()) return plan_of_all_sizes(lengths_of(rows), ranks);
-  return fixed_plan(static_cast<std::int64_t>(rows.size()), ranks,
-                    parallel_layout(job, ranks).sequence.ranks());
+PlannedStep default_plan(const Job& job, const Rows& rows, int ranks) {
+  if (job.parallel.plans_steps()) return {plan_of_all_sizes(lengths_of(rows), ranks), {}};
+  const int degree = parallel_layout(job, ranks).sequence.ranks();
+  return {fixed_plan(static_cast<std::int64_t>(rows.size()), ranks, degree), {}};
 }
 
 /// What the job's planner makes of these sequences, in the memory that a Run has.
-plan::StepPlan planners_plan(const Job& job, const Rows& rows, comm::Communicator& world) {
+PlannedStep planners_plan(const Job& job, const Rows& rows, comm::Communicator& world) {
   plan::CostModel costs;
   comm::run_agreed(world, [&] {
     if (world.rank() > 0) return;
@@ -88,7 +88,8 @@ plan::StepPlan planners_plan(const Job& job, const Rows& rows, comm::Communicato
     costs = group_costs(half, setting);
   });
   const auto lengths = [&rows](std::int64_t) { return lengths_of(rows); };
-  return make_step_planner(job, costs, world, lengths, 1)->plan(0);
+  const auto planner = make_step_planner(job, costs, world, lengths, 1);
+  return {planner->plan(0), planner->levels()};
 }
 
 /// One step as far as its gradients, which stay on the ranks that own them.
@@ -96,13 +97,15 @@ class Run {
  public:
   /// By `ranks`, one or all of the world's. Two runs share what memory the job may take.
   Run(const Job& job, comm::Communicator& ranks, const comm::Communicator& world, const Rows& all,
-      const plan::StepPlan& plan)
+      const PlannedStep& planned)
       : backend_(make_device(job, world, 0.5)),
         host_(make_host(job, ranks)),
         devices_(link_devices(ranks, *backend_)),
         meshes_(devices_ ? *devices_ : ranks, degrees_of(job, ranks.size())),
         step_(job, *backend_, meshes_.world(), host_.get()) {
-    const auto passes = passes_of(plan, meshes_, [&](std::size_t row) { return all[row]; });
+    const auto passes = passes_of(
+        planned.plan, meshes_, [&](std::size_t row) { return all[row]; },
+        policies_of(job, planned.levels));
     loss_ = step_.forward_backward(passes).loss();
     norm_ = std::sqrt(parameters().gradient_squares());
   }
@@ -178,7 +181,7 @@ bool Verification::agrees() const {
 }
 
 Comparison compare(const Job& job, const Job& oracle, const Rows& rows, comm::Communicator& world,
-                   const std::optional<plan::StepPlan>& plan) {
+                   const std::optional<PlannedStep>& plan) {
   const auto single = comm::make_single_communicator();
   std::optional<Run> alone;
   comm::run_agreed(
@@ -214,7 +217,7 @@ Verification verify(const Job& job, comm::Communicator& world, bool full) {
     verification.shrunk = std::move(small.changes);
     rows = first_rows(verification.job, job.model, world);
   });
-  std::optional<plan::StepPlan> plan;
+  std::optional<PlannedStep> plan;
   if (full && job.parallel.plans_steps()) plan = planners_plan(job, rows, world);
   std::vector<std::string> precisions{job.training.precision};
   if (precisions.front() == "bf16") precisions.insert(precisions.begin(), "fp32");

@@ -104,10 +104,43 @@ class Planners(harness.Workspace):
         shutil.rmtree(self.root / "costs-file")
         result = run("train", job, ranks=4, expect=2)
         self.assertIn("training.micro_batch_tokens is 128", result.stderr)
-        kinds[2].update(max_tokens=128, level="block")
-        path.write_text(json.dumps(costs), encoding="utf-8")
-        result = run("train", job, ranks=4, expect=2)
-        self.assertIn("memory.activation_checkpointing", result.stderr)
+        for level in ("blok", "auto"):
+            kinds[2].update(max_tokens=128, level=level)
+            path.write_text(json.dumps(costs), encoding="utf-8")
+            result = run("train", job, ranks=4, expect=2)
+            self.assertIn("the level of kind 2 is none", result.stderr)
+            self.assertIn("memory.activation_checkpointing", result.stderr)
+
+    def test_groups_keep_what_their_kind_says(self):
+        """The same losses whatever is kept: of a cost file's levels, and of what "auto" chooses."""
+        losses = []
+        path = self.root / "levels.json"
+        for name, level in (("own", ""), ("block", "block"), ("attention", "block_keep_attention")):
+            kinds = [{"degree": degree, "level": level, "fixed_seconds": 1e-3,
+                      "seconds_per_token": 1e-5 / degree, "seconds_per_token_squared": 0,
+                      "max_tokens": 64 * degree} for degree in (1, 2, 4)]
+            path.write_text(json.dumps({"ranks": 4, "micro_batch_seconds": 0, "kinds": kinds}),
+                            encoding="utf-8")
+            job = self.planned(f"levels-{name}", parallel={"costs": str(path)},
+                               training={"steps": 3})
+            run("train", job, ranks=4)
+            losses.append([step["loss"] for step in self.steps(f"levels-{name}")])
+        self.assertEqual(losses[0], losses[1])
+        self.assertEqual(losses[0], losses[2])
+        auto = self.planned("levels-auto", memory={"activation_checkpointing": "auto"},
+                            training={"steps": 3})
+        run("train", auto, ranks=4)
+        for found, expected in zip([step["loss"] for step in self.steps("levels-auto")], losses[0],
+                                   strict=True):
+            self.assertAlmostEqual(found, expected, delta=1e-5 * expected)
+        run("plan", auto, "--world-size", 4, "--costs-out", path)
+        kinds = json.loads(path.read_text(encoding="utf-8"))["kinds"]
+        self.assertEqual({(kind["degree"], kind["level"]) for kind in kinds},
+                         {(degree, level) for degree in (1, 2, 4)
+                          for level in ("none", "block", "block_keep_attention")})
+        fixed = self.job("levels-fixed", memory={"activation_checkpointing": "auto"})
+        result = run("train", fixed, expect=2)
+        self.assertIn("memory.activation_checkpointing is \"auto\"", result.stderr)
 
 
 if __name__ == "__main__":

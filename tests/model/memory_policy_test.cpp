@@ -93,6 +93,37 @@ TEST_CASE("checkpointing gives the same bits as keeping everything") {
   }
 }
 
+TEST_CASE("a pass may keep other things than its model: the same bits in the memory of its own") {
+  const ModelConfig config = GENERATE(test::small_config(true), test::small_gpt2());
+  const Batch batch = masked_batch();
+  const Outcome expected = outcome_of(policy("none", "none", "3"), DType::kFloat32, batch, config);
+  const auto saved_by = [&](const MemoryPolicy& own, const MemoryPolicy* blocks) {
+    const auto backend = test::make_backend();
+    Decoder decoder(config, DType::kFloat32, *backend, own);
+    decoder.parameters().initialise(5, 0.3);
+    decoder.parameters().start_gradients();
+    Outcome found;
+    found.nll_sum += decoder.forward_backward(batch, 0.1, blocks).nll_sum;
+    const std::size_t saved = backend->ledger().peak(backend::MemoryTag::kSaved);
+    // The next pass is the model's own again.
+    found.nll_sum += test::run(decoder, batch.document(0), 0.1).nll_sum;
+    decoder.parameters().settle_gradients();
+    found.gradients = test::gradients(*backend, decoder);
+    check_same(found, expected, 0.0);
+    return saved;
+  };
+  const std::vector<std::string> levels{"none", "block", "block_keep_attention",
+                                        "0: block, 1: block_keep_attention"};
+  for (const std::string& own : levels) {
+    const MemoryPolicy of_model = policy(own, "auto", "3");
+    for (const std::string& level : levels) {
+      INFO(level << " in a model of " << own);
+      const MemoryPolicy of_pass = policy(level, "auto", "1");
+      CHECK(saved_by(of_model, &of_pass) == saved_by(policy(level, "auto", "3"), nullptr));
+    }
+  }
+}
+
 TEST_CASE("blocks' inputs that wait on the host give the same bits and leave the device") {
   const std::string level = GENERATE("none", "block", "block_keep_attention");
   const ModelConfig config = GENERATE(test::small_config(false), test::small_gpt2());

@@ -48,14 +48,14 @@ TEST_CASE("mlp: its backward matches finite differences, in place too") {
   const int ranges = GENERATE(0, 1, 2, 4, 6);  // 0: whole, and kept
   const auto mini_sequence =
       ranges == 0 ? std::nullopt : std::optional(MiniSequence::count(ranges));
-  const Mlp mlp(set, kind.projections, kind.activation, 4, 7, mini_sequence);
+  const Mlp mlp(set, kind.projections, kind.activation, 4, 7);
   bench.fill(set);
   const Tensor x = bench.random({6, 4});
   const Tensor cotangent = bench.random({6, 4});
   const Tensor out = bench.empty({6, 4});
   const auto loss = [&] {
     Pass pass = bench.pass({6}, 2, Pass::Keep::kNothing);
-    mlp.forward(out, x, pass);
+    mlp.forward(out, x, pass, mini_sequence);
     return test::dot(out, cotangent);
   };
   loss();
@@ -63,13 +63,13 @@ TEST_CASE("mlp: its backward matches finite differences, in place too") {
   Pass pass = bench.pass({6});
   const Tensor in_place = bench.empty({6, 4});
   bench.backend().copy(in_place, x);
-  mlp.forward(in_place, in_place, pass);
+  mlp.forward(in_place, in_place, pass, mini_sequence);
   CHECK(LayerBench::values(in_place) == LayerBench::values(out));
   const std::size_t kept = kind.projections.output_norm.empty() ? 1 : 3;
   CHECK(pass.slots() == (ranges == 0 ? kept : 0));
 
   bench.backend().copy(in_place, x);
-  mlp.backward(in_place, cotangent, in_place, pass);
+  mlp.backward(in_place, cotangent, in_place, pass, mini_sequence);
   CHECK(pass.slots() == 0);
   test::check_gradient("x", x, LayerBench::values(in_place), loss);
   test::check_parameter_gradients(set, loss);
@@ -83,7 +83,7 @@ double bfloat16_error(const Kind& kind, Index ranges) {
   ParameterSet wide;
   ParameterSet narrow;
   const Mlp exact(wide, kind.projections, kind.activation, 24, 40);
-  const Mlp ranged(narrow, kind.projections, kind.activation, 24, 40, MiniSequence::count(ranges));
+  const Mlp ranged(narrow, kind.projections, kind.activation, 24, 40);
   bench.fill(wide);
   narrow.allocate(backend, base::DType::kBFloat16);
   backend.copy(narrow.weights(), wide.weights());
@@ -109,8 +109,8 @@ double bfloat16_error(const Kind& kind, Index ranges) {
     exact.backward(result, widen(dy), widen(x), pass);
   }
   Pass pass(backend, base::DType::kBFloat16, {0, kTokens}, bench.ids({0}));
-  ranged.forward(out, x, pass);
-  ranged.backward(out, dy, x, pass);
+  ranged.forward(out, x, pass, MiniSequence::count(ranges));
+  ranged.backward(out, dy, x, pass, MiniSequence::count(ranges));
   return longspan::test::relative_distance(LayerBench::values(widen(narrow.gradients())),
                                            LayerBench::values(wide.gradients()));
 }
@@ -137,7 +137,7 @@ TEST_CASE("mlp: ranges bound its memory in both directions, and it keeps nothing
       (kind.activation == Activation::kGeluTanh ? 2 * 40 : 3 * 40) + (is_normed ? 2 * 8 : 0);
   const std::size_t budget = width * sizeof(double) * 16;  // 16 tokens
   const std::size_t statistics = is_normed ? sizeof(double) * 16 : 0;
-  const Mlp mlp(set, kind.projections, kind.activation, 8, 40, MiniSequence::budget(budget));
+  const Mlp mlp(set, kind.projections, kind.activation, 8, 40);
   bench.fill(set);
   const backend::Ledger& ledger = bench.backend().ledger();
   for (const std::int32_t tokens : {16, 160, 1600}) {
@@ -146,9 +146,9 @@ TEST_CASE("mlp: ranges bound its memory in both directions, and it keeps nothing
     Pass pass = bench.pass({tokens});
     const std::size_t before = ledger.live_total();
     bench.backend().reset_peaks();
-    mlp.forward(out, x, pass);
+    mlp.forward(out, x, pass, MiniSequence::budget(budget));
     CHECK(ledger.live_total() == before);
-    mlp.backward(out, out, x, pass);
+    mlp.backward(out, out, x, pass, MiniSequence::budget(budget));
     CHECK(ledger.peak_total() == before + budget + statistics);
   }
 }

@@ -60,8 +60,11 @@ class Decoder {
   /// share a row all of them call it, and where parameters are divided among ranks, every rank runs
   /// the same number of passes (of `evaluate`, too): empty ones where it has no more rows. A token
   /// or label outside the vocabulary, or a position beyond a table of learned ones, throws
-  /// InputError before any work.
-  LossResult forward_backward(const TokenBatch& batch, double loss_scale);
+  /// InputError before any work. With `blocks` the blocks keep what that says in this pass, instead
+  /// of what the model's own policy does, which still holds for the head: ranks that share a row
+  /// must agree about it.
+  LossResult forward_backward(const TokenBatch& batch, double loss_scale,
+                              const MemoryPolicy* blocks = nullptr);
   /// Loss alone; keeps nothing.
   LossResult evaluate(const TokenBatch& batch);
 

@@ -41,14 +41,16 @@ class Mlp {
  public:
   /// I is `intermediate`.
   Mlp(ParameterSet& parameters, const MlpProjections& projections, Activation activation,
-      backend::Index hidden, backend::Index intermediate,
-      std::optional<MiniSequence> mini_sequence = std::nullopt);
+      backend::Index hidden, backend::Index intermediate);
 
+  /// Whole, or in mini-sequences; the backward of a pass as its forward.
+  using Portions = std::optional<MiniSequence>;
   /// x, out [tokens, hidden]; out may be x.
-  void forward(const backend::Tensor& out, const backend::Tensor& x, Pass& pass) const;
+  void forward(const backend::Tensor& out, const backend::Tensor& x, Pass& pass,
+               const Portions& mini_sequence = {}) const;
   /// dx, dy, x [tokens, hidden]; dx may be dy or x.
   void backward(const backend::Tensor& dx, const backend::Tensor& dy, const backend::Tensor& x,
-                Pass& pass) const;
+                Pass& pass, const Portions& mini_sequence = {}) const;
 
  private:
   /// What a range of tokens needs; the last three only where the output is normalised.
@@ -64,7 +66,8 @@ class Mlp {
   Buffers make_buffers(backend::Index rows, bool keeps, const Pass& pass) const;
   /// Calls visit(begin, end, buffers of its rows) for every range.
   template <typename Visit>
-  void in_ranges(backend::Index tokens, const Pass& pass, const Visit& visit) const;
+  void in_ranges(const MiniSequence& mini_sequence, backend::Index tokens, const Pass& pass,
+                 const Visit& visit) const;
   void forward_range(const backend::Tensor& out, const backend::Tensor& x, const Buffers& buffers,
                      Pass& pass) const;
   void project_again(const backend::Tensor& x, const Buffers& buffers, Pass& pass) const;
@@ -75,7 +78,6 @@ class Mlp {
   Linear up_;
   Linear down_;
   std::unique_ptr<RmsNorm> output_norm_;  // null where there is none
-  std::optional<MiniSequence> mini_sequence_;
 };
 
 }  // namespace longspan::nn

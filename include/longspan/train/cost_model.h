@@ -17,8 +17,8 @@
 namespace longspan::train {
 
 struct CostOptions {
-  /// Of memory.activation_checkpointing, of which a planner chooses one for each group; none: the
-  /// job's own is all there is.
+  /// Of memory.activation_checkpointing, of which a planner chooses one for each group. None: all
+  /// that there are, where that is "auto"; else the job's own.
   std::vector<std::string> levels;
   /// Most tokens that a rank has in a pass that is looked at; 0: as many as it has room for, but no
   /// more in a group than are in a step.
@@ -55,10 +55,11 @@ plan::CostModel make_cost_model(const Job& job, const PlanSetting& setting);
 Costs measure_costs(const Job& job, comm::Communicator& world, int repeats,
                     const CostOptions& options = {});
 
-/// Most tokens, in whatever documents, that a group of so many ranks has room for in training and
-/// validation, under the job's own level and ZeRO stage: at most 2^27, 0 when not one fits. A
-/// little less than what fits, by less than a hundredth, as what operations take does not grow
-/// evenly.
+/// Most tokens, in whatever documents of at most training.micro_batch_tokens, that a group of so
+/// many ranks has room for in training and validation, under the job's own level and ZeRO stage; no
+/// more than a step ever has: training.tokens_per_step and a document. 0 when not one fits. A
+/// little less than what fits, by less than a fiftieth, as what operations take does not grow
+/// evenly. On a GPU, documents have 16 tokens or more on average.
 std::int64_t group_capacity(const Job& job, const PlanSetting& setting, int degree);
 
 /// For a terminal: each kind, then how well the passes fit.

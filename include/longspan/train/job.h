@@ -73,10 +73,12 @@ struct Job {
 
   struct Memory {
     std::uint64_t limit = 0;  ///< bytes per rank; 0 ("auto"): see device_memory
-    std::string activation_checkpointing = "none";  ///< see model::MemoryPolicy
+    std::string activation_checkpointing = "none";  ///< see model::MemoryPolicy; or "auto"
     std::string checkpoint_offload = "none";
     std::string mini_sequence_mlp = "auto";
     std::string mini_sequence_lm_head = "auto";
+    /// Whether a planner of steps chooses a level for each group.
+    bool chooses_checkpointing() const { return activation_checkpointing == "auto"; }
   } memory;
 
   struct Parallel {
@@ -113,8 +115,11 @@ void declare(Job& job, base::Declarations& declarations);
 Job read_job(const std::string& path, const std::vector<std::string>& overrides);
 /// The checks that concern several keys; `read_job` calls it. Throws InputError.
 void check(Job& job);
-/// What `memory` says about activations. Throws InputError.
+/// What `memory` says about activations; where groups choose, of what belongs to none. Throws
+/// InputError.
 model::MemoryPolicy memory_policy(const Job& job);
+/// The same with this level of activation checkpointing instead of the job's.
+model::MemoryPolicy memory_policy(const Job& job, const std::string& level);
 /// The resolved job as JSON text: reading it again gives the same job.
 std::string to_json(const Job& job);
 

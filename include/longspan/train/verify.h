@@ -34,12 +34,19 @@ struct Comparison {
 /// Whole micro-batches of a step, or its sequences, where it is planned.
 using Rows = std::vector<std::shared_ptr<const data::MicroBatch>>;
 
+/// A plan, and what blocks keep in groups of its kinds: levels as GroupKind::level has them; none:
+/// what the job says, in all.
+struct PlannedStep {
+  plan::StepPlan plan;
+  std::vector<std::string> levels;
+};
+
 /// Compares a step on `rows` of `job` by all ranks of `world`, who run it by `plan`, with one of
 /// `oracle` by each of them alone; the two should differ in nothing that may change a result. All
 /// ranks call it and get the same. Without a plan it is the job's fixed one, or, where its steps
 /// are planned, one that has groups of every size.
 Comparison compare(const Job& job, const Job& oracle, const Rows& rows, comm::Communicator& world,
-                   const std::optional<plan::StepPlan>& plan = std::nullopt);
+                   const std::optional<PlannedStep>& plan = std::nullopt);
 
 struct Verification {
   Job job;                          ///< what was run: the user's, shrunk

@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 
+#include "longspan/base/error.h"
 #include "longspan/base/random.h"
 #include "longspan/plan/planner.h"
 #include "tests/train/ranks/step_bench.h"
@@ -155,8 +156,8 @@ struct Model {
         step(job, *backend, communicator) {}
 
   double run(const plan::StepPlan& plan, const Batch& batch) {
-    sums = step.forward_backward(
-        passes_of(plan, meshes, [&](std::size_t number) { return batch.sequences[number]; }));
+    sums = step.forward_backward(passes_of(
+        plan, meshes, [&](std::size_t number) { return batch.sequences[number]; }, policies));
     grad_norm = std::sqrt(parameters().gradient_squares());
     return sums.loss();
   }
@@ -167,6 +168,7 @@ struct Model {
   std::unique_ptr<backend::Backend> backend = backend::make_cpu_backend(std::size_t{64} << 20U);
   shard::Meshes meshes;
   TrainingStep step;
+  KindPolicies policies;  // empty: the job's own
   TrainingStep::Sums sums;
   double grad_norm = 0;
 };
@@ -269,6 +271,43 @@ TEST_CASE("a plan of all sizes of groups: each has its turn, and each sequence")
     }
   }
   CHECK(plan_of_all_sizes({4}, 4).micro_batches.size() == 1);
+}
+
+TEST_CASE("any plan, in which groups keep different things for the backward") {
+  Job job = job_of(4, 2, "fp64");
+  job.parallel.zero_stage = GENERATE(1, 3);
+  job.memory.activation_checkpointing = GENERATE(as<std::string>(), "none", "block");
+  const auto alone = comm::make_single_communicator();
+  Job plain = job_of(4, 2, "fp64");
+  plain.parallel.zero_stage = 0;
+  Model expected(plain, *alone);
+  Model found(job, world());
+  found.policies =
+      policies_of(job, {"none", "", "block", "block_keep_attention", "1: block_keep_attention"});
+  REQUIRE(found.policies[1] == nullptr);
+  for (int number = 0; number < 12; ++number) {
+    INFO("batch " << number);
+    const Batch batch = batch_of(2000 + static_cast<std::uint64_t>(number));
+    expected.run(fixed_plan(static_cast<std::int64_t>(batch.lengths.size()), 1, 1), batch);
+    Draw draw(static_cast<std::uint64_t>(number));
+    plan::StepPlan plan = plan_number(number, batch, draw);
+    for (plan::MicroBatch& micro_batch : plan.micro_batches) {
+      for (plan::Group& group : micro_batch.groups) {
+        group.kind = draw.below(static_cast<int>(found.policies.size()));
+      }
+    }
+    found.run(plan, batch);
+    CHECK(std::abs(found.sums.loss() - expected.sums.loss()) <= 1e-12 * expected.sums.loss());
+    CHECK(longspan::test::largest_distance(found.parameters(), false, expected.parameters()) <=
+          1e-12);
+  }
+  plan::StepPlan unknown = fixed_plan(1, world().size(), 1);
+  unknown.micro_batches[0].groups[0].kind = 5;
+  const auto read = [](std::size_t) { return empty_micro_batch(); };
+  if (world().rank() == 0) {
+    CHECK_THROWS_AS(passes_of(unknown, found.meshes, read, found.policies), base::InternalError);
+  }
+  CHECK_THROWS_AS(policies_of(job, {"auto"}), base::InputError);
 }
 
 TEST_CASE(
