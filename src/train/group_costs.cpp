@@ -41,7 +41,9 @@ void check(const Job& job, const PlanSetting& setting, const plan::CostModel& co
 /// A file's figures may be of other memory than there is here.
 void keep_to_memory(const Job& job, const PlanSetting& setting, plan::CostModel& costs) {
   for (plan::GroupKind& kind : costs.kinds) {
-    kind.max_tokens = std::min(kind.max_tokens, group_capacity(job, setting, kind.degree));
+    Job own = job;
+    if (!kind.level.empty()) own.memory.activation_checkpointing = kind.level;
+    kind.max_tokens = std::min(kind.max_tokens, group_capacity(own, setting, kind.degree));
   }
   std::erase_if(costs.kinds, [](const plan::GroupKind& kind) { return kind.max_tokens == 0; });
   if (!costs.kinds.empty()) return;
