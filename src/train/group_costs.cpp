@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <string>
 
 #include "longspan/base/error.h"
@@ -37,12 +38,27 @@ void check(const Job& job, const PlanSetting& setting, const plan::CostModel& co
   }
 }
 
+/// A file's figures may be of other memory than there is here.
+void keep_to_memory(const Job& job, const PlanSetting& setting, plan::CostModel& costs) {
+  for (plan::GroupKind& kind : costs.kinds) {
+    Job own = job;
+    if (!kind.level.empty()) own.memory.activation_checkpointing = kind.level;
+    kind.max_tokens = std::min(kind.max_tokens, group_capacity(own, setting, kind.degree));
+  }
+  std::erase_if(costs.kinds, [](const plan::GroupKind& kind) { return kind.max_tokens == 0; });
+  if (!costs.kinds.empty()) return;
+  throw base::InputError(
+      fmt::format("parallel.costs \"{}\": no kind of group has memory for even one token here",
+                  job.parallel.costs));
+}
+
 }  // namespace
 
 plan::CostModel group_costs(const Job& job, const PlanSetting& setting) {
   plan::CostModel costs = job.parallel.costs == "auto" ? make_cost_model(job, setting)
                                                        : plan::read_cost_file(job.parallel.costs);
   check(job, setting, costs);
+  if (job.parallel.costs != "auto") keep_to_memory(job, setting, costs);
   return costs;
 }
 

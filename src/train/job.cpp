@@ -318,7 +318,8 @@ void declare_planner(Job& job, Declarations& keys) {
           "while the one before it runs; groups are of 1, 2, 4, ... ranks.")
       .known_elsewhere_as({"hybrid_context_parallel", "dynamic_context_parallel"});
   keys.path("parallel.costs", job.parallel.costs,
-            "What a planner takes groups of ranks to cost: a file such as `longspan bench profile-cost` "
+            "What a planner takes groups of ranks to cost: a file such as `longspan bench "
+            "profile-cost` "
             "writes.",
             {{"auto", "what the dry backend says of the device (see run.device_profile)"}})
       .at_least(1);

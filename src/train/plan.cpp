@@ -198,7 +198,8 @@ std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
   const int degree = parallel_layout(job, setting.ranks).sequence.ranks();
   const std::string before = change;
   for (int more = degree + 1; more <= std::min(setting.ranks, kMostSequenceRanks); ++more) {
-    if (setting.ranks % more != 0 || job.parallel.data > 0) continue;
+    // A planner has the largest groups that there are.
+    if (setting.ranks % more != 0 || job.parallel.data > 0 || job.parallel.plans_steps()) continue;
     change = before;
     changed.parallel.sequence = std::to_string(more);
     if (attempt(fmt::format("parallel.sequence = {}", more))) return remedies;

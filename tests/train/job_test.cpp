@@ -119,7 +119,7 @@ TEST_CASE("every key is bound to its own member") {
     "memory": {"limit": 4194304, "activation_checkpointing": "0-2: block",
                "checkpoint_offload": "host", "mini_sequence": {"mlp": 3, "lm_head": "64MiB"}},
     "parallel": {"data": 16, "sequence": "2x3", "timeout_seconds": 30.5, "zero_stage": 2,
-                 "overlap": false},
+                 "overlap": false, "planner": "fixed", "costs": "auto"},
     "checkpoint": {"every": 17, "keep_last": 18, "resume": "never"},
     "logging": {"every": 19, "tensorboard": false, "peak_tflops": 0.5}})");
   const Job job = read(all.dump());
