@@ -119,7 +119,7 @@ TEST_CASE("every key is bound to its own member") {
     "memory": {"limit": 4194304, "activation_checkpointing": "0-2: block",
                "checkpoint_offload": "host", "mini_sequence": {"mlp": 3, "lm_head": "64MiB"}},
     "parallel": {"data": 16, "sequence": "2x3", "timeout_seconds": 30.5, "zero_stage": 2,
-                 "overlap": false},
+                 "overlap": false, "planner": "fixed", "costs": "auto"},
     "checkpoint": {"every": 17, "keep_last": 18, "resume": "never"},
     "logging": {"every": 19, "tensorboard": false, "peak_tflops": 0.5}})");
   const Job job = read(all.dump());
@@ -130,6 +130,21 @@ TEST_CASE("every key is bound to its own member") {
   CHECK(job.training.validation_tokens == 14);
   CHECK(job.logging.every == 19);
   CHECK(job.optimizer.max_grad_norm == 2.0);
+}
+
+TEST_CASE("keys of planned steps are bound to their own members") {
+  json planned = smallest();
+  planned["parallel"] = {{"planner", "per_micro_batch"}, {"costs", "costs.json"}};
+  planned["memory"] = {{"activation_checkpointing", "auto"}};
+  const Job job = read(planned.dump());
+  CHECK(job.parallel.planner == "per_micro_batch");
+  CHECK(job.parallel.costs == "costs.json");
+  CHECK(job.memory.chooses_checkpointing());
+  // What belongs to no group keeps least.
+  CHECK(memory_policy(job).checkpointing(0) == model::Checkpointing::kBlock);
+  CHECK(to_json(read(to_json(job))) == to_json(job));
+  CHECK_THAT(refusal_of({"memory.activation_checkpointing=auto"}),
+             Contains("memory.activation_checkpointing is \"auto\"") && Contains("\"flexible\""));
 }
 
 TEST_CASE("keys that only some families have are bound to their own members") {
