@@ -133,6 +133,21 @@ TEST_CASE("every key is bound to its own member") {
   CHECK(job.optimizer.max_grad_norm == 2.0);
 }
 
+TEST_CASE("keys of planned steps are bound to their own members") {
+  json planned = smallest();
+  planned["parallel"] = {{"planner", "per_micro_batch"}, {"costs", "costs.json"}};
+  planned["memory"] = {{"activation_checkpointing", "auto"}};
+  const Job job = read(planned.dump());
+  CHECK(job.parallel.planner == "per_micro_batch");
+  CHECK(job.parallel.costs == "costs.json");
+  CHECK(job.memory.chooses_checkpointing());
+  // What belongs to no group keeps least.
+  CHECK(memory_policy(job).checkpointing(0) == model::Checkpointing::kBlock);
+  CHECK(to_json(read(to_json(job))) == to_json(job));
+  CHECK_THAT(refusal_of({"memory.activation_checkpointing=auto"}),
+             Contains("memory.activation_checkpointing is \"auto\"") && Contains("\"flexible\""));
+}
+
 TEST_CASE("keys that only some families have are bound to their own members") {
   json gemma = smallest();
   gemma["model"].update(json::parse(R"({"model_type": "gemma3_text", "head_dim": 6,
