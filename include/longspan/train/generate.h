@@ -54,8 +54,8 @@ void generate(const GenerateOptions& options, const std::string& prompt,
 /// of which each has "role" and "content"; of any other file each line is a prompt. Ranks share the
 /// prompts; what a prompt gives depends on the seed and the number of its line alone. `output` must
 /// be new, and takes its name when it is complete. All prompts are read and checked before any is
-/// continued. Returns their number. Called by every rank. `chat_template` for messages: its name; empty: told by the
-/// tokenizer. Throws as `generate`.
+/// continued. Returns their number. Called by every rank. `chat_template` for messages: its name;
+/// empty: told by the tokenizer. Throws as `generate`.
 std::int64_t generate_batch(const GenerateOptions& options, const std::string& prompts,
                             const std::string& output, const std::string& chat_template,
                             comm::Communicator& world, const GenerateListener& listener);
