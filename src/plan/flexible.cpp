@@ -14,8 +14,6 @@
 namespace longspan::plan {
 namespace {
 
-/// Numbers of micro-batches that are tried, from the fewest on (FlexSP, section 4.3).
-constexpr int kCountsTried = 5;
 /// Of them, those that are refined whatever they look like.
 constexpr std::size_t kRefinedFirst = 2;
 /// Others, where the middle of bound and packing is at most this much above the best.

@@ -7,6 +7,9 @@
 
 namespace longspan::plan {
 
+/// Numbers of micro-batches that are tried, from the fewest on (FlexSP, section 4.3).
+inline constexpr int kCountsTried = 5;
+
 /// Numbers of sequences, longest first.
 using Chunk = std::vector<std::int32_t>;
 

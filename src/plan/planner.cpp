@@ -16,9 +16,6 @@
 namespace longspan::plan {
 namespace {
 
-/// Numbers of micro-batches that are tried, from the fewest on (FlexSP, section 4.3).
-constexpr int kCountsTried = 5;
-
 using Pack = std::function<std::optional<Packing>(const Problem&)>;
 
 void check_lengths(const std::vector<std::int64_t>& lengths, const CostModel& costs,

@@ -5,19 +5,12 @@
 #include <vector>
 
 #include "longspan/base/error.h"
+#include "tests/plan/costs_bench.h"
 
 namespace longspan::plan {
 namespace {
 
-/// Ranks with room for 100 tokens, where communication makes larger groups dearer.
-CostModel small_costs(int ranks) {
-  CostModel costs{ranks, {}, 0.5, ""};
-  for (int degree = 1; degree <= ranks; degree *= 2) {
-    costs.kinds.push_back(
-        {degree, "", 0.1, (1.0 + 0.1 * (degree - 1)) / degree, 0.01 / degree, 100 * degree});
-  }
-  return costs;
-}
+using test::small_costs;
 
 TEST_CASE("per micro-batch: all groups of a micro-batch are of one kind") {
   const CostModel costs = small_costs(8);

@@ -18,7 +18,7 @@ struct Group {
 /// Groups that run at the same time. Ranks in none of them have nothing to compute.
 struct MicroBatch {
   std::vector<Group> groups;
-  double seconds = 0;  ///< predicted: the slowest group's
+  double seconds = 0;  ///< predicted: the slowest group's, and what every micro-batch takes
 };
 
 /// Who computes what in one step. Each sequence of the batch is in exactly one group.
