@@ -129,12 +129,12 @@ TEST_CASE("bounds are below what an exhaustive search finds, and plans close to 
 
 TEST_CASE("flexible plans of random batches can be run and are no slower than others") {
   std::mt19937_64 numbers(11);
-  for (int number = 0; number < 200; ++number) {
+  for (int number = 0; number < 60; ++number) {
     const int ranks = 1 << (number % 5);
     const CostModel costs = small_costs(ranks);
     const Lengths lengths = long_tailed(numbers, 1 + numbers() % 60, 100 * ranks);
     INFO("batch " << number << " on " << ranks << " ranks");
-    const StepPlan flexible = plan_step(lengths, costs, {});
+    const StepPlan flexible = plan_step(lengths, costs, {Planner::kFlexible, 1, 1000});
     const StepPlan uniform = plan_step(lengths, costs, {Planner::kPerMicroBatch, 1});
     check_plan(flexible, lengths, costs);
     check_plan(uniform, lengths, costs);
@@ -150,12 +150,12 @@ TEST_CASE("flexible plans of random batches can be run and are no slower than ot
 TEST_CASE("a plan does not depend on the number of threads, nor on the run") {
   std::mt19937_64 numbers(13);
   const CostModel costs = small_costs(16);
-  for (int number = 0; number < 10; ++number) {
-    const Lengths lengths = long_tailed(numbers, 80, 1600);
+  for (int number = 0; number < 4; ++number) {
+    const Lengths lengths = long_tailed(numbers, 60, 1600);
     for (const Planner planner : {Planner::kFlexible, Planner::kPerMicroBatch}) {
-      const StepPlan one = plan_step(lengths, costs, {planner, 1});
-      CHECK(is_same_plan(one, plan_step(lengths, costs, {planner, 1})));
-      CHECK(is_same_plan(one, plan_step(lengths, costs, {planner, 3})));
+      const StepPlan one = plan_step(lengths, costs, {planner, 1, 1000});
+      CHECK(is_same_plan(one, plan_step(lengths, costs, {planner, 1, 1000})));
+      CHECK(is_same_plan(one, plan_step(lengths, costs, {planner, 3, 1000})));
     }
   }
 }
