@@ -1,5 +1,6 @@
 #include "cli/version.h"
 
+#include <coin/Clp_C_Interface.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -32,6 +33,7 @@ std::string version_text() {
   text += fmt::format("{:<16} {}\n", "SentencePiece", LONGSPAN_SENTENCEPIECE_VERSION);
   text += fmt::format("{:<16} {}.{}\n", "PCRE2", PCRE2_MAJOR, PCRE2_MINOR);
   text += fmt::format("{:<16} {}\n", "utf8proc", utf8proc_version());
+  text += fmt::format("{:<16} {}\n", "CLP", Clp_Version());
   text += fmt::format("{:<16} {}.{}.{}", "xxHash", XXH_VERSION_MAJOR, XXH_VERSION_MINOR,
                       XXH_VERSION_RELEASE);
   return text;
