@@ -7,6 +7,7 @@
 
 #include "base/parallel.h"
 #include "longspan/base/error.h"
+#include "plan/best_cuts.h"
 #include "plan/micro_batches.h"
 #include "plan/packing.h"
 #include "plan/solve.h"
@@ -14,7 +15,7 @@
 namespace longspan::plan {
 namespace {
 
-/// Of them, those that are refined whatever they look like.
+/// Of all ways to cut, those that are refined whatever they look like.
 constexpr std::size_t kRefinedFirst = 2;
 /// Others, where the middle of bound and packing is at most this much above the best.
 constexpr double kPromising = 1.02;
@@ -76,13 +77,16 @@ class FlexiblePlanner {
     const Chunk sorted = longest_first(lengths_);
     const int fewest = fewest_micro_batches(lengths_, costs_);
     const int counts = std::min(kCountsTried, static_cast<int>(lengths_.size()) - fewest + 1);
-    std::vector<Split> splits(static_cast<std::size_t>(counts));
-    base::parallel_for(counts, options_.threads, [&](std::int64_t more) {
-      Split& split = splits[static_cast<std::size_t>(more)];
-      for (const Chunk& chunk : blast(sorted, lengths_, fewest + static_cast<int>(more))) {
-        add(chunk, split);
-      }
-    });
+    // The last: cut where it is fastest, not where tokens are even.
+    std::vector<Split> splits(static_cast<std::size_t>(counts) + 1);
+    base::parallel_for(
+        static_cast<std::int64_t>(splits.size()), options_.threads, [&](std::int64_t number) {
+          const auto chunks = number < counts
+                                  ? blast(sorted, lengths_, fewest + static_cast<int>(number))
+                                  : best_cuts(sorted, lengths_, costs_);
+          for (const Chunk& chunk : chunks) add(chunk, splits[static_cast<std::size_t>(number)]);
+        });
+    if (splits.back().parts.empty()) splits.pop_back();
     return splits;
   }
 

@@ -9,6 +9,7 @@
 
 #include "base/parallel.h"
 #include "longspan/base/error.h"
+#include "plan/best_cuts.h"
 #include "plan/flexible.h"
 #include "plan/micro_batches.h"
 #include "plan/packing.h"
@@ -71,6 +72,18 @@ StepPlan best_split(const std::vector<std::int64_t>& lengths, const CostModel& c
   });
 }
 
+/// The best of these splits, and of the cuts that are best for one kind a micro-batch.
+StepPlan plan_per_micro_batch(const std::vector<std::int64_t>& lengths, const CostModel& costs,
+                              int threads) {
+  StepPlan plan = best_split(lengths, costs, threads, pack_best_kind);
+  StepPlan other;
+  for (const Chunk& chunk : best_cuts(longest_first(lengths), lengths, costs)) {
+    pack_all(chunk, lengths, costs, pack_best_kind, other);
+  }
+  const bool is_better = !other.micro_batches.empty() && other.seconds < plan.seconds;
+  return is_better ? other : plan;
+}
+
 }  // namespace
 
 StepPlan plan_step(const std::vector<std::int64_t>& lengths, const CostModel& costs,
@@ -80,7 +93,7 @@ StepPlan plan_step(const std::vector<std::int64_t>& lengths, const CostModel& co
   if (lengths.empty()) return {};
   StepPlan plan = options.planner == Planner::kFlexible
                       ? plan_flexibly(lengths, costs, options)
-                      : best_split(lengths, costs, options.threads, pack_best_kind);
+                      : plan_per_micro_batch(lengths, costs, options.threads);
   plan.any_bound_seconds = std::min(plan.seconds, bound_of_any_plan(lengths, costs));
   check_plan(plan, lengths, costs);
   return plan;
