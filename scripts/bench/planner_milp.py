@@ -3,7 +3,7 @@
 
 Reads {"costs", "lengths", "seconds", "buckets"} as JSON from stdin; "buckets" 0 keeps exact lengths.
 Prints {"seconds": of the true lengths, null without a plan; "bound": that HiGHS proved, of the
-bucketed lengths; "is_optimal"}. Used by scripts/bench/planner and scripts/fixtures/plans.py.
+bucketed lengths; "is_optimal"}. Used by scripts/bench/planner.
 """
 import heapq
 import json
