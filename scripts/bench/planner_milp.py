@@ -85,6 +85,7 @@ def build(costs, buckets):
     kinds, wide = costs["kinds"], len(slots)
     solver = highspy.Highs()
     solver.setOptionValue("output_flag", False)
+    solver.setOptionValue("threads", 1)
     infinity = highspy.kHighsInf
     columns = 1 + wide + wide * len(buckets)
     solver.addVars(columns, numpy.zeros(columns), numpy.full(columns, infinity))
