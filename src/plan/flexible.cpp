@@ -15,8 +15,8 @@
 namespace longspan::plan {
 namespace {
 
-/// Of all ways to cut, those that are refined whatever they look like.
-constexpr std::size_t kRefinedFirst = 2;
+/// Of all ways to cut, so many that look best may be refined whatever they look like.
+constexpr std::size_t kTriedFirst = 2;
 /// Others, where the middle of bound and packing is at most this much above the best.
 constexpr double kPromising = 1.02;
 
@@ -56,19 +56,17 @@ class FlexiblePlanner {
     std::stable_sort(splits.begin(), splits.end(), [](const Split& left, const Split& right) {
       return left.middle() < right.middle();
     });
-    std::vector<Split*> chosen;
-    for (std::size_t place = 0; place < std::min(kRefinedFirst, splits.size()); ++place) {
-      chosen.push_back(&splits[place]);
-    }
-    refine_all(chosen);
-    const Split* best = fastest(splits);
-    chosen.clear();
-    for (std::size_t place = kRefinedFirst; place < splits.size(); ++place) {
+    refine_all({&splits.front()});
+    std::vector<Split*> others;
+    const double best = fastest(splits)->seconds();
+    for (std::size_t place = 1; place < splits.size(); ++place) {
       Split& split = splits[place];
-      const bool is_promising = split.middle() <= kPromising * best->seconds();
-      if (is_promising && split.bound() < best->seconds()) chosen.push_back(&split);
+      const bool is_promising = place < kTriedFirst || split.middle() <= kPromising * best;
+      if (is_promising && split.bound() < best * (1 - options_.enough_gap / 2)) {
+        others.push_back(&split);
+      }
     }
-    refine_all(chosen);
+    refine_all(others);
     return std::move(*fastest(splits));
   }
 
@@ -107,6 +105,10 @@ class FlexiblePlanner {
     for (Split* split : splits) {
       for (Part& part : split->parts) parts.push_back(&part);
     }
+    // The largest first, which leaves the least to wait for at the end.
+    std::stable_sort(parts.begin(), parts.end(), [](const Part* left, const Part* right) {
+      return left->problem.size() > right->problem.size();
+    });
     base::parallel_for(
         static_cast<std::int64_t>(parts.size()), options_.threads, [&](std::int64_t number) {
           Part& part = *parts[static_cast<std::size_t>(number)];

@@ -9,6 +9,8 @@
 namespace longspan::plan {
 namespace {
 
+using Index = std::ptrdiff_t;
+
 /// Sums of floats are a little off; a bound must not be.
 constexpr double kRoundingOfFloats = 1e-5;
 /// Sizes that are whole numbers of cells but for rounding.
@@ -56,41 +58,33 @@ void Knapsack::make_bundles(const std::vector<Choice>& choices, bool round_up) {
   }
 }
 
-void Knapsack::start() {
-  best_.assign(static_cast<std::size_t>(cells_) + 1, 0.0F);
-  next_ = best_;
-}
-
-void Knapsack::improve(const Bundle& bundle) {
-  const auto cells = static_cast<std::size_t>(bundle.cells);
-  const std::size_t all = best_.size();
-  std::copy(best_.begin(), best_.begin() + static_cast<std::ptrdiff_t>(cells), next_.begin());
-  const float* const without = best_.data() + cells;
-  const float* const before = best_.data();
-  float* const out = next_.data() + cells;
+/// What each number of cells is worth with one more bundle.
+void Knapsack::improve(const Bundle& bundle, const float* before, float* after) const {
+  const Index all = cells_ + 1;
+  const Index cells = bundle.cells;
   const float worth = bundle.worth;
-  for (std::size_t cell = 0; cell < all - cells; ++cell) {
-    out[cell] = std::max(without[cell], before[cell] + worth);
+  std::copy(before, before + cells, after);
+#pragma omp simd
+  for (Index cell = cells; cell < all; ++cell) {
+    const float with = before[cell - cells] + worth;
+    after[cell] = with > before[cell] ? with : before[cell];
   }
 }
 
 const std::vector<int>& Knapsack::fill(const std::vector<Choice>& choices) {
   make_bundles(choices, true);
-  start();
-  const std::size_t all = best_.size();
-  taken_.resize(bundles_.size() * all);
+  const auto all = static_cast<std::size_t>(cells_) + 1;
+  best_.resize((bundles_.size() + 1) * all);
+  std::fill_n(best_.begin(), all, 0.0F);
   for (std::size_t number = 0; number < bundles_.size(); ++number) {
-    improve(bundles_[number]);
-    std::uint8_t* const taken = taken_.data() + number * all;
-    for (std::size_t cell = 0; cell < all; ++cell) {
-      taken[cell] = static_cast<std::uint8_t>(next_[cell] > best_[cell]);
-    }
-    best_.swap(next_);
+    float* const before = best_.data() + number * all;
+    improve(bundles_[number], before, before + all);
   }
   counts_.assign(choices.size(), 0);
   std::size_t cell = all - 1;
   for (std::size_t number = bundles_.size(); number-- > 0;) {
-    if (taken_[number * all + cell] == 0) continue;
+    const float* const before = best_.data() + number * all;
+    if (!(before[all + cell] > before[cell])) continue;
     counts_[static_cast<std::size_t>(bundles_[number].choice)] += bundles_[number].copies;
     cell -= static_cast<std::size_t>(bundles_[number].cells);
   }
@@ -99,12 +93,16 @@ const std::vector<int>& Knapsack::fill(const std::vector<Choice>& choices) {
 
 double Knapsack::bound(const std::vector<Choice>& choices) {
   make_bundles(choices, false);
-  start();
+  const auto all = static_cast<std::size_t>(cells_) + 1;
+  best_.resize(std::max(best_.size(), 2 * all));
+  float* before = best_.data();
+  float* after = before + all;
+  std::fill_n(before, all, 0.0F);
   for (const Bundle& bundle : bundles_) {
-    improve(bundle);
-    best_.swap(next_);
+    improve(bundle, before, after);
+    std::swap(before, after);
   }
-  return static_cast<double>(best_.back()) * (1 + kRoundingOfFloats);
+  return static_cast<double>(before[all - 1]) * (1 + kRoundingOfFloats);
 }
 
 }  // namespace longspan::plan

@@ -35,14 +35,11 @@ class Knapsack {
     float worth = 0;
   };
   void make_bundles(const std::vector<Choice>& choices, bool round_up);
-  void start();
-  void improve(const Bundle& bundle);
+  void improve(const Bundle& bundle, const float* before, float* after) const;
 
   int cells_;
   std::vector<Bundle> bundles_;
-  std::vector<float> best_;  // worth within so many cells
-  std::vector<float> next_;
-  std::vector<std::uint8_t> taken_;  // of a bundle, within so many cells
+  std::vector<float> best_;  ///< worth within so many cells: with no bundle, one, two, ...
   std::vector<int> counts_;
 };
 

@@ -75,8 +75,9 @@ class StepPlanner final : public Planner {
     if (world_->rank() == 0) {
       const auto start = Clock::now();
       if (step != coming_) begin(step);
+      const bool waits = message_.wait_for(Clock::duration::zero()) != std::future_status::ready;
       message = message_.get();
-      waited = std::chrono::duration<double>(Clock::now() - start).count();
+      if (waits) waited = std::chrono::duration<double>(Clock::now() - start).count();
     }
     world_->broadcast(message, 0);
     plan::StepPlan plan = plan_in(message);

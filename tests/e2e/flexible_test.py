@@ -111,6 +111,28 @@ class Planners(harness.Workspace):
             self.assertIn("the level of kind 2 is none", result.stderr)
             self.assertIn("memory.activation_checkpointing", result.stderr)
 
+    def test_no_plan_takes_more_memory_than_there_is(self):
+        """What the ledger of a run says stays below a limit that little more than a document fits."""
+        job = self.planned("tight", training={"steps": 12})
+        peak = json.loads(run("plan", job, "--world-size", 4, "--json").stdout)["peak_bytes"]["total"]
+        limit = peak + peak // 32
+        tight = ("--set", f"memory.limit={limit}")
+        path = self.root / "tight.json"
+        run("plan", job, "--world-size", 4, "--costs-out", path, *tight)
+        rooms = {kind["degree"]: kind["max_tokens"]
+                 for kind in json.loads(path.read_text(encoding="utf-8"))["kinds"]}
+        self.assertLess(rooms[1], 128)
+        self.assertGreaterEqual(rooms[4], 128)
+        for planner in PLANNERS:
+            name = f"tight-{planner}"
+            run("train", self.planned(name, planner, training={"steps": 12}), *tight, ranks=4)
+            steps = self.steps(name)
+            self.assertEqual(len(steps), 12)
+            for step in steps:
+                self.assertLessEqual(step["peak_bytes"]["total"], limit)
+            # Memory decides how the documents are dealt out, not only whether they can be.
+            self.assertGreater(max(step["micro_batches"] for step in steps), 1)
+
     def test_groups_keep_what_their_kind_says(self):
         """The same losses whatever is kept: of a cost file's levels, and of what "auto" chooses."""
         losses = []
