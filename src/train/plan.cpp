@@ -153,6 +153,18 @@ Plan make_plan(const Job& job, const PlanSetting& setting) {
   return plan;
 }
 
+namespace {
+
+/// What a job that computes blocks again does not keep waits in no way of its own.
+void forget_lost_slots(Job& job) {
+  for (const model::SlotWords& slot : model::saved_slots()) {
+    std::string& text = job.memory.saved_inputs[static_cast<std::size_t>(slot.slot)];
+    if (slot.slot != model::Slot::kBlockInput) text = "full";
+  }
+}
+
+}  // namespace
+
 std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
   const std::uint64_t limit = limit_of(job, setting);
   std::vector<Remedy> remedies;
@@ -167,20 +179,28 @@ std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
   };
   if (changed.memory.activation_checkpointing != "block" &&
       !changed.memory.chooses_checkpointing()) {
+    forget_lost_slots(changed);
+    const std::string lost = changed.memory.saved_inputs != job.memory.saved_inputs
+                                 ? " with memory.saved_inputs of blocks' inputs alone"
+                                 : "";
     changed.memory.activation_checkpointing = "block_keep_attention";
-    if (attempt("memory.activation_checkpointing = \"block_keep_attention\"")) return remedies;
+    if (attempt("memory.activation_checkpointing = \"block_keep_attention\"" + lost)) {
+      return remedies;
+    }
     changed.memory.activation_checkpointing = "block";
     change.clear();
-    if (attempt("memory.activation_checkpointing = \"block\"")) return remedies;
+    if (attempt("memory.activation_checkpointing = \"block\"" + lost)) return remedies;
   }
   changed.memory.mini_sequence_mlp = "16MiB";
   changed.memory.mini_sequence_lm_head = "64MiB";
   if (attempt("memory.mini_sequence = {\"mlp\": \"16MiB\", \"lm_head\": \"64MiB\"}")) {
     return remedies;
   }
-  if (setting.device.kind != "cpu" && changed.memory.checkpoint_offload == "none") {
-    changed.memory.checkpoint_offload = "host";
-    if (attempt("memory.checkpoint_offload = \"host\"")) return remedies;
+  std::string& inputs =
+      changed.memory.saved_inputs[static_cast<std::size_t>(model::Slot::kBlockInput)];
+  if (setting.device.kind != "cpu" && inputs == "full") {
+    inputs = "host";
+    if (attempt("memory.saved_inputs.block_input = \"host\"")) return remedies;
   }
   const std::string before_stages = change;
   for (const std::int64_t stage : {2, 3}) {

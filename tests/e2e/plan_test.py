@@ -301,7 +301,7 @@ class PlanEqualsRun(harness.Workspace):
             "training": {"precision": "bf16", "tokens_per_step": 4096, "micro_batch_tokens": 4096},
             "model": {**SHAPES["small"], "num_hidden_layers": 24, "max_position_embeddings": 4096},
             "memory": {"activation_checkpointing": "block"}})
-        host = ["--set", "memory.checkpoint_offload=host"]
+        host = ["--set", "memory.saved_inputs.block_input=host"]
         kept, parked = self.plan(job), self.plan(job, 1, *host)
         inputs = 4096 * SHAPES["small"]["hidden_size"] * 2  # of one block
         # All 24 wait on the host; on the device are the one in use and those that go or come.
@@ -309,7 +309,7 @@ class PlanEqualsRun(harness.Workspace):
         self.assertLessEqual(parked["peak_bytes"]["saved"],
                              kept["peak_bytes"]["saved"] - 20 * inputs)
         self.assertEqual(parked["peak_bytes"]["workspace"], kept["peak_bytes"]["workspace"])
-        self.assertIn("memory.checkpoint_offload",
+        self.assertIn("memory.saved_inputs.block_input",
                       run("plan", job, *host, "--device", "cpu", expect=2).stderr)
 
     def test_communication_of_any_world(self):
