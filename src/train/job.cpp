@@ -1,5 +1,8 @@
 #include "longspan/train/job.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <cstddef>
 
 #include "longspan/base/declarations.h"

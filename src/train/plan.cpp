@@ -155,12 +155,14 @@ Plan make_plan(const Job& job, const PlanSetting& setting) {
 
 namespace {
 
-/// What a job that computes blocks again does not keep waits in no way of its own.
-void forget_lost_slots(Job& job) {
-  for (const model::SlotWords& slot : model::saved_slots()) {
-    std::string& text = job.memory.saved_inputs[static_cast<std::size_t>(slot.slot)];
-    if (slot.slot != model::Slot::kBlockInput) text = "full";
-  }
+/// What a job that computes blocks again does not keep waits in no way of its own; says so where
+/// that changes the job.
+std::string forget_lost_slots(Job& job) {
+  const model::SlotTexts before = job.memory.saved_inputs;
+  job.memory.saved_inputs = Job::Memory::full_slots();
+  job.memory.saved_inputs.front() = before.front();  // a block's input is always kept
+  return job.memory.saved_inputs == before ? ""
+                                           : " with memory.saved_inputs of blocks' inputs alone";
 }
 
 }  // namespace
@@ -179,10 +181,7 @@ std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
   };
   if (changed.memory.activation_checkpointing != "block" &&
       !changed.memory.chooses_checkpointing()) {
-    forget_lost_slots(changed);
-    const std::string lost = changed.memory.saved_inputs != job.memory.saved_inputs
-                                 ? " with memory.saved_inputs of blocks' inputs alone"
-                                 : "";
+    const std::string lost = forget_lost_slots(changed);
     changed.memory.activation_checkpointing = "block_keep_attention";
     if (attempt("memory.activation_checkpointing = \"block_keep_attention\"" + lost)) {
       return remedies;
@@ -196,8 +195,7 @@ std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
   if (attempt("memory.mini_sequence = {\"mlp\": \"16MiB\", \"lm_head\": \"64MiB\"}")) {
     return remedies;
   }
-  std::string& inputs =
-      changed.memory.saved_inputs[static_cast<std::size_t>(model::Slot::kBlockInput)];
+  std::string& inputs = changed.memory.saved_inputs.front();
   if (setting.device.kind != "cpu" && inputs == "full") {
     inputs = "host";
     if (attempt("memory.saved_inputs.block_input = \"host\"")) return remedies;
