@@ -1,5 +1,5 @@
-// Plans beside the fastest there are: of small micro-batches, solved to the end by HiGHS as FlexSP's
-// mixed integer program (scripts/fixtures/planner_reference.py).
+// Plans beside the fastest there are: of small micro-batches, solved to the end by HiGHS as
+// FlexSP's mixed integer program (scripts/fixtures/planner_reference.py).
 #include <catch2/catch.hpp>
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -27,8 +27,8 @@ CostModel costs_of(const nlohmann::json& kinds, int ranks) {
 }
 
 TEST_CASE("plans are as fast as HiGHS's optimum, and bounds below it") {
-  const nlohmann::json stored =
-      nlohmann::json::parse(base::read_text(test::data_folder() / "plan" / "data" / "optimal.json"));
+  const nlohmann::json stored = nlohmann::json::parse(
+      base::read_text(test::data_folder() / "plan" / "data" / "optimal.json"));
   REQUIRE(stored["micro_batches"].size() == 40);
   for (const nlohmann::json& micro_batch : stored["micro_batches"]) {
     INFO(micro_batch.dump());
