@@ -185,6 +185,19 @@ void check_rope(const Tensor& out, const Tensor& x, const Tensor& table) {
   expect_float("rope", "x", x);
 }
 
+void check_codes(const char* operation, const char* name, const Tensor& x, const Tensor& codes,
+                 const Tensor& ranges) {
+  expect_rank(operation, name, x, 2);
+  expect_float(operation, name, x);
+  expect(operation, "codes", codes, base::DType::kUInt8, x.shape());
+  expect_rank(operation, "ranges", ranges, 2);
+  const Index numbers = ranges.size(1);
+  if (numbers < 2 || numbers % 2 != 0 || x.size(1) % (numbers / 2) != 0) {
+    contract_broken(operation, "ranges", ranges, "two columns for each of equal blocks of a row");
+  }
+  expect(operation, "ranges", ranges, compute_dtype(x.dtype()), {x.size(0), numbers});
+}
+
 void check_gated_forward(const Tensor& out, const Tensor& gate_up) {
   expect_gated("gated_forward", gate_up, "out", out);
 }

@@ -40,6 +40,10 @@ void check_layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Te
 void check_rope_table(const Tensor& table, const Tensor& positions, std::size_t frequencies);
 void check_rope(const Tensor& out, const Tensor& x, const Tensor& table);
 
+// 8-bit codes
+/// `x` is what the codes stand for.
+void check_codes(const char* operation, const char* name, const Tensor& x, const Tensor& codes,
+                 const Tensor& ranges);
 // gated MLP
 void check_gated_forward(const Tensor& out, const Tensor& gate_up);
 void check_gated_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,

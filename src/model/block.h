@@ -15,6 +15,7 @@ namespace longspan::model {
 struct BlockMemory {
   Checkpointing checkpointing = Checkpointing::kNone;
   std::optional<nn::MiniSequence> mlp;
+  SlotPolicies slots = {};
 };
 
 /// One pre-norm transformer block: mid = x + attention(norm(x)); out = mid + mlp(norm(mid)).

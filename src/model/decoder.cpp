@@ -223,7 +223,7 @@ class Decoder::Impl {
 
   static BlockMemory block_memory(const MemoryPolicy& memory, std::size_t layer) {
     const auto number = static_cast<Index>(layer);
-    return {memory.checkpointing(number), memory.mlp(number)};
+    return {memory.checkpointing(number), memory.mlp(number), memory.slots(number)};
   }
 
   /// The number of the head's weight: the embedding's when tied.

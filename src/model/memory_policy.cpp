@@ -29,6 +29,36 @@ const CheckpointingWords& words_of(Checkpointing level) {
                        [&](const CheckpointingWords& words) { return words.level == level; });
 }
 
+const std::vector<SlotWords>& saved_slots() {
+  static const std::vector<SlotWords> kSlotWords = {
+      {Slot::kBlockInput, "block_input", "a block's input"},
+      {Slot::kBlockMiddle, "block_middle",
+       "what a block's MLP adds to, and what norms of the branches' results went over"},
+      {Slot::kAttentionQkv, "attention_qkv",
+       "queries, keys and values, and what norms of heads went over"},
+      {Slot::kAttentionOutput, "attention_output", "what the attention gave"},
+      {Slot::kMlpUp, "mlp_up", "the MLP's up-projection: gate and up"},
+  };
+  return kSlotWords;
+}
+
+std::vector<SavePolicyWords> save_policies(Slot slot) {
+  using Codes = nn::SavePolicy::Codes;
+  std::vector<SavePolicyWords> words = {
+      {{Codes::kNone, false}, "full", "as it is, on the device"},
+      {{Codes::kNone, true}, "host", "as it is, in host memory"},
+      {{Codes::kBlocks, false},
+       "int8",
+       "in 8-bit codes of up to 128 neighbours with one range: not exact"},
+      {{Codes::kBlocks, true}, "int8+host", "both"},
+  };
+  // A row of heads is another on each layout of ranks, and so would be its codes.
+  if (slot == Slot::kAttentionQkv || slot == Slot::kAttentionOutput) return words;
+  words.push_back({{Codes::kRows, false}, "int8_rows", "in 8-bit codes, a range for each token"});
+  words.push_back({{Codes::kRows, true}, "int8_rows+host", "both"});
+  return words;
+}
+
 namespace {
 
 using base::InputError;
@@ -67,62 +97,98 @@ std::optional<MiniSequence> parse_ranges(const std::string& text, const std::str
       key, text));
 }
 
-std::optional<Checkpointing> level_of(std::string_view word) {
-  for (const CheckpointingWords& words : checkpointing_levels()) {
-    if (word == words.name) return words.level;
-  }
-  return std::nullopt;
-}
-
-/// "0-15: block, 16: block_keep_attention".
-class LayerRanges {
+/// A word for each layer: one for all, or "0-15: block, 16: block_keep_attention".
+template <typename Value>
+class LayerWords {
  public:
-  LayerRanges(const std::string& text, std::string key, std::int64_t layers)
-      : text_(text), key_(std::move(key)), levels_(static_cast<std::size_t>(layers)) {
+  struct Word {
+    std::string name;
+    Value value;
+  };
+
+  /// Layers that the text does not name get the first of the words.
+  LayerWords(std::vector<Word> words, std::string key, std::int64_t layers)
+      : words_(std::move(words)),
+        key_(std::move(key)),
+        values_(static_cast<std::size_t>(layers), words_.front().value) {}
+
+  std::vector<Value> read(const std::string& text) {
+    text_ = text;
+    if (const Word* word = find(text)) {
+      std::fill(values_.begin(), values_.end(), word->value);
+      return values_;
+    }
     std::size_t begin = 0;
     while (begin != std::string::npos) {
       const std::size_t comma = text.find(',', begin);
-      read(std::string_view(text).substr(begin, comma - begin));
+      read_range(std::string_view(text).substr(begin, comma - begin));
       begin = comma == std::string::npos ? comma : comma + 1;
     }
+    return values_;
   }
-
-  const std::vector<Checkpointing>& levels() const { return levels_; }
 
  private:
-  [[noreturn]] void refuse(const std::string& why) const {
-    throw InputError(fmt::format(
-        "{} is \"{}\": {}; legal: \"none\", \"block\", \"block_keep_attention\", or ranges of "
-        "layers in rising order such as \"0-3: block, 4-7: block_keep_attention\"",
-        key_, text_, why));
+  const Word* find(std::string_view name) const {
+    const auto found = std::find_if(words_.begin(), words_.end(),
+                                    [&](const Word& word) { return word.name == name; });
+    return found == words_.end() ? nullptr : &*found;
   }
 
-  void read(std::string_view part) {
+  [[noreturn]] void refuse(const std::string& why) const {
+    std::string legal;
+    for (const Word& word : words_) legal += fmt::format("\"{}\", ", word.name);
+    throw InputError(fmt::format(
+        "{} is \"{}\": {}; legal: {}or ranges of layers in rising order such as \"0-3: {}, 4-7: "
+        "{}\"",
+        key_, text_, why, legal, words_[1].name, words_[words_.size() > 2 ? 2 : 0].name));
+  }
+
+  void read_range(std::string_view part) {
     const std::size_t colon = part.find(':');
     if (colon == std::string_view::npos) {
       refuse(fmt::format("\"{}\" is none of these words and names no layers", trimmed(part)));
     }
-    const auto level = level_of(trimmed(part.substr(colon + 1)));
-    if (!level) refuse(fmt::format("\"{}\" is no level", trimmed(part.substr(colon + 1))));
+    const std::string_view name = trimmed(part.substr(colon + 1));
+    const Word* word = find(name);
+    if (word == nullptr) refuse(fmt::format("\"{}\" is none of these words", name));
     const std::string_view range = trimmed(part.substr(0, colon));
     const std::size_t dash = range.find('-');
     const auto first = whole_number(trimmed(range.substr(0, dash)));
     const auto last =
         dash == std::string_view::npos ? first : whole_number(trimmed(range.substr(dash + 1)));
     if (!first || !last) refuse(fmt::format("\"{}\" is no range of layers", range));
-    const auto layers = static_cast<std::int64_t>(levels_.size());
+    const auto layers = static_cast<std::int64_t>(values_.size());
     if (*first < next_ || *last < *first || *last >= layers) {
       refuse(fmt::format("layers {} do not rise within 0-{}", range, layers - 1));
     }
-    std::fill(levels_.begin() + *first, levels_.begin() + *last + 1, *level);
+    std::fill(values_.begin() + *first, values_.begin() + *last + 1, word->value);
     next_ = *last + 1;
   }
 
-  const std::string& text_;
+  std::vector<Word> words_;
   std::string key_;
-  std::vector<Checkpointing> levels_;
+  std::string text_;
+  std::vector<Value> values_;
   std::int64_t next_ = 0;
 };
+
+std::vector<Checkpointing> parse_levels(const std::string& text, const std::string& key,
+                                        std::int64_t layers) {
+  std::vector<LayerWords<Checkpointing>::Word> words;
+  for (const CheckpointingWords& level : checkpointing_levels()) {
+    words.push_back({level.name, level.level});
+  }
+  return LayerWords<Checkpointing>(std::move(words), key, layers).read(text);
+}
+
+std::vector<nn::SavePolicy> parse_slot(const SlotWords& slot, const std::string& text,
+                                       const std::string& key, std::int64_t layers) {
+  std::vector<LayerWords<nn::SavePolicy>::Word> words;
+  for (const SavePolicyWords& policy : save_policies(slot.slot)) {
+    words.push_back({policy.name, policy.policy});
+  }
+  return LayerWords<nn::SavePolicy>(std::move(words), key, layers).read(text);
+}
 
 }  // namespace
 
@@ -130,16 +196,58 @@ MemoryPolicy MemoryPolicy::parse(const std::string& checkpointing, const std::st
                                  const std::string& lm_head, std::int64_t layers,
                                  const std::string& where) {
   MemoryPolicy policy;
-  if (const auto level = level_of(checkpointing)) {
-    policy.layers_.assign(static_cast<std::size_t>(layers), *level);
-  } else {
-    policy.layers_ =
-        LayerRanges(checkpointing, where + ".activation_checkpointing", layers).levels();
-  }
+  policy.layers_ = parse_levels(checkpointing, where + ".activation_checkpointing", layers);
   policy.mlp_is_whole_ = mlp == "none";
   if (!policy.mlp_is_whole_) policy.mlp_ = parse_ranges(mlp, where + ".mini_sequence.mlp");
   policy.lm_head_ = parse_ranges(lm_head, where + ".mini_sequence.lm_head");
   return policy;
+}
+
+void MemoryPolicy::set_slots(const SlotTexts& texts, const std::string& where, bool may_be_absent) {
+  slots_.assign(layers_.size(), {});
+  for (const SlotWords& slot : saved_slots()) {
+    const auto number = static_cast<std::size_t>(slot.slot);
+    const std::string key = fmt::format("{}.{}", where, slot.name);
+    const auto layers = static_cast<std::int64_t>(layers_.size());
+    const std::vector<nn::SavePolicy> policies = parse_slot(slot, texts.at(number), key, layers);
+    for (std::int64_t layer = 0; layer < layers; ++layer) {
+      const nn::SavePolicy& policy = policies[static_cast<std::size_t>(layer)];
+      if (policy == nn::SavePolicy{}) continue;
+      if (!keeps(slot.slot, layer)) {
+        if (may_be_absent) continue;
+        throw InputError(fmt::format(
+            "{} is \"{}\", but layer {} does not keep {}: it is computed again ({}); leave that "
+            "layer out, or change what it keeps",
+            key, texts[number], layer, slot.holds,
+            checkpointing(layer) == Checkpointing::kNone
+                ? "memory.mini_sequence.mlp"
+                : fmt::format("memory.activation_checkpointing \"{}\"",
+                              words_of(checkpointing(layer)).name)));
+      }
+      slots_[static_cast<std::size_t>(layer)][number] = policy;
+    }
+  }
+}
+
+bool MemoryPolicy::keeps(Slot slot, std::int64_t layer) const {
+  const bool keeps_all = checkpointing(layer) == Checkpointing::kNone;
+  switch (slot) {
+    case Slot::kBlockInput:
+      return true;
+    case Slot::kAttentionOutput:
+      return checkpointing(layer) != Checkpointing::kBlock;
+    case Slot::kMlpUp:
+      return keeps_all && !mlp(layer);
+    case Slot::kBlockMiddle:
+    case Slot::kAttentionQkv:
+      break;
+  }
+  return keeps_all;
+}
+
+const SlotPolicies& MemoryPolicy::slots(std::int64_t layer) const {
+  static const SlotPolicies kFull{};
+  return slots_.empty() ? kFull : slots_.at(static_cast<std::size_t>(layer));
 }
 
 Checkpointing MemoryPolicy::checkpointing(std::int64_t layer) const {

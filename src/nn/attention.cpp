@@ -143,7 +143,7 @@ Attention::Normed Attention::project(const Tensor& out, const Tensor& attended, 
 }
 
 void Attention::forward(const Tensor& out, const Tensor& x, Pass& pass, const AttentionCache* cache,
-                        AttentionKeep keep) const {
+                        AttentionKeep keep, const AttentionSaving& saving) const {
   const Ulysses ulysses(sizes_, pass);
   const bool keeps_all = keep == AttentionKeep::kAll;
   const bool keeps_output = keep != AttentionKeep::kNothing;
@@ -171,7 +171,7 @@ void Attention::forward(const Tensor& out, const Tensor& x, Pass& pass, const At
     ulysses.attended_to_tokens(slots.attended, slots.shared);
   }
   slots.output = project(out, slots.attended, keeps_all, pass);
-  push(std::move(slots), keep, ulysses, pass);
+  push(std::move(slots), keep, saving, ulysses, pass);
 }
 
 void Attention::again(const Tensor& out, const Tensor& x, Pass& pass, AttentionKeep kept) const {
@@ -196,22 +196,26 @@ void Attention::again(const Tensor& out, const Tensor& x, Pass& pass, AttentionK
                                       rope_table(pass));
   }
   slots.output = project(out, slots.attended, /*keeps=*/true, pass);
-  push(std::move(slots), AttentionKeep::kAll, ulysses, pass);
+  // They are taken off again at once.
+  push(std::move(slots), AttentionKeep::kAll, {}, ulysses, pass);
 }
 
-void Attention::push(Slots slots, AttentionKeep keep, const Ulysses& ulysses, Pass& pass) const {
+void Attention::push(Slots slots, AttentionKeep keep, const AttentionSaving& saving,
+                     const Ulysses& ulysses, Pass& pass) const {
   if (keep == AttentionKeep::kNothing) return;
-  const auto push_normed = [&pass](Normed& normed) {
-    pass.push(std::move(normed.input));
+  const auto push_normed = [&pass](Normed& normed, const SavePolicy& policy, Index unit) {
+    pass.push(std::move(normed.input), policy, unit);
     pass.push(std::move(normed.statistics));
   };
-  pass.push(std::move(slots.attended));
+  const Index head = sizes_.head_dim;
+  if (ulysses.is_alone()) slots.shared = {};  // it is `attended`
+  pass.push(std::move(slots.attended), saving.output, head);
   pass.push(std::move(slots.lse));
   if (keep == AttentionKeep::kOutput) return;
-  if (!ulysses.is_alone()) pass.push(std::move(slots.shared));
-  pass.push(std::move(slots.qkv));
-  if (query_norm_) push_normed(slots.heads);
-  if (output_norm_) push_normed(slots.output);
+  if (!ulysses.is_alone()) pass.push(std::move(slots.shared), saving.output, head);
+  pass.push(std::move(slots.qkv), saving.qkv, head);
+  if (query_norm_) push_normed(slots.heads, saving.qkv, head);
+  if (output_norm_) push_normed(slots.output, saving.projected, sizes_.hidden);
 }
 
 /// What a forward that kept everything, or `again`, pushed.

@@ -95,17 +95,18 @@ void Mlp::in_ranges(const MiniSequence& mini_sequence, Index tokens, const Pass&
   }
 }
 
-void Mlp::forward(const Tensor& out, const Tensor& x, Pass& pass,
-                  const Portions& mini_sequence) const {
+void Mlp::forward(const Tensor& out, const Tensor& x, Pass& pass, const Portions& mini_sequence,
+                  const MlpSaving& saving) const {
   const Index tokens = x.size(0);
   if (!mini_sequence) {
     Buffers buffers = make_buffers(tokens, /*keeps=*/true, pass);
     forward_range(out, x, buffers, pass);
+    buffers.activated = {};
     if (output_norm_) {
-      pass.push(std::move(buffers.result));
+      pass.push(std::move(buffers.result), saving.projected, down_.outputs());
       pass.push(std::move(buffers.statistics));
     }
-    pass.push(std::move(buffers.projected));
+    pass.push(std::move(buffers.projected), saving.up, down_.inputs());
     return;
   }
   in_ranges(*mini_sequence, tokens, pass, [&](Index begin, Index end, const Buffers& buffers) {

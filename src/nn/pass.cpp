@@ -1,6 +1,6 @@
 #include "longspan/nn/pass.h"
 
-#include <algorithm>
+#include <utility>
 
 #include "longspan/base/error.h"
 
@@ -10,13 +10,6 @@ using backend::Index;
 using backend::MemoryTag;
 using backend::Shape;
 using backend::Tensor;
-
-/// The way of a slot to the host and back.
-struct Pass::Parked {
-  Tensor host;
-  std::unique_ptr<backend::Transfer> going;   ///< until the device's copy may be dropped
-  std::unique_ptr<backend::Transfer> coming;  ///< until it may be used
-};
 
 Pass::Pass(backend::Backend& backend, base::DType dtype, backend::CuSeqlens cu_seqlens,
            Tensor positions, Keep keep, std::optional<SequenceShard> shard, backend::Backend* host)
@@ -57,51 +50,36 @@ Tensor Pass::saved_statistics(const Shape& shape) const {
                             keeps ? MemoryTag::kSaved : MemoryTag::kWorkspace);
 }
 
-/// A copy that an exception left under way must not outlive its memory.
-Pass::~Pass() {
-  for (const Slot& slot : slots_) {
-    if (slot.parked && (slot.parked->going || slot.parked->coming)) backend_->synchronize();
-  }
-}
+Pass::~Pass() = default;
 Pass::Pass(Pass&&) noexcept = default;
 
 void Pass::push(Tensor slot) {
-  if (keep_ == Keep::kSlots) slots_.push_back({std::move(slot), nullptr});
+  if (keep_ == Keep::kSlots) slots_.push_back({std::move(slot), std::nullopt, block_});
 }
 
-/// Null when none is parked.
-Pass::Slot* Pass::last_parked() {
-  const auto last =
-      std::find_if(slots_.rbegin(), slots_.rend(), [](const Slot& slot) { return !!slot.parked; });
-  return last == slots_.rend() ? nullptr : &*last;
-}
-
-void Pass::park(Tensor slot) {
+void Pass::push(Tensor slot, const SavePolicy& policy, Index unit) {
+  if (policy == SavePolicy{}) return push(std::move(slot));
   if (keep_ != Keep::kSlots) return;
-  // The one before has had a layer's time to go.
-  if (Slot* before = last_parked()) send_away(*before);
-  slots_.push_back({std::move(slot), nullptr});
-  if (host_ == nullptr || slots_.back().tensor.elements() == 0) return;
-  Slot& parked = slots_.back();
-  parked.parked = std::make_unique<Parked>();
-  parked.parked->host =
-      host_->allocate(parked.tensor.shape(), parked.tensor.dtype(), MemoryTag::kSaved);
-  parked.parked->going = backend_->start_download(parked.parked->host, parked.tensor);
+  if (policy.on_host) send_away_others();
+  slots_.push_back({{}, SavedInput(std::move(slot), policy, unit, *backend_, host_), block_});
 }
 
-/// The device's copy is dropped once it is on the host.
-void Pass::send_away(Slot& slot) const {
-  if (!slot.parked->going) return;
-  slot.parked->going->wait();
-  slot.parked->going.reset();
-  slot.tensor = {};
+void Pass::start_block() {
+  send_away_others();
+  ++block_;
 }
 
-void Pass::bring_back(Slot& slot) const {
-  if (slot.tensor.defined() || slot.parked->coming) return;
-  const Tensor& host = slot.parked->host;
-  slot.tensor = backend_->allocate(host.shape(), host.dtype(), MemoryTag::kSaved);
-  slot.parked->coming = backend_->start_upload(slot.tensor, host);
+/// Of the block before, which have had a block's time to go.
+void Pass::send_away_others() {
+  for (auto slot = slots_.rbegin(); slot != slots_.rend() && slot->block >= block_ - 1; ++slot) {
+    if (slot->saved && slot->block < block_) slot->saved->leave();
+  }
+}
+
+void Pass::bring_back(int block) {
+  for (auto slot = slots_.rbegin(); slot != slots_.rend() && slot->block >= block; ++slot) {
+    if (slot->saved) slot->saved->come();
+  }
 }
 
 Tensor Pass::pop() {
@@ -110,14 +88,9 @@ Tensor Pass::pop() {
   }
   Slot slot = std::move(slots_.back());
   slots_.pop_back();
-  if (!slot.parked) return std::move(slot.tensor);
-  bring_back(slot);
-  Parked& parked = *slot.parked;
-  for (auto* transfer : {&parked.going, &parked.coming}) {
-    if (*transfer) (*transfer)->wait();
-  }
-  if (Slot* next = last_parked()) bring_back(*next);
-  return std::move(slot.tensor);
+  Tensor tensor = slot.saved ? slot.saved->take() : std::move(slot.tensor);
+  bring_back(slot.block - 1);
+  return tensor;
 }
 
 }  // namespace longspan::nn

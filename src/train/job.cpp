@@ -1,5 +1,8 @@
 #include "longspan/train/job.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <cstddef>
 
 #include "longspan/base/declarations.h"
@@ -227,6 +230,29 @@ std::vector<base::Key::Word> checkpointing_words() {
   return words;
 }
 
+/// Names under which other programs, and this one before, have what waits on the host.
+std::vector<std::string> other_names_of(model::Slot slot) {
+  if (slot != model::Slot::kBlockInput) return {};
+  return {"checkpoint_offload", "cpu_checkpointing", "activation_offloading",
+          "offload_activations"};
+}
+
+void declare_saved_inputs(model::SlotTexts& texts, Declarations& keys) {
+  keys.section("memory.saved_inputs",
+               "How what a block keeps (memory.activation_checkpointing) waits for its backward.");
+  for (const model::SlotWords& slot : model::saved_slots()) {
+    std::vector<base::Key::Word> words;
+    for (const model::SavePolicyWords& policy : model::save_policies(slot.slot)) {
+      words.push_back({policy.name, policy.meaning});
+    }
+    keys.phrase(fmt::format("memory.saved_inputs.{}", slot.name),
+                texts[static_cast<std::size_t>(slot.slot)], std::move(words),
+                "policies by layers such as \"0-15: int8, 16-31: host\"",
+                fmt::format("How {} waits.", slot.holds))
+        .known_elsewhere_as(other_names_of(slot.slot));
+  }
+}
+
 void declare_machine(Job& job, Declarations& keys) {
   keys.section("memory", "What the run may take of the machine.");
   keys.size("memory.limit", job.memory.limit, "Most memory of one rank's device.")
@@ -239,13 +265,7 @@ void declare_machine(Job& job, Declarations& keys) {
               "What a block keeps for its backward.")
       .known_elsewhere_as({"gradient_checkpointing", "recompute", "recompute_granularity",
                            "activation_recomputation", "checkpoint_activations"});
-  keys.choice("memory.checkpoint_offload", job.memory.checkpoint_offload,
-              {{"none", "on the device"},
-               {"host",
-                "in host memory, to which they go and from which they come beside the device's "
-                "work; for devices with memory of their own"}},
-              "Where the blocks' inputs wait for the backward.")
-      .known_elsewhere_as({"cpu_checkpointing", "activation_offloading", "offload_activations"});
+  declare_saved_inputs(job.memory.saved_inputs, keys);
   keys.section("memory.mini_sequence",
                "In what ranges of tokens token-wise work runs, one after another.");
   keys.phrase(
@@ -392,10 +412,31 @@ model::MemoryPolicy memory_policy(const Job& job) {
 }
 
 model::MemoryPolicy memory_policy(const Job& job, const std::string& level) {
-  return model::MemoryPolicy::parse(level, job.memory.mini_sequence_mlp,
-                                    job.memory.mini_sequence_lm_head, job.model.num_hidden_layers,
-                                    "memory");
+  auto policy = model::MemoryPolicy::parse(level, job.memory.mini_sequence_mlp,
+                                           job.memory.mini_sequence_lm_head,
+                                           job.model.num_hidden_layers, "memory");
+  policy.set_slots(job.memory.saved_inputs, "memory.saved_inputs",
+                   /*may_be_absent=*/job.memory.chooses_checkpointing());
+  return policy;
 }
+
+namespace {
+
+bool any_has(const model::SlotTexts& texts, const char* word) {
+  return std::any_of(texts.begin(), texts.end(), [word](const std::string& text) {
+    return text.find(word) != std::string::npos;
+  });
+}
+
+}  // namespace
+
+model::SlotTexts Job::Memory::full_slots() {
+  model::SlotTexts texts;
+  texts.fill("full");
+  return texts;
+}
+bool Job::Memory::offloads_saved_inputs() const { return any_has(saved_inputs, "host"); }
+bool Job::Memory::rounds_saved_inputs() const { return any_has(saved_inputs, "int8"); }
 
 std::string to_json(const Job& job) {
   Job copy = job;

@@ -153,6 +153,20 @@ Plan make_plan(const Job& job, const PlanSetting& setting) {
   return plan;
 }
 
+namespace {
+
+/// What a job that computes blocks again does not keep waits in no way of its own; says so where
+/// that changes the job.
+std::string forget_lost_slots(Job& job) {
+  const model::SlotTexts before = job.memory.saved_inputs;
+  job.memory.saved_inputs = Job::Memory::full_slots();
+  job.memory.saved_inputs.front() = before.front();  // a block's input is always kept
+  return job.memory.saved_inputs == before ? ""
+                                           : " with memory.saved_inputs of blocks' inputs alone";
+}
+
+}  // namespace
+
 std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
   const std::uint64_t limit = limit_of(job, setting);
   std::vector<Remedy> remedies;
@@ -167,20 +181,24 @@ std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
   };
   if (changed.memory.activation_checkpointing != "block" &&
       !changed.memory.chooses_checkpointing()) {
+    const std::string lost = forget_lost_slots(changed);
     changed.memory.activation_checkpointing = "block_keep_attention";
-    if (attempt("memory.activation_checkpointing = \"block_keep_attention\"")) return remedies;
+    if (attempt("memory.activation_checkpointing = \"block_keep_attention\"" + lost)) {
+      return remedies;
+    }
     changed.memory.activation_checkpointing = "block";
     change.clear();
-    if (attempt("memory.activation_checkpointing = \"block\"")) return remedies;
+    if (attempt("memory.activation_checkpointing = \"block\"" + lost)) return remedies;
   }
   changed.memory.mini_sequence_mlp = "16MiB";
   changed.memory.mini_sequence_lm_head = "64MiB";
   if (attempt("memory.mini_sequence = {\"mlp\": \"16MiB\", \"lm_head\": \"64MiB\"}")) {
     return remedies;
   }
-  if (setting.device.kind != "cpu" && changed.memory.checkpoint_offload == "none") {
-    changed.memory.checkpoint_offload = "host";
-    if (attempt("memory.checkpoint_offload = \"host\"")) return remedies;
+  std::string& inputs = changed.memory.saved_inputs.front();
+  if (setting.device.kind != "cpu" && inputs == "full") {
+    inputs = "host";
+    if (attempt("memory.saved_inputs.block_input = \"host\"")) return remedies;
   }
   const std::string before_stages = change;
   for (const std::int64_t stage : {2, 3}) {

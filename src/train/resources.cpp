@@ -13,16 +13,15 @@
 namespace longspan::train {
 
 bool uses_host(const Job& job) {
-  return job.optimizer.offload == "host" || job.memory.checkpoint_offload == "host";
+  return job.optimizer.offload == "host" || job.memory.offloads_saved_inputs();
 }
 
 void check_offload(const Job& job, const std::string& device_kind) {
   if (!uses_host(job) || device_kind != "cpu") return;
   throw base::InputError(fmt::format(
-      "{} is \"host\", but what a \"cpu\" device has is in host memory anyway; leave the key out, "
-      "or "
+      "{} \"host\", but what a \"cpu\" device has is in host memory anyway; leave the word out, or "
       "plan for another device",
-      job.optimizer.offload == "host" ? "optimizer.offload" : "memory.checkpoint_offload"));
+      job.optimizer.offload == "host" ? "optimizer.offload is" : "memory.saved_inputs has"));
 }
 
 int thread_count(const Job& job, int local_ranks) {

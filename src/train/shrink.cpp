@@ -17,6 +17,30 @@ constexpr std::int64_t kRowTokens = 384;
 constexpr std::int64_t kTokensOfRank = 8;
 constexpr int kRanges = 3;
 
+/// Slots of the smaller job wait as those of layers spread over the model, but exactly: 8-bit codes
+/// are another computation, not another layout of it.
+void unround_slots(const Job& job, Shrunk& shrunk) {
+  const model::MemoryPolicy policy = memory_policy(job);
+  const std::int64_t layers = job.model.num_hidden_layers;
+  const std::int64_t fewer = shrunk.job.model.num_hidden_layers;
+  for (const model::SlotWords& slot : model::saved_slots()) {
+    const auto number = static_cast<std::size_t>(slot.slot);
+    if (job.memory.saved_inputs[number] == "full") continue;
+    std::string text;
+    bool has_codes = false;
+    for (std::int64_t layer = 0; layer < fewer; ++layer) {
+      const std::int64_t from = layer * (layers - 1) / std::max<std::int64_t>(fewer - 1, 1);
+      const nn::SavePolicy& found = policy.slots(from)[number];
+      has_codes = has_codes || found.codes != nn::SavePolicy::Codes::kNone;
+      text +=
+          fmt::format("{}{}: {}", layer == 0 ? "" : ", ", layer, found.on_host ? "host" : "full");
+    }
+    shrunk.job.memory.saved_inputs[number] = text;
+    if (!has_codes) continue;
+    shrunk.changes.push_back(fmt::format("memory.saved_inputs.{} without 8-bit codes", slot.name));
+  }
+}
+
 class Shrinking {
  public:
   explicit Shrinking(const Job& job) : before_(job) { result_.job = job; }
@@ -49,12 +73,17 @@ class Shrinking {
     lower("training.tokens_per_step", training.tokens_per_step, rows * training.micro_batch_tokens);
   }
 
+  void shrink_slots() { unround_slots(before_, result_); }
+
   void shrink_budgets() {
     Job::Memory& memory = result_.job.memory;
     const bool recomputes = memory.activation_checkpointing != "none";
     const bool is_whole =
         memory.mini_sequence_mlp == "none" || (memory.mini_sequence_mlp == "auto" && !recomputes);
-    if (!is_whole) take_ranges("memory.mini_sequence.mlp", memory.mini_sequence_mlp);
+    if (!is_whole) {
+      take_ranges("memory.mini_sequence.mlp", memory.mini_sequence_mlp);
+      memory.saved_inputs[static_cast<std::size_t>(model::Slot::kMlpUp)] = "full";
+    }
     take_ranges("memory.mini_sequence.lm_head", memory.mini_sequence_lm_head);
   }
 
@@ -115,8 +144,15 @@ Shrunk shrink(const Job& job, const ParallelLayout& layout) {
   Shrinking shrinking(job);
   shrinking.shrink_model();
   shrinking.shrink_batch(layout);
+  shrinking.shrink_slots();
   shrinking.shrink_budgets();
   return shrinking.finish();
+}
+
+Shrunk whole(const Job& job) {
+  Shrunk same{job, {}};
+  unround_slots(job, same);
+  return same;
 }
 
 Job plain(const Job& job) {

@@ -19,6 +19,9 @@ struct Shrunk {
 /// to chunk as they are, so that every one is met: budgets in bytes become three ranges.
 Shrunk shrink(const Job& job, const ParallelLayout& layout);
 
+/// The job as it is, but that all that it keeps waits exactly.
+Shrunk whole(const Job& job);
+
 /// The job as one rank runs it that shards, chunks and recomputes nothing.
 Job plain(const Job& job);
 

@@ -95,7 +95,7 @@ TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, comm::Comm
              {.zero_stage = static_cast<int>(job.parallel.zero_stage),
               .ranks = &ranks,
               .overlap = job.parallel.overlap && backend.is_asynchronous()},
-             job.memory.checkpoint_offload == "host" ? host : nullptr),
+             job.memory.offloads_saved_inputs() ? host : nullptr),
       optimizer_(adamw_config(job), initialised(model_, job).parameters(), backend,
                  job.optimizer.offload == "host" ? host : nullptr),
       schedule_(schedule_of(job)) {}

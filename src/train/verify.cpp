@@ -206,7 +206,7 @@ Verification verify(const Job& job, comm::Communicator& world, bool full) {
   comm::run_agreed(world, [&] {
     check_offload(job, job.run.device);
     const ParallelLayout layout = parallel_layout(job, world.size());
-    Shrunk small = full ? Shrunk{job, {}} : shrink(job, layout);
+    Shrunk small = full ? whole(job) : shrink(job, layout);
     // What "auto" makes of the ranks must not depend on how many rows are left.
     if (!job.parallel.plans_steps()) {
       small.job.parallel.sequence =

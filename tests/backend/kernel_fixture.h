@@ -72,6 +72,8 @@ class Array {
         return *static_cast<const float*>(at);
       case DType::kBFloat16:
         return static_cast<float>(*static_cast<const BFloat16*>(at));
+      case DType::kUInt8:
+        return *static_cast<const std::uint8_t*>(at);
       default:
         return *static_cast<const std::int32_t*>(at);
     }
@@ -88,6 +90,9 @@ class Array {
         break;
       case DType::kBFloat16:
         *static_cast<BFloat16*>(at) = BFloat16(static_cast<float>(value));
+        break;
+      case DType::kUInt8:
+        *static_cast<std::uint8_t*>(at) = static_cast<std::uint8_t>(value);
         break;
       default:
         *static_cast<std::int32_t*>(at) = static_cast<std::int32_t>(value);

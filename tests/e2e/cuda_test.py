@@ -11,7 +11,7 @@ from traces import Trace
 
 SHIM = os.environ["LONGSPAN_SHIM"]
 CPU = ["--set", "run.device=cpu", "--set", "run.device_profile=cpu", "--set",
-       "memory.checkpoint_offload=none"]
+       "memory.saved_inputs.block_input=full"]
 
 
 class OnTheStandIn(harness.Workspace):
@@ -30,10 +30,10 @@ class OnTheStandIn(harness.Workspace):
         return [row for row in self.metrics(name) if "peak_bytes" in row]
 
     def test_plan_is_the_ledger_and_loss_is_the_cpus(self):
-        for number, (level, offload) in enumerate((("none", "none"), ("block", "host"),
-                                                   ("block_keep_attention", "none"))):
+        for number, (level, offload) in enumerate((("none", "full"), ("block", "host"),
+                                                   ("block_keep_attention", "int8+host"))):
             with self.subTest(level):
-                memory = {"activation_checkpointing": level, "checkpoint_offload": offload}
+                memory = {"activation_checkpointing": level, "saved_inputs": {"block_input": offload}}
                 job = self.write(f"cuda-{number}", training={"precision": "fp32"}, memory=memory)
                 run("train", job, program=SHIM)
                 plan = json.loads(run("plan", job, "--json", program=SHIM).stdout)
@@ -104,7 +104,7 @@ class OnTheStandIn(harness.Workspace):
     def test_trace_has_a_row_for_each_queue(self):
         trace = self.trace_of(self.write(
             "traced", training={"precision": "fp32", "steps": 3}, optimizer={"offload": "host"},
-            memory={"activation_checkpointing": "block", "checkpoint_offload": "host"}))
+            memory={"activation_checkpointing": "block", "saved_inputs": {"block_input": "host"}}))
         self.assertEqual({row for _, row in trace.rows},
                          {"places of the step", "compute", "copies", "host"})
         self.assertEqual(trace.names(0, "copies"), {"download", "upload"})

@@ -36,6 +36,18 @@ BUDGETS = {
 CHECKPOINTING = ["none", "block", "block_keep_attention", "0: block, 1: block_keep_attention"]
 
 
+def in_codes(level, budget):
+    """All that a block keeps, in 8-bit codes."""
+    coded = {"block_input": "int8"}
+    if level == "none":
+        coded.update(block_middle="int8_rows", attention_qkv="int8", attention_output="int8")
+        if budget in ("auto", "kept"):
+            coded["mlp_up"] = "int8"
+    elif level == "block_keep_attention":
+        coded["attention_output"] = "0: int8"
+    return coded
+
+
 def cases():
     """(name, job sections, ranks, threads), at least 30."""
     number = 0
@@ -54,7 +66,8 @@ def cases():
                     "training": {"precision": precision, "steps": 2, "tokens_per_step": rows * tokens,
                                  "micro_batch_tokens": tokens, "validation_every": 0},
                     "data": {"packing": "packed" if number % 2 else "streamed"},
-                    "memory": {"activation_checkpointing": level, **BUDGETS[budget]},
+                    "memory": {"activation_checkpointing": level, **BUDGETS[budget],
+                               "saved_inputs": in_codes(level, budget) if number % 2 else {}},
                 }, ranks)
 
 
@@ -301,7 +314,7 @@ class PlanEqualsRun(harness.Workspace):
             "training": {"precision": "bf16", "tokens_per_step": 4096, "micro_batch_tokens": 4096},
             "model": {**SHAPES["small"], "num_hidden_layers": 24, "max_position_embeddings": 4096},
             "memory": {"activation_checkpointing": "block"}})
-        host = ["--set", "memory.checkpoint_offload=host"]
+        host = ["--set", "memory.saved_inputs.block_input=host"]
         kept, parked = self.plan(job), self.plan(job, 1, *host)
         inputs = 4096 * SHAPES["small"]["hidden_size"] * 2  # of one block
         # All 24 wait on the host; on the device are the one in use and those that go or come.
@@ -309,8 +322,26 @@ class PlanEqualsRun(harness.Workspace):
         self.assertLessEqual(parked["peak_bytes"]["saved"],
                              kept["peak_bytes"]["saved"] - 20 * inputs)
         self.assertEqual(parked["peak_bytes"]["workspace"], kept["peak_bytes"]["workspace"])
-        self.assertIn("memory.checkpoint_offload",
+        self.assertIn("memory.saved_inputs has \"host\"",
                       run("plan", job, *host, "--device", "cpu", expect=2).stderr)
+
+    def test_slots_on_the_host_do_not_add_up_over_layers(self):
+        """At 64K tokens what is kept takes as much of the device with 24 layers as with 8."""
+        def saved(layers, word):
+            slots = ("block_input", "block_middle", "attention_qkv", "attention_output", "mlp_up")
+            job = self.write(f"host-{layers}-{word}", {
+                "run": {"device_profile": "h200"},
+                "training": {"precision": "bf16", "tokens_per_step": 65536, "micro_batch_tokens": 65536},
+                "model": {**SHAPES["small"], "num_hidden_layers": layers,
+                          "max_position_embeddings": 65536},
+                "memory": {"saved_inputs": {slot: word for slot in slots}}})
+            return self.plan(job)["peak_bytes"]["saved"]
+
+        # Norms' statistics and log-sum-exps stay: 4 bytes each, two and one for each of 4 heads.
+        statistics = 65536 * 4 * (2 + 4)
+        self.assertLessEqual(saved(24, "host"), saved(8, "host") + 16 * statistics)
+        self.assertLess(saved(24, "host"), 0.4 * saved(24, "full"))
+        self.assertLess(saved(24, "int8"), 0.7 * saved(24, "full"))
 
     def test_communication_of_any_world(self):
         job = self.write("wide", {"training": {"tokens_per_step": 1024 * 128},

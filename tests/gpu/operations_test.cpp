@@ -332,6 +332,24 @@ TEST_CASE("gpu: merging attentions over parts of the keys") {
       tolerance(wide(dtype), 16));
 }
 
+TEST_CASE("gpu: 8-bit codes and what they stand for") {
+  const DType dtype = every_float();
+  const Index block = GENERATE(1, 24, 128, 1536);
+  compare(
+      [&](Side& side) -> Tensors {
+        const Tensor x = side.random({33, 1536}, dtype);
+        const Tensor codes =
+            side.backend().allocate(x.shape(), DType::kUInt8, backend::MemoryTag::kWorkspace);
+        const Tensor ranges = side.unwritten({33, 2 * (1536 / block)}, wide(dtype));
+        side.backend().quantize(codes, ranges, x);
+        const Tensor again = side.unwritten(x.shape(), dtype);
+        side.backend().dequantize(again, codes, ranges);
+        return {again, ranges};
+      },
+      // A code may fall to the other side of a tie.
+      dtype == DType::kBFloat16 ? 0x1p-5 : 0x1p-6);
+}
+
 TEST_CASE("gpu: embedding and its gradient") {
   const DType dtype = every_float();
   const Index vocab = GENERATE(1, 50, 3000);

@@ -16,8 +16,8 @@ using Catch::Matchers::Contains;
 using test::Batch;
 
 MemoryPolicy policy(const std::string& checkpointing, const std::string& mlp,
-                    const std::string& lm_head) {
-  return MemoryPolicy::parse(checkpointing, mlp, lm_head, 2, "memory");
+                    const std::string& lm_head, Index layers = 2) {
+  return MemoryPolicy::parse(checkpointing, mlp, lm_head, layers, "memory");
 }
 
 struct Outcome {
@@ -124,21 +124,114 @@ TEST_CASE("a pass may keep other things than its model: the same bits in the mem
   }
 }
 
-TEST_CASE("blocks' inputs that wait on the host give the same bits and leave the device") {
+/// A policy whose slots wait as the texts say, in the order of Slot.
+MemoryPolicy with_slots(const std::string& level, const SlotTexts& texts, Index layers = 2) {
+  MemoryPolicy memory = policy(level, "none", "2", layers);
+  memory.set_slots(texts, "memory.saved_inputs", /*may_be_absent=*/true);
+  return memory;
+}
+
+SlotTexts all_slots(const std::string& word) {
+  SlotTexts texts;
+  texts.fill(word);
+  return texts;
+}
+
+TEST_CASE("slots that wait on the host give the same bits and leave the device") {
   const std::string level = GENERATE("none", "block", "block_keep_attention");
-  const ModelConfig config = GENERATE(test::small_config(false), test::small_gpt2());
-  const Batch batch = masked_batch();
-  const Outcome kept = outcome_of(policy(level, "none", "2"), DType::kFloat64, batch, config);
+  const SlotTexts texts =
+      GENERATE(all_slots("host"), SlotTexts{"host", "full", "full", "full", "full"},
+               SlotTexts{"1: host", "0: host", "0-1: host", "full", "1: host"});
   const auto host = test::make_backend();
-  const Outcome parked =
-      outcome_of(policy(level, "none", "2"), DType::kFloat64, batch, config, host.get());
-  CHECK(parked.nll_sum == kept.nll_sum);
-  CHECK(parked.gradients == kept.gradients);
-  // Of the larger micro-batch: the inputs of both blocks, and nothing stays.
-  const std::size_t rows = batch.tokens.size() * 8;
-  CHECK(host->ledger().peak_total() >=
-        2 * rows * static_cast<std::size_t>(test::small_config(false).hidden_size));
-  CHECK(host->ledger().live_total() == 0);
+  for (const ModelConfig& config : test::small_configs()) {
+    INFO(config.model_type);
+    const Index layers = config.num_hidden_layers;
+    const Batch batch = masked_batch();
+    const Outcome kept =
+        outcome_of(policy(level, "none", "2", layers), DType::kFloat64, batch, config);
+    const Outcome parked =
+        outcome_of(with_slots(level, texts, layers), DType::kFloat64, batch, config, host.get());
+    CHECK(parked.nll_sum == kept.nll_sum);
+    CHECK(parked.gradients == kept.gradients);
+    // Of the larger micro-batch: one block's input at least, and nothing stays.
+    const std::size_t rows = batch.tokens.size() * 8;
+    CHECK(host->ledger().peak_total() >= rows * static_cast<std::size_t>(config.hidden_size));
+    CHECK(host->ledger().live_total() == 0);
+  }
+}
+
+TEST_CASE("on the device are slots of two blocks at most that wait on the host, however many") {
+  ModelConfig config = test::small_config(false);
+  const auto saved_with = [&](Index layers, const std::string& level) {
+    config.num_hidden_layers = layers;
+    const auto backend = test::make_backend();
+    const auto host = test::make_backend();
+    MemoryPolicy memory = MemoryPolicy::parse(level, "none", "1", layers, "memory");
+    memory.set_slots(all_slots("host"), "memory.saved_inputs", /*may_be_absent=*/true);
+    Decoder decoder(config, DType::kFloat32, *backend, memory, {}, host.get());
+    test::run(decoder, test::random_batch(config, {1024}, 8), 1.0);
+    return backend->ledger().peak(backend::MemoryTag::kSaved);
+  };
+  for (const char* level : {"none", "block"}) {
+    INFO(level);
+    const std::size_t few = saved_with(4, level);
+    // Each layer more adds what never leaves: log-sum-exp and norms' statistics.
+    const std::size_t statistics =
+        1024 * 4 * static_cast<std::size_t>(config.num_attention_heads + 2);
+    CHECK(saved_with(12, level) <= few + 8 * statistics);
+  }
+}
+
+TEST_CASE("slots in 8-bit codes: the loss's bits, gradients nearby, a fraction of the memory") {
+  const std::string level = GENERATE("none", "block", "block_keep_attention");
+  const std::string word = GENERATE("int8", "int8_rows");
+  const ModelConfig config = GENERATE(test::small_config(true), test::small_gpt2());
+  SlotTexts texts = all_slots(word);
+  if (word == "int8_rows") texts[2] = texts[3] = "full";
+  const Batch batch = masked_batch();
+  const Outcome kept = outcome_of(policy(level, "none", "2"), DType::kFloat32, batch, config);
+  const Outcome coded = outcome_of(with_slots(level, texts), DType::kFloat32, batch, config);
+  CHECK(coded.nll_sum == kept.nll_sum);  // what waits is not what goes on
+  double apart = 0;
+  double size = 0;
+  for (const auto& [name, gradient] : kept.gradients) {
+    const std::vector<double>& found = coded.gradients.at(name);
+    for (std::size_t i = 0; i < gradient.size(); ++i) {
+      apart += (found[i] - gradient[i]) * (found[i] - gradient[i]);
+      size += gradient[i] * gradient[i];
+    }
+  }
+  CHECK(apart > 0);
+  CHECK(std::sqrt(apart / size) < 0.02);
+
+  // With a host as well: the same codes, so the same bits.
+  for (std::string& text : texts) {
+    if (text != "full") text += "+host";
+  }
+  const auto host = test::make_backend();
+  const Outcome there =
+      outcome_of(with_slots(level, texts), DType::kFloat32, batch, config, host.get());
+  CHECK(there.gradients == coded.gradients);
+}
+
+TEST_CASE("8-bit codes of all slots take little more than a quarter of float32") {
+  const ModelConfig config = test::small_config(true);
+  const auto saved_by = [&](const std::string& word) {
+    ModelConfig wide = config;
+    wide.num_hidden_layers = 8;
+    wide.hidden_size = 128;
+    wide.head_dim = 32;
+    wide.intermediate_size = 256;
+    const auto backend = test::make_backend();
+    MemoryPolicy memory = MemoryPolicy::parse("none", "none", "1", 8, "memory");
+    memory.set_slots(all_slots(word), "memory.saved_inputs", /*may_be_absent=*/false);
+    Decoder decoder(wide, DType::kFloat32, *backend, memory);
+    test::run(decoder, test::random_batch(wide, {256}, 8), 1.0);
+    return static_cast<double>(backend->ledger().peak(backend::MemoryTag::kSaved));
+  };
+  // A block of 32 floats becomes 32 + 8 bytes, of 128 becomes 136; one layer's tensors are whole
+  // beside that, and statistics stay.
+  CHECK(saved_by("int8") < 0.5 * saved_by("full"));
 }
 
 TEST_CASE("a mini-sequence, a micro-batch or everything without a label") {
@@ -231,6 +324,44 @@ TEST_CASE("the words of a memory policy") {
     CHECK_THAT(refusal("none", "auto", text), Contains("memory.mini_sequence.lm_head is"));
   }
   CHECK_THAT(refusal("none", "none", "none"), Contains("memory.mini_sequence.lm_head is \"none\""));
+}
+
+TEST_CASE("the words of slots") {
+  const auto refusal = [](const std::string& level, const std::string& mlp,
+                          const SlotTexts& texts) {
+    MemoryPolicy memory = MemoryPolicy::parse(level, mlp, "1", 4, "memory");
+    try {
+      memory.set_slots(texts, "memory.saved_inputs", /*may_be_absent=*/false);
+    } catch (const base::InputError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  MemoryPolicy memory = MemoryPolicy::parse("0-1: block", "none", "1", 4, "memory");
+  memory.set_slots({"int8+host", "full", "2: int8 ,3 : host", "3: int8", "full"}, "slots", false);
+  using Codes = nn::SavePolicy::Codes;
+  CHECK(memory.slots(0)[0] == nn::SavePolicy{Codes::kBlocks, true});
+  CHECK(memory.slots(2)[2] == nn::SavePolicy{Codes::kBlocks, false});
+  CHECK(memory.slots(3)[2] == nn::SavePolicy{Codes::kNone, true});
+  CHECK(memory.slots(2)[3] == nn::SavePolicy{});
+
+  const auto one = [](std::size_t slot, const std::string& text) {
+    SlotTexts texts = all_slots("full");
+    texts[slot] = text;
+    return texts;
+  };
+  CHECK_THAT(refusal("none", "none", one(0, "int4")),
+             Contains("memory.saved_inputs.block_input is \"int4\"") && Contains("\"int8_rows\""));
+  CHECK_THAT(refusal("none", "none", one(2, "int8_rows")),
+             Contains("memory.saved_inputs.attention_qkv is \"int8_rows\"") &&
+                 Contains("legal: \"full\", \"host\", \"int8\""));
+  CHECK_THAT(refusal("block", "none", one(1, "int8")),
+             Contains("memory.saved_inputs.block_middle is \"int8\", but layer 0 does not keep") &&
+                 Contains("memory.activation_checkpointing \"block\""));
+  CHECK_THAT(refusal("0: block", "none", one(2, "0-3: int8")), Contains("layer 0 does not keep"));
+  CHECK_THAT(refusal("none", "7", one(4, "host")), Contains("memory.mini_sequence.mlp"));
+  CHECK(refusal("block_keep_attention", "none", one(3, "int8")).empty());
+  CHECK(refusal("none", "none", all_slots("int8")).empty());
 }
 
 }  // namespace

@@ -289,6 +289,17 @@ class Backend {
   virtual void gelu_backward(const Tensor& dx, const Tensor& out, const Tensor& dout,
                              const Tensor& x) = 0;
 
+  // --- 8-bit codes --------------------------------------------------------------------------
+  /// x [tokens, width] as codes uint8 [tokens, width]: those of `block` neighbours of a row, block
+  /// = width / blocks, count steps from their least value: low = min x, step = (max x - min x) /
+  /// 255, code = (x - low) / step rounded to nearest even, 0 where all are equal, and never beyond
+  /// 0 or 255 (as in Mesa, Pan et al. 2021, but of values at hand). ranges [tokens, 2 blocks],
+  /// float32 (float64), are low and step of each block in turn. Where x is not finite neither is
+  /// what `dequantize` gives for its block.
+  virtual void quantize(const Tensor& codes, const Tensor& ranges, const Tensor& x) = 0;
+  /// out = low + step code, rounded to out's dtype: at most step / 2 (and a rounding) from x.
+  virtual void dequantize(const Tensor& out, const Tensor& codes, const Tensor& ranges) = 0;
+
   // --- attention ----------------------------------------------------------------------------
   /// Packed, exact, grouped-query attention with an online softmax (Dao 2023); memory beyond the
   /// arguments is linear in the number of tokens at most. q, out [query tokens, heads, head_dim];

@@ -1,11 +1,13 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "longspan/nn/mini_sequence.h"
+#include "longspan/nn/saved_input.h"
 
 namespace longspan::model {
 
@@ -29,6 +31,36 @@ struct CheckpointingWords {
 const std::vector<CheckpointingWords>& checkpointing_levels();
 const CheckpointingWords& words_of(Checkpointing level);
 
+/// What a block may keep that is large (its statistics are not).
+enum class Slot : std::uint8_t {
+  kBlockInput,
+  kBlockMiddle,
+  kAttentionQkv,
+  kAttentionOutput,
+  kMlpUp,
+};
+inline constexpr std::size_t kSlots = 5;
+using SlotPolicies = std::array<nn::SavePolicy, kSlots>;  // by Slot
+using SlotTexts = std::array<std::string, kSlots>;        // likewise
+
+/// A slot as a user meets it.
+struct SlotWords {
+  Slot slot;
+  const char* name;  ///< in the job file
+  const char* holds;
+};
+/// All slots, in the order of Slot.
+const std::vector<SlotWords>& saved_slots();
+
+/// A way to keep a slot as a user meets it.
+struct SavePolicyWords {
+  nn::SavePolicy policy;
+  const char* name;
+  const char* meaning;
+};
+/// Those that are legal for a slot.
+std::vector<SavePolicyWords> save_policies(Slot slot);
+
 /// How a model keeps what its backward needs, and in what portions it works.
 class MemoryPolicy {
  public:
@@ -40,16 +72,26 @@ class MemoryPolicy {
                             const std::string& lm_head, std::int64_t layers,
                             const std::string& where);
 
-  /// Nothing is computed twice, and mini-sequences are "auto".
+  /// Nothing is computed twice, mini-sequences are "auto", and slots wait as they are.
   MemoryPolicy() = default;
+
+  /// How slots wait: the name of a policy for each slot, or ranges of layers such as
+  /// "0-15: int8, 16-31: host" (others: full). Throws InputError that says which under `where`
+  /// ("memory.saved_inputs") is wrong; one of a slot that a layer does not keep is wrong, too,
+  /// unless `may_be_absent`.
+  void set_slots(const SlotTexts& texts, const std::string& where, bool may_be_absent);
 
   Checkpointing checkpointing(std::int64_t layer) const;
   /// Absent: the MLP of this layer runs whole and keeps its intermediates.
   std::optional<nn::MiniSequence> mlp(std::int64_t layer) const;
   nn::MiniSequence lm_head() const;
+  const SlotPolicies& slots(std::int64_t layer) const;
+  /// Whether a layer keeps the slot at all.
+  bool keeps(Slot slot, std::int64_t layer) const;
 
  private:
   std::vector<Checkpointing> layers_;  // empty: none
+  std::vector<SlotPolicies> slots_;    // empty: full
   bool mlp_is_whole_ = false;
   std::optional<nn::MiniSequence> mlp_;      // absent: auto
   std::optional<nn::MiniSequence> lm_head_;  // absent: auto

@@ -61,6 +61,14 @@ enum class AttentionKeep : std::uint8_t {
   kNothing,  ///< nothing: `again` does everything once more
 };
 
+/// How what is left waits: q, k and v (and what norms of heads went over), the attention's output,
+/// and what a norm of the projected output went over.
+struct AttentionSaving {
+  SavePolicy qkv;
+  SavePolicy output;
+  SavePolicy projected;
+};
+
 /// Causal self-attention within the documents of the pass: q, k and v by one product, normalised
 /// and rotated if so told (Su et al. 2021), attended, projected, normalised if so told. Where ranks
 /// share the tokens of the pass, its Ulysses ranks exchange tokens for heads before and after
@@ -78,8 +86,8 @@ class Attention {
   /// x, out [tokens, hidden]; out may be x. With a cache the pass is one document that continues
   /// the cached tokens: its keys and values are appended (the caller then counts them in).
   void forward(const backend::Tensor& out, const backend::Tensor& x, Pass& pass,
-               const AttentionCache* cache = nullptr,
-               AttentionKeep keep = AttentionKeep::kAll) const;
+               const AttentionCache* cache = nullptr, AttentionKeep keep = AttentionKeep::kAll,
+               const AttentionSaving& saving = {}) const;
   /// After a forward that kept less than all: writes the same out once more, and leaves on the pass
   /// what the backward needs.
   void again(const backend::Tensor& out, const backend::Tensor& x, Pass& pass,
@@ -117,7 +125,8 @@ class Attention {
               const AttentionCache* cache) const;
   backend::Tensor attend_backward(const backend::Tensor& dshared, const Slots& slots,
                                   const Ulysses& ulysses, Pass& pass) const;
-  void push(Slots slots, AttentionKeep keep, const Ulysses& ulysses, Pass& pass) const;
+  void push(Slots slots, AttentionKeep keep, const AttentionSaving& saving, const Ulysses& ulysses,
+            Pass& pass) const;
   Slots pop(const Ulysses& ulysses, Pass& pass) const;
 
   /// The pass's; undefined when nothing is rotated.

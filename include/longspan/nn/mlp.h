@@ -29,6 +29,12 @@ struct MlpProjections {
   backend::RmsNormOptions norm_options = {};
 };
 
+/// How what a whole MLP keeps waits: the up-projection, and what the norm of its output went over.
+struct MlpSaving {
+  SavePolicy up;
+  SavePolicy projected;
+};
+
 /// MLP: down(activation(up(x))), normalised if so told.
 ///
 /// Whole, it keeps the up-projection [tokens, I] (with a gate: [tokens, 2I]) and, if that is
@@ -47,7 +53,7 @@ class Mlp {
   using Portions = std::optional<MiniSequence>;
   /// x, out [tokens, hidden]; out may be x.
   void forward(const backend::Tensor& out, const backend::Tensor& x, Pass& pass,
-               const Portions& mini_sequence = {}) const;
+               const Portions& mini_sequence = {}, const MlpSaving& saving = {}) const;
   /// dx, dy, x [tokens, hidden]; dx may be dy or x.
   void backward(const backend::Tensor& dx, const backend::Tensor& dy, const backend::Tensor& x,
                 Pass& pass, const Portions& mini_sequence = {}) const;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "longspan/backend/backend.h"
+#include "longspan/nn/saved_input.h"
 #include "longspan/shard/mesh.h"
 #include "longspan/shard/token_layout.h"
 
@@ -37,7 +38,8 @@ class Pass {
   /// `dtype`: of activations. `cu_seqlens` marks the documents of the packed stream; `positions`
   /// int32 [tokens] on the device restart with each document. With `shard` the stream is that of
   /// the whole row and the tokens are those that this rank holds of it.
-  /// With `host`, a backend of the processor that must outlive the pass, parked slots wait there.
+  /// With `host`, a backend of the processor that must outlive the pass, slots whose policy says
+  /// so wait there.
   Pass(backend::Backend& backend, base::DType dtype, backend::CuSeqlens cu_seqlens,
        backend::Tensor positions, Keep keep = Keep::kSlots,
        std::optional<SequenceShard> shard = std::nullopt, backend::Backend* host = nullptr);
@@ -72,10 +74,12 @@ class Pass {
 
   /// Keeps a slot for the backward, or drops it when this pass keeps nothing.
   void push(backend::Tensor slot);
-  /// The same for a dense slot that is large and not needed soon: with a host it goes there beside
-  /// the device's work, and comes back while the backward is at the parked slot above it. On the
-  /// device are then at most two that go or come.
-  void park(backend::Tensor slot);
+  /// The same of a dense slot that is large and not needed soon, by its policy; see SavedInput for
+  /// `unit`. What goes to the host goes there beside the device's work, and comes back while the
+  /// backward is at the block above its own: on the device are then slots of at most two blocks.
+  void push(backend::Tensor slot, const SavePolicy& policy, backend::Index unit);
+  /// The slots pushed from here on are another block's.
+  void start_block();
   /// The slot pushed last. Throws InternalError when there is none.
   backend::Tensor pop();
   std::size_t slots() const { return slots_.size(); }
@@ -88,18 +92,18 @@ class Pass {
   backend::Tensor positions_;
   std::optional<SequenceShard> shard_;
   backend::Index tokens_ = 0;
-  struct Parked;
   struct Slot {
-    backend::Tensor tensor;          ///< undefined while it is on the host alone
-    std::unique_ptr<Parked> parked;  ///< null for one that never leaves the device
+    backend::Tensor tensor;           ///< undefined where a policy keeps it
+    std::optional<SavedInput> saved;  ///< by such a policy
+    int block = 0;
   };
-  Slot* last_parked();
-  void send_away(Slot& slot) const;
-  void bring_back(Slot& slot) const;
+  void send_away_others();
+  void bring_back(int block);
 
   backend::Backend* host_;
   std::vector<backend::Tensor> rope_tables_;
   std::vector<Slot> slots_;
+  int block_ = 0;
 };
 
 }  // namespace longspan::nn

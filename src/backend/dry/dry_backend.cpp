@@ -230,6 +230,12 @@ void DryBackend::rope_table(const Tensor& table, const Tensor& positions,
 void DryBackend::rope(const Tensor& out, const Tensor& x, const Tensor& table, bool /*inverse*/) {
   stream({&out, &x, &table});
 }
+void DryBackend::quantize(const Tensor& codes, const Tensor& ranges, const Tensor& x) {
+  stream({&codes, &ranges, &x});
+}
+void DryBackend::dequantize(const Tensor& out, const Tensor& codes, const Tensor& ranges) {
+  stream({&out, &codes, &ranges});
+}
 void DryBackend::gated_forward(const Tensor& out, const Tensor& gate_up,
                                GateActivation /*activation*/) {
   stream({&out, &gate_up});

@@ -15,9 +15,9 @@ namespace longspan::train {
 namespace {
 
 using backend::Index;
+using longspan::test::job_of;
+using longspan::test::kVocab;
 using longspan::test::world;
-
-constexpr int kVocab = 61;
 
 /// Random numbers one after another, the same on every rank.
 class Draw {
@@ -130,22 +130,6 @@ plan::StepPlan plan_number(int number, const Batch& batch, Draw& draw) {
     default:
       return random_plan(batch.lengths.size(), draw);
   }
-}
-
-Job job_of(Index heads, Index kv_heads, const std::string& precision) {
-  Job job;
-  job.model.vocab_size = kVocab;
-  job.model.hidden_size = 4 * heads;
-  job.model.intermediate_size = 24;
-  job.model.num_hidden_layers = 2;
-  job.model.num_attention_heads = heads;
-  job.model.num_key_value_heads = kv_heads;
-  job.model.initializer_range = 0.2;
-  job.model.resolve("model");
-  job.optimizer.learning_rate = 1e-3;
-  job.training.steps = 10;
-  job.training.precision = precision;
-  return job;
 }
 
 /// A model on some ranks, with groups of every aligned size.

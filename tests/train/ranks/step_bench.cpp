@@ -31,6 +31,24 @@ train::Job small_job(const model::ModelConfig& config, int zero_stage) {
   return job;
 }
 
+train::Job job_of(backend::Index heads, backend::Index kv_heads, const std::string& precision,
+                  const std::string& model_type) {
+  train::Job job;
+  job.model.model_type = model_type;
+  job.model.vocab_size = kVocab;
+  job.model.hidden_size = 4 * heads;
+  job.model.intermediate_size = 40;
+  job.model.num_hidden_layers = 2;
+  job.model.num_attention_heads = heads;
+  job.model.num_key_value_heads = kv_heads;
+  job.model.initializer_range = 0.2;
+  job.model.resolve("model");
+  job.optimizer.learning_rate = 1e-3;
+  job.training.steps = 10;
+  job.training.precision = precision;
+  return job;
+}
+
 std::vector<Batches> batches_of_ranks(const train::Job& job, int ranks, int first,
                                       std::uint64_t step) {
   std::vector<Batches> all;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "longspan/comm/communicator.h"
@@ -16,6 +17,11 @@ comm::Communicator& world();
 /// attention.
 train::Job small_job(const model::ModelConfig& config, int zero_stage);
 train::Job small_job(bool tied, int zero_stage);
+
+/// A job of two layers whose heads have 4 dimensions, and of a vocabulary of kVocab ids.
+train::Job job_of(backend::Index heads, backend::Index kv_heads, const std::string& precision,
+                  const std::string& model_type = "llama");
+inline constexpr int kVocab = 61;
 
 using Batches = std::vector<std::shared_ptr<const data::MicroBatch>>;
 

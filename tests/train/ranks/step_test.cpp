@@ -13,27 +13,11 @@ namespace longspan::train {
 namespace {
 
 using backend::Index;
+using longspan::test::job_of;
+using longspan::test::kVocab;
 using longspan::test::world;
 using shard::SequenceDegrees;
 using Rows = std::vector<std::shared_ptr<const data::MicroBatch>>;
-
-Job job_of(Index heads, Index kv_heads, const std::string& precision,
-           const std::string& model_type = "llama") {
-  Job job;
-  job.model.model_type = model_type;
-  job.model.vocab_size = 61;
-  job.model.hidden_size = 4 * heads;
-  job.model.intermediate_size = 40;
-  job.model.num_hidden_layers = 2;
-  job.model.num_attention_heads = heads;
-  job.model.num_key_value_heads = kv_heads;
-  job.model.initializer_range = 0.2;
-  job.model.resolve("model");
-  job.optimizer.learning_rate = 1e-3;
-  job.training.steps = 10;
-  job.training.precision = precision;
-  return job;
-}
 
 /// Documents of these lengths as one row; `unmasked` of their labels count, spread over the row.
 std::shared_ptr<const data::MicroBatch> row_of(const std::vector<std::int32_t>& lengths,
@@ -44,9 +28,9 @@ std::shared_ptr<const data::MicroBatch> row_of(const std::vector<std::int32_t>& 
   for (const std::int32_t length : lengths) {
     for (std::int32_t i = 0; i < length; ++i) {
       const std::uint64_t at = row->tokens.size();
-      row->tokens.push_back(static_cast<data::TokenId>(random.bits(3 * at) % 61));
+      row->tokens.push_back(static_cast<data::TokenId>(random.bits(3 * at) % kVocab));
       const bool counts = random.uniform(3 * at + 1) < unmasked;
-      row->labels.push_back(counts ? static_cast<std::int32_t>(random.bits(3 * at + 2) % 61)
+      row->labels.push_back(counts ? static_cast<std::int32_t>(random.bits(3 * at + 2) % kVocab)
                                    : data::kIgnoredLabel);
       row->targets += counts ? 1 : 0;
       row->positions.push_back(i);
@@ -131,6 +115,16 @@ TEST_CASE("every layout of ranks, with recomputation and mini-sequences") {
       GENERATE(std::string("block"), std::string("block_keep_attention"));
   job.memory.mini_sequence_mlp = std::to_string(3);
   job.memory.mini_sequence_lm_head = std::to_string(2);
+  check_layouts(job, 1e-12);
+}
+
+TEST_CASE("every layout of ranks, with slots in 8-bit codes") {
+  Job job = GENERATE(job_of(8, 2, "fp64"), job_of(6, 3, "fp64"), job_of(8, 8, "fp64", "gpt2"));
+  SECTION("of everything") { job.memory.saved_inputs.fill("int8"); }
+  SECTION("of what a level keeps, where others keep all") {
+    job.memory.activation_checkpointing = "1: block_keep_attention";
+    job.memory.saved_inputs = {"int8_rows", "0: int8_rows", "0: int8", "int8", "full"};
+  }
   check_layouts(job, 1e-12);
 }
 
