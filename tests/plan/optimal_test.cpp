@@ -29,7 +29,7 @@ CostModel costs_of(const nlohmann::json& kinds, int ranks) {
 TEST_CASE("plans are as fast as HiGHS's optimum, and bounds below it") {
   const nlohmann::json stored = nlohmann::json::parse(
       base::read_text(test::data_folder() / "plan" / "data" / "optimal.json"));
-  REQUIRE(stored["micro_batches"].size() == 40);
+  REQUIRE(stored["micro_batches"].size() == 28);
   for (const nlohmann::json& micro_batch : stored["micro_batches"]) {
     INFO(micro_batch.dump());
     const CostModel costs = costs_of(stored["kinds"], micro_batch["ranks"].get<int>());
