@@ -64,8 +64,12 @@ void ParameterSet::allocate(backend::Backend& backend, base::DType dtype,
   std::vector<Index> begins;
   for (const Unit& unit : units_) begins.push_back(unit.begin);
   begins.push_back(elements_);
+  shard::Partition::Cuts cuts{placement.cut, {}};
+  if (placement.cut > 1) {
+    for (const Parameter& parameter : parameters_) cuts.begins.push_back(parameter.offset);
+  }
   partition_.emplace(std::move(begins), splits_updates() ? ranks_->size() : 1,
-                     splits_updates() ? ranks_->rank() : 0);
+                     splits_updates() ? ranks_->rank() : 0, std::move(cuts));
   find_own_ranges();
 
   const auto stored = [&](bool is_split) -> Shape {
@@ -86,13 +90,19 @@ void ParameterSet::allocate(backend::Backend& backend, base::DType dtype,
 void ParameterSet::find_own_ranges() {
   for (int number = 0; number < static_cast<int>(parameters_.size()); ++number) {
     const Parameter& parameter = at(number);
-    const Range own = partition_->own(parameter.unit);
-    const Range part{std::max(own.begin, parameter.offset), std::min(own.end, end_of(parameter))};
-    if (part.begin >= part.end) continue;
-    own_ranges_.push_back({number,
-                           {part.begin - parameter.offset, part.end - parameter.offset},
-                           partition_->stored(parameter.unit).begin + part.begin - own.begin});
+    const Range part = piece(number, partition_->rank());
+    if (part.size() == 0) continue;
+    const Index before = parameter.offset + part.begin - partition_->own(parameter.unit).begin;
+    own_ranges_.push_back({number, part, partition_->stored(parameter.unit).begin + before});
   }
+}
+
+Range ParameterSet::piece(int number, int rank) const {
+  const Parameter& parameter = at(number);
+  const Range of_unit = partition_->piece(parameter.unit, rank);
+  const Index begin = std::clamp(of_unit.begin, parameter.offset, end_of(parameter));
+  const Index end = std::clamp(of_unit.end, begin, end_of(parameter));
+  return {begin - parameter.offset, end - parameter.offset};
 }
 
 /// What is whole on every rank is there all the time.

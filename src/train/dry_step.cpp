@@ -11,6 +11,7 @@
 
 #include "longspan/train/device.h"
 #include "train/resources.h"
+#include "train/states.h"
 #include "train/step_plan.h"
 
 namespace longspan::train {
@@ -128,6 +129,21 @@ DryStep::DryStep(const Job& job, const PlanSetting& setting, int rank, std::int6
 std::uint64_t bytes_of_states(const backend::Ledger& ledger) {
   return ledger.peak(backend::MemoryTag::kWeights) + ledger.peak(backend::MemoryTag::kGradients) +
          ledger.peak(backend::MemoryTag::kOptimizer);
+}
+
+std::uint64_t checkpoint_bytes(const Job& job) {
+  backend::DryBackend nothing(backend::DeviceProfile::load("h200"), 1);
+  const auto alone = comm::make_single_communicator();
+  TrainingStep step(job, nothing, *alone);
+  std::vector<StateTensor> states = step.optimizer().states();
+  for (StateTensor& weights : weights_of(step.model().parameters(), nothing)) {
+    states.push_back(std::move(weights));
+  }
+  std::uint64_t bytes = 0;
+  for (const StateTensor& state : states) {
+    bytes += static_cast<std::uint64_t>(state.shape.elements()) * base::size_of(state.held.dtype());
+  }
+  return bytes;
 }
 
 std::uint64_t gaps_of(const backend::DryBackend& backend) {

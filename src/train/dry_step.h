@@ -76,6 +76,8 @@ std::shared_ptr<const data::MicroBatch> full_row(std::int64_t tokens, std::int64
 
 /// Weights, gradients and optimizer state, at their peaks.
 std::uint64_t bytes_of_states(const backend::Ledger& ledger);
+/// Bytes of all tensors in a checkpoint of the job.
+std::uint64_t checkpoint_bytes(const Job& job);
 
 /// What a device must have of memory beyond the ledger's peak: a GPU's is reserved in one piece, a
 /// processor's has as many addresses as one likes.

@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include "longspan/base/declarations.h"
+#include "longspan/optim/kinds.h"
 #include "train/key_limits.h"
 #include "train/model_keys.h"
 
@@ -101,10 +102,17 @@ void declare_data(Job::Data& data, Declarations& keys) {
                "Whether each epoch has an order of its own; false: the order of the files.");
 }
 
+std::vector<base::Key::Word> optimizer_words() {
+  std::vector<base::Key::Word> words;
+  for (const optim::OptimizerKind& kind : optim::optimizer_kinds()) {
+    words.push_back({kind.name, kind.words});
+  }
+  return words;
+}
+
 void declare_optimizer(Job::Optimizer& optimizer, Declarations& keys) {
   keys.section("optimizer", "How gradients change the weights.");
-  keys.choice("optimizer.name", optimizer.name, {{"adamw", "Adam with decoupled weight decay"}},
-              "Which optimizer.");
+  keys.choice("optimizer.name", optimizer.name, optimizer_words(), "Which optimizer.");
   keys.real("optimizer.learning_rate", optimizer.learning_rate,
             "Peak learning rate, which the schedule scales.")
       .required()

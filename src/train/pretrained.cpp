@@ -156,19 +156,20 @@ class WeightSource {
     if (world.rank() == 0) checkpoint::check_tied_head(files_, wanted);
   }
 
-  void load(const State& state) const {
+  /// States that each are as many numbers as their parameter.
+  void load(const std::vector<StateTensor>& states) const {
     std::vector<std::byte> stored;
-    load_state(state, *parameters_,
-               [&](const nn::Parameter& parameter, Index first, Index count, void* out) {
-                 const std::string& name = names_.at(parameter.name);
-                 const base::DType dtype = files_.tensors().at(name).dtype;
-                 const std::size_t size = base::size_of(dtype);
-                 stored.resize(static_cast<std::size_t>(count) * size);
-                 files_.read(name, static_cast<std::uint64_t>(first) * size, stored.size(),
-                             stored.data());
-                 checkpoint::convert(out, state.storage.dtype(), stored.data(), dtype,
-                                     static_cast<std::size_t>(count));
-               });
+    for (const StateTensor& state : states) {
+      const std::string& name = names_.at(parameters_->at(state.parameter).name);
+      const base::DType dtype = files_.tensors().at(name).dtype;
+      const std::size_t size = base::size_of(dtype);
+      load_state(state, *parameters_, [&](Index first, Index count, void* out) {
+        stored.resize(static_cast<std::size_t>(count) * size);
+        files_.read(name, static_cast<std::uint64_t>(first) * size, stored.size(), stored.data());
+        checkpoint::convert(out, state.held.dtype(), stored.data(), dtype,
+                            static_cast<std::size_t>(count));
+      });
+    }
   }
 
  private:
@@ -184,12 +185,12 @@ void load_pretrained(const fs::path& directory, model::Decoder& model, backend::
   WeightSource(directory, model, world).load(weights_of(model.parameters(), backend));
 }
 
-void load_pretrained(const fs::path& directory, model::Decoder& model, optim::AdamW& optimizer,
+void load_pretrained(const fs::path& directory, model::Decoder& model, optim::Optimizer& optimizer,
                      backend::Backend& backend, const comm::Communicator& world) {
   const WeightSource source(directory, model, world);
   source.load(weights_of(model.parameters(), backend));
   if (optimizer.saves_master()) {
-    source.load(master_of(optimizer));  // of what was rounded in the weights, nothing is lost here
+    source.load(optimizer.master());  // of what was rounded in the weights, nothing is lost here
   } else {
     optimizer.reset_master();
   }

@@ -10,7 +10,7 @@
 #include "longspan/comm/communicator.h"
 #include "longspan/model/decoder.h"
 #include "longspan/model/model_config.h"
-#include "longspan/optim/adamw.h"
+#include "longspan/optim/optimizer.h"
 
 namespace longspan::train {
 
@@ -63,7 +63,7 @@ void load_pretrained(const std::filesystem::path& directory, model::Decoder& mod
                      backend::Backend& backend, const comm::Communicator& world);
 /// The same, and the master weights of an optimizer that has some, whose moments stay as they are.
 void load_pretrained(const std::filesystem::path& directory, model::Decoder& model,
-                     optim::AdamW& optimizer, backend::Backend& backend,
+                     optim::Optimizer& optimizer, backend::Backend& backend,
                      const comm::Communicator& world);
 
 }  // namespace longspan::train

@@ -14,51 +14,49 @@ namespace longspan::train {
 using backend::Index;
 using backend::Tensor;
 
-State weights_of(const nn::ParameterSet& parameters, backend::Backend& backend) {
-  return {"", parameters.weights(), parameters.splits_weights(), &backend};
-}
-
-std::vector<State> states_of(const optim::AdamW& optimizer) {
-  backend::Backend& home = optimizer.home();
-  std::vector<State> states = {{"moment1.", optimizer.moment1(), true, &home},
-                               {"moment2.", optimizer.moment2(), true, &home}};
-  if (optimizer.saves_master()) states.push_back(master_of(optimizer));
-  return states;
-}
-
-State master_of(const optim::AdamW& optimizer) {
-  return {"master.", optimizer.master(), true, &optimizer.home()};
-}
-
-void load_state(const State& state, const nn::ParameterSet& parameters, const ReadNumbers& read) {
-  constexpr Index kPiece = Index{1} << 20;
-  const std::size_t size = base::size_of(state.storage.dtype());
-  std::vector<std::byte> piece;
-  const auto load = [&](const nn::Parameter& parameter, Index first, const Tensor& part) {
-    for (Index begin = 0; begin < part.elements(); begin += kPiece) {
-      const Index count = std::min(kPiece, part.elements() - begin);
-      piece.resize(static_cast<std::size_t>(count) * size);
-      read(parameter, first + begin, count, piece.data());
-      state.backend->copy_from_host(part.rows(begin, begin + count), piece.data(), piece.size());
+std::vector<StateTensor> weights_of(const nn::ParameterSet& parameters, backend::Backend& backend) {
+  std::vector<StateTensor> weights;
+  auto range = parameters.own_ranges().begin();
+  for (int number = 0; number < static_cast<int>(parameters.parameters().size()); ++number) {
+    const nn::Parameter& parameter = parameters.at(number);
+    StateTensor state;
+    state.name = parameter.name;
+    state.parameter = number;
+    state.shape = parameter.shape;
+    state.where = &backend;
+    state.is_split = parameters.splits_weights();
+    const Index end = parameter.offset + parameter.shape.elements();
+    const bool is_own = range != parameters.own_ranges().end() && range->number == number;
+    if (!state.is_split) {
+      state.held = parameters.weights().rows(parameter.offset, end);
+    } else if (is_own) {
+      state.held = parameters.own_weight(*range);
+    } else {
+      state.held = parameters.weights().rows(0, 0);
     }
-  };
-  if (state.is_split) {
-    for (const nn::OwnRange& range : parameters.own_ranges()) {
-      load(parameters.at(range.number), range.elements.begin,
-           state.storage.rows(range.stored, range.stored + range.elements.size()));
-    }
-    return;
+    if (is_own) ++range;
+    weights.push_back(std::move(state));
   }
-  for (const nn::Parameter& parameter : parameters.parameters()) {
-    load(parameter, 0,
-         state.storage.rows(parameter.offset, parameter.offset + parameter.shape.elements()));
+  return weights;
+}
+
+void load_state(const StateTensor& state, const nn::ParameterSet& parameters,
+                const ReadElements& read) {
+  constexpr Index kPiece = Index{1} << 20;
+  const Index first = state.part(parameters, parameters.partition().rank()).begin;
+  std::vector<std::byte> piece;
+  for (Index begin = 0; begin < state.held.elements(); begin += kPiece) {
+    const Index end = std::min(begin + kPiece, state.held.elements());
+    const Tensor part = state.held.rows(begin, end);
+    piece.resize(part.bytes());
+    read(first + begin, end - begin, piece.data());
+    state.where->copy_from_host(part, piece.data(), piece.size());
   }
 }
 
 /// What rank 0 tells the others, byte by byte.
 struct StateReader::Request {
   std::int64_t state = kDone;
-  std::int64_t number = 0;
   std::int64_t first = 0;
   std::int64_t count = 0;
 
@@ -72,28 +70,27 @@ struct StateReader::Request {
   }
 };
 
-StateReader::StateReader(const nn::ParameterSet& parameters, const optim::AdamW& optimizer,
+StateReader::StateReader(const nn::ParameterSet& parameters, const optim::Optimizer& optimizer,
                          backend::Backend& backend, comm::Communicator& world)
-    : parameters_(&parameters), world_(&world), states_{weights_of(parameters, backend)} {
-  for (State& state : states_of(optimizer)) states_.push_back(std::move(state));
+    : parameters_(&parameters), world_(&world), states_(weights_of(parameters, backend)) {
+  for (StateTensor& state : optimizer.states()) states_.push_back(std::move(state));
 }
 
-void StateReader::read(std::size_t state, int number, Index first, Index count, void* out) {
-  const State& source = states_[state];
-  const std::size_t bytes = static_cast<std::size_t>(count) * base::size_of(source.storage.dtype());
+void StateReader::read(std::size_t state, Index first, Index count, void* out) {
+  const StateTensor& source = states_[state];
+  const std::size_t bytes = static_cast<std::size_t>(count) * base::size_of(source.held.dtype());
   if (!source.is_split || parameters_->partition().ranks() == 1) {
-    const Index begin = parameters_->at(number).offset + first;
-    source.backend->copy_to_host(out, source.storage.rows(begin, begin + count), bytes);
+    source.where->copy_to_host(out, source.held.rows(first, first + count), bytes);
     return;
   }
   // Made before the others are asked: memory that is not there must not leave them waiting.
   const Tensor received =
-      source.backend->allocate({count}, source.storage.dtype(), backend::MemoryTag::kCommunication);
-  const Request request{static_cast<std::int64_t>(state), number, first, count};
+      source.where->allocate({count}, source.held.dtype(), backend::MemoryTag::kCommunication);
+  const Request request{static_cast<std::int64_t>(state), first, count};
   std::string message = request.to_bytes();
   world_->broadcast(message, 0);
   exchange(request, received);
-  source.backend->copy_to_host(out, received, bytes);
+  source.where->copy_to_host(out, received, bytes);
 }
 
 void StateReader::run(const std::function<void()>& action) {
@@ -125,20 +122,17 @@ void StateReader::serve() {
     world_->broadcast(message, 0);
     const Request request = Request::from_bytes(message);
     if (request.state == Request::kDone) return;
-    exchange(request, states_[static_cast<std::size_t>(request.state)].storage.rows(0, 0));
+    exchange(request, states_[static_cast<std::size_t>(request.state)].held.rows(0, 0));
   }
 }
 
 /// Every rank sends what it holds of the range to rank 0; pieces lie in rank order.
 void StateReader::exchange(const Request& request, const Tensor& received) {
-  const State& state = states_[static_cast<std::size_t>(request.state)];
-  const shard::Partition& partition = parameters_->partition();
-  const nn::Parameter& parameter = parameters_->at(static_cast<int>(request.number));
-  const Index begin = parameter.offset + request.first;
+  const StateTensor& state = states_[static_cast<std::size_t>(request.state)];
   const auto part_of = [&](int rank) -> shard::Range {
-    const shard::Range piece = partition.piece(parameter.unit, rank);
-    const Index from = std::clamp(begin, piece.begin, piece.end);
-    return {from, std::clamp(begin + request.count, from, piece.end)};
+    const shard::Range part = state.part(*parameters_, rank);
+    const Index from = std::clamp(request.first, part.begin, part.end);
+    return {from, std::clamp(request.first + request.count, from, part.end)};
   };
   const shard::Range mine = part_of(world_->rank());
   comm::Offsets send{0};
@@ -147,10 +141,9 @@ void StateReader::exchange(const Request& request, const Tensor& received) {
     send.push_back(mine.size());
     receive.push_back(receive.back() + (world_->rank() == 0 ? part_of(rank).size() : 0));
   }
-  const Index stored =
-      partition.stored(parameter.unit).begin - partition.own(parameter.unit).begin + mine.begin;
-  world_->all_to_all(received, receive, state.storage.rows(stored, stored + mine.size()), send,
-                     *state.backend);
+  const Index held = state.part(*parameters_, world_->rank()).begin;
+  world_->all_to_all(received, receive, state.held.rows(mine.begin - held, mine.end - held), send,
+                     *state.where);
 }
 
 }  // namespace longspan::train

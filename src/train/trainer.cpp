@@ -15,6 +15,7 @@
 #include "longspan/train/plan.h"
 #include "longspan/train/signals.h"
 #include "train/corpus.h"
+#include "train/dry_step.h"
 #include "train/group_costs.h"
 #include "train/metrics.h"
 #include "train/parallel_layout.h"
@@ -265,11 +266,7 @@ void Trainer::check_files() {
     if (!job_.model_from.empty()) {
       match(checkpoint::ModelFiles(job_.model_from), wanted_tensors(job_.model));
     }
-    // Weights, two moments and, for bf16, the master weights.
-    const std::string& precision = job_.training.precision;
-    const std::uint64_t bytes = precision == "bf16" ? 2 + 8 + 4 : precision == "fp32" ? 12 : 24;
-    directory_->check_free_space(bytes * static_cast<std::uint64_t>(job_.model.parameters()),
-                                 checkpoints_to_come());
+    directory_->check_free_space(checkpoint_bytes(job_), checkpoints_to_come());
   });
   report_.note("dry run: job, files, disk and memory are in order; nothing was trained");
 }

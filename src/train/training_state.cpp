@@ -19,23 +19,19 @@ using nlohmann::ordered_json;
 constexpr int kTrainerFormat = 2;
 constexpr int kOldestTrainerFormat = 1;  // which did not count tokens
 
-checkpoint::TensorInfo info_of(const State& state, const nn::Parameter& parameter) {
+checkpoint::TensorInfo info_of(const StateTensor& state) {
   checkpoint::TensorInfo info;
-  info.name = state.prefix + parameter.name;
-  info.dtype = state.storage.dtype();
-  for (int axis = 0; axis < parameter.shape.rank(); ++axis) {
-    info.shape.push_back(parameter.shape[axis]);
-  }
+  info.name = state.name;
+  info.dtype = state.held.dtype();
+  for (int axis = 0; axis < state.shape.rank(); ++axis) info.shape.push_back(state.shape[axis]);
   return info;
 }
 
-checkpoint::TensorSource source_of(StateReader& reader, std::size_t number,
-                                   const nn::ParameterSet& parameters, int parameter) {
-  const State& state = reader.states()[number];
-  const auto element = base::size_of(state.storage.dtype());
-  return {info_of(state, parameters.at(parameter)),
-          [=, &reader](std::uint64_t first, std::uint64_t count, void* out) {
-            reader.read(number, parameter, static_cast<backend::Index>(first / element),
+checkpoint::TensorSource source_of(StateReader& reader, std::size_t number) {
+  const StateTensor& state = reader.states()[number];
+  const auto element = base::size_of(state.held.dtype());
+  return {info_of(state), [=, &reader](std::uint64_t first, std::uint64_t count, void* out) {
+            reader.read(number, static_cast<backend::Index>(first / element),
                         static_cast<backend::Index>(count / element), out);
           }};
 }
@@ -52,43 +48,40 @@ std::string trainer_json(const Progress& progress) {
   return base::json_text(out, 2) + "\n";
 }
 
-/// Throws when the file's tensor is not the parameter's.
+/// Throws when the file's tensor is not the job's.
 void check_tensor(const checkpoint::SafetensorsFile& file, const std::filesystem::path& path,
                   const checkpoint::TensorInfo& expected) {
   const auto found = file.tensors().find(expected.name);
   if (found == file.tensors().end()) {
     throw InputError(fmt::format(
-        "{} has no tensor {}; the job's model, or its precision, is not the checkpoint's",
+        "{} has no tensor {}; the job's model, its precision or its optimizer is not the "
+        "checkpoint's",
         path.string(), expected.name));
   }
   if (found->second.dtype != expected.dtype || found->second.shape != expected.shape) {
-    throw InputError(fmt::format("{}: {} is {} [{}], and the job's model has {} [{}]",
-                                 path.string(), expected.name, base::name_of(found->second.dtype),
+    throw InputError(fmt::format("{}: {} is {} [{}], and the job has {} [{}]", path.string(),
+                                 expected.name, base::name_of(found->second.dtype),
                                  fmt::join(found->second.shape, ", "),
                                  base::name_of(expected.dtype), fmt::join(expected.shape, ", ")));
   }
 }
 
-/// Takes what this rank holds of a state out of the file.
-void load_state(const checkpoint::SafetensorsFile& file, const State& state,
-                const nn::ParameterSet& parameters) {
-  for (const nn::Parameter& parameter : parameters.parameters()) {
-    check_tensor(file, file.path(), info_of(state, parameter));
+/// Takes what this rank holds of these states out of a file that has nothing else.
+void load_states(const std::filesystem::path& path, const std::vector<StateTensor>& states,
+                 const nn::ParameterSet& parameters) {
+  const checkpoint::SafetensorsFile file(path);
+  for (const StateTensor& state : states) check_tensor(file, path, info_of(state));
+  if (file.tensors().size() != states.size()) {
+    throw InputError(fmt::format("{} has {} tensors, and the job {}", path.string(),
+                                 file.tensors().size(), states.size()));
   }
-  const std::size_t size = base::size_of(state.storage.dtype());
-  load_state(
-      state, parameters,
-      [&](const nn::Parameter& parameter, backend::Index first, backend::Index count, void* out) {
-        file.read(state.prefix + parameter.name, static_cast<std::uint64_t>(first) * size,
-                  static_cast<std::uint64_t>(count) * size, out);
-      });
-}
-
-void check_count(const checkpoint::SafetensorsFile& file, const std::filesystem::path& path,
-                 std::size_t expected) {
-  if (file.tensors().size() == expected) return;
-  throw InputError(fmt::format("{} has {} tensors, and the job's model {}", path.string(),
-                               file.tensors().size(), expected));
+  for (const StateTensor& state : states) {
+    const std::size_t size = base::size_of(state.held.dtype());
+    load_state(state, parameters, [&](backend::Index first, backend::Index count, void* out) {
+      file.read(state.name, static_cast<std::uint64_t>(first) * size,
+                static_cast<std::uint64_t>(count) * size, out);
+    });
+  }
 }
 
 }  // namespace
@@ -139,13 +132,10 @@ Progress read_progress(const std::filesystem::path& step_directory) {
 checkpoint::Contents checkpoint_contents(model::Decoder& model, StateReader& reader,
                                          const Progress& progress, const Heritage& heritage) {
   checkpoint::Contents contents;
-  const nn::ParameterSet& parameters = model.parameters();
-  const int count = static_cast<int>(parameters.parameters().size());
+  const std::size_t weights = model.parameters().parameters().size();
   for (std::size_t state = 0; state < reader.states().size(); ++state) {
-    auto& tensors = state == 0 ? contents.weights : contents.optimizer;
-    for (int number = 0; number < count; ++number) {
-      tensors.push_back(source_of(reader, state, parameters, number));
-    }
+    auto& tensors = state < weights ? contents.weights : contents.optimizer;
+    tensors.push_back(source_of(reader, state));
   }
   contents.texts.push_back({"config.json", config_json(model.config(), base::name_of(model.dtype()),
                                                        heritage.token_ids())});
@@ -162,21 +152,13 @@ checkpoint::Contents checkpoint_contents(model::Decoder& model, StateReader& rea
 void load_weights(const std::filesystem::path& step_directory, model::Decoder& model,
                   backend::Backend& backend) {
   const nn::ParameterSet& parameters = model.parameters();
-  const auto path = step_directory / "model.safetensors";
-  const checkpoint::SafetensorsFile file(path);
-  check_count(file, path, parameters.parameters().size());
-  load_state(file, weights_of(parameters, backend), parameters);
+  load_states(step_directory / "model.safetensors", weights_of(parameters, backend), parameters);
 }
 
 Progress load_checkpoint(const std::filesystem::path& step_directory, model::Decoder& model,
-                         optim::AdamW& optimizer, backend::Backend& backend) {
+                         optim::Optimizer& optimizer, backend::Backend& backend) {
   load_weights(step_directory, model, backend);
-  const nn::ParameterSet& parameters = model.parameters();
-  const auto optimizer_path = step_directory / "optimizer.safetensors";
-  const checkpoint::SafetensorsFile optimizer_file(optimizer_path);
-  const auto states = states_of(optimizer);
-  check_count(optimizer_file, optimizer_path, states.size() * parameters.parameters().size());
-  for (const State& state : states) load_state(optimizer_file, state, parameters);
+  load_states(step_directory / "optimizer.safetensors", optimizer.states(), model.parameters());
   if (!optimizer.saves_master()) optimizer.reset_master();
   const Progress progress = read_progress(step_directory);
   optimizer.set_updates(progress.updates);

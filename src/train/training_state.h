@@ -8,7 +8,7 @@
 #include "longspan/checkpoint/store.h"
 #include "longspan/data/tokenizer.h"
 #include "longspan/model/decoder.h"
-#include "longspan/optim/adamw.h"
+#include "longspan/optim/optimizer.h"
 #include "train/pretrained.h"
 #include "train/states.h"
 
@@ -54,6 +54,6 @@ void load_weights(const std::filesystem::path& step_directory, model::Decoder& m
 /// Loads weights, optimizer state and progress from a committed, verified step. Throws InputError
 /// when it is of another model, naming the first tensor that differs.
 Progress load_checkpoint(const std::filesystem::path& step_directory, model::Decoder& model,
-                         optim::AdamW& optimizer, backend::Backend& backend);
+                         optim::Optimizer& optimizer, backend::Backend& backend);
 
 }  // namespace longspan::train

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "longspan/base/error.h"
+#include "longspan/optim/kinds.h"
 #include "train/precision.h"
 
 namespace longspan::train {
@@ -27,13 +28,14 @@ optim::Schedule schedule_of(const Job& job) {
   return schedule;
 }
 
-optim::AdamWConfig adamw_config(const Job& job) {
-  optim::AdamWConfig config;
-  config.beta1 = job.optimizer.beta1;
-  config.beta2 = job.optimizer.beta2;
-  config.epsilon = job.optimizer.epsilon;
-  config.weight_decay = job.optimizer.weight_decay;
-  config.decay_norms_and_embeddings = job.optimizer.decay_norms_and_embeddings;
+optim::OptimizerConfig optimizer_config(const Job& job) {
+  optim::OptimizerConfig config;
+  config.name = job.optimizer.name;
+  config.adam.beta1 = job.optimizer.beta1;
+  config.adam.beta2 = job.optimizer.beta2;
+  config.adam.epsilon = job.optimizer.epsilon;
+  config.adam.weight_decay = job.optimizer.weight_decay;
+  config.adam.decay_norms_and_embeddings = job.optimizer.decay_norms_and_embeddings;
   return config;
 }
 
@@ -94,10 +96,11 @@ TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, comm::Comm
       model_(job.model, supported_dtype(job, backend), backend, memory_policy(job),
              {.zero_stage = static_cast<int>(job.parallel.zero_stage),
               .ranks = &ranks,
-              .overlap = job.parallel.overlap && backend.is_asynchronous()},
+              .overlap = job.parallel.overlap && backend.is_asynchronous(),
+              .cut = optim::optimizer_kind(job.optimizer.name).cut},
              job.memory.offloads_saved_inputs() ? host : nullptr),
-      optimizer_(adamw_config(job), initialised(model_, job).parameters(), backend,
-                 job.optimizer.offload == "host" ? host : nullptr),
+      optimizer_(optim::make_optimizer(optimizer_config(job), initialised(model_, job).parameters(),
+                                       backend, job.optimizer.offload == "host" ? host : nullptr)),
       schedule_(schedule_of(job)) {}
 
 TrainingStep::Sums TrainingStep::forward_backward(const std::vector<RankPass>& passes) {
@@ -140,7 +143,8 @@ TrainingStep::Update TrainingStep::update(std::int64_t step, double loss) {
   result.lr = schedule_.at(step);
   result.skipped = !std::isfinite(result.grad_norm) || !std::isfinite(loss);
   if (!result.skipped) {
-    optimizer_.step(result.lr, optim::clip_factor(result.grad_norm, job_->optimizer.max_grad_norm));
+    optimizer_->step(result.lr,
+                     optim::clip_factor(result.grad_norm, job_->optimizer.max_grad_norm));
     model_.parameters().gather_weights();
   }
   return result;

@@ -7,7 +7,7 @@
 #include "longspan/backend/backend.h"
 #include "longspan/data/sampler.h"
 #include "longspan/model/decoder.h"
-#include "longspan/optim/adamw.h"
+#include "longspan/optim/optimizer.h"
 #include "longspan/optim/schedule.h"
 #include "longspan/shard/mesh.h"
 #include "longspan/train/job.h"
@@ -65,8 +65,8 @@ class TrainingStep {
   Update update(std::int64_t step, double loss);
 
   model::Decoder& model() { return model_; }
-  optim::AdamW& optimizer() { return optimizer_; }
-  const optim::AdamW& optimizer() const { return optimizer_; }
+  optim::Optimizer& optimizer() { return *optimizer_; }
+  const optim::Optimizer& optimizer() const { return *optimizer_; }
 
  private:
   class Part;
@@ -75,7 +75,7 @@ class TrainingStep {
   backend::Backend* backend_;
   comm::Communicator* ranks_;
   model::Decoder model_;
-  optim::AdamW optimizer_;
+  std::unique_ptr<optim::Optimizer> optimizer_;
   optim::Schedule schedule_;
 };
 

@@ -1,6 +1,8 @@
 #include "longspan/shard/partition.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
+#include <iterator>
 
 #include "longspan/base/error.h"
 #include "longspan/base/random.h"
@@ -51,6 +53,55 @@ TEST_CASE("partition: every element of a unit is one rank's, in rank order, shar
   }
 }
 
+TEST_CASE("partition: with cuts a piece begins at whole blocks of what it cuts") {
+  for (std::uint64_t seed = 0; seed < 50; ++seed) {
+    const base::RandomStream stream(seed, base::Purpose::kTest, 1, 0);
+    // Units of some parameters, of which some begin where the one before ends.
+    std::vector<Index> begins{0};
+    Partition::Cuts cuts{.each = 256, .begins = {}};
+    Index at = 0;
+    for (std::uint64_t i = 0; i < 12; ++i) {
+      const bool ends_unit = i % 4 == 3;
+      cuts.begins.push_back(at);
+      at += static_cast<Index>(1 + stream.bits(i) % 3000);
+      const bool joins = !ends_unit && stream.bits(100 + i) % 2 == 0;
+      const Index aligned = (at + Partition::kAlignment - 1) / 64 * 64;
+      if (!joins && i < 11) at = aligned;
+      if (ends_unit) begins.push_back(at);
+    }
+    for (const int ranks : {1, 2, 3, 4, 7, 64}) {
+      INFO("seed " << seed << ", " << ranks << " ranks");
+      Index total = 0;
+      for (int rank = 0; rank < ranks; ++rank) {
+        const Partition partition(begins, ranks, rank, cuts);
+        for (int unit = 0; unit < partition.units(); ++unit) {
+          const Range whole = partition.unit(unit);
+          const Range piece = partition.own(unit);
+          CHECK(piece.begin <= piece.end);
+          CHECK(piece.begin == (rank == 0 ? whole.begin : partition.piece(unit, rank - 1).end));
+          if (rank == ranks - 1) CHECK(piece.end == whole.end);
+          if (piece.begin == whole.end) continue;
+          const auto after = std::upper_bound(cuts.begins.begin(), cuts.begins.end(), piece.begin);
+          CHECK((piece.begin - *std::prev(after)) % cuts.each == 0);
+          // No more than a block beyond an even share.
+          CHECK(piece.size() <= (whole.size() + ranks - 1) / ranks + 2 * cuts.each);
+        }
+        total += partition.own_elements();
+      }
+      CHECK(total == begins.back());
+    }
+  }
+}
+
+TEST_CASE("partition: cuts change nothing where even pieces are whole blocks") {
+  const std::vector<Index> begins{0, 4096, 8192 + 512};
+  for (int rank = 0; rank < 2; ++rank) {
+    const Partition plain(begins, 2, rank);
+    const Partition cut(begins, 2, rank, {.each = 256, .begins = {0, 1024, 4096, 8192}});
+    for (int unit = 0; unit < 2; ++unit) CHECK(plain.offsets(unit) == cut.offsets(unit));
+  }
+}
+
 TEST_CASE("partition: a rank stores its pieces one behind another, aligned") {
   for (std::uint64_t seed = 0; seed < 50; ++seed) {
     const auto begins = random_begins(seed);
@@ -94,6 +145,11 @@ TEST_CASE("partition: bounds that are none are refused") {
   CHECK_THROWS_AS(Partition({0, 64, 64}, 1, 0), base::InternalError);
   CHECK_THROWS_AS(Partition({0, 64}, 2, 2), base::InternalError);
   CHECK_THROWS_AS(Partition({0, 64}, 2, -1), base::InternalError);
+  CHECK_THROWS_AS(Partition({0, 64}, 2, 0, {.each = 32, .begins = {0}}), base::InternalError);
+  CHECK_THROWS_AS(Partition({0, 64}, 2, 0, {.each = 0, .begins = {0}}), base::InternalError);
+  CHECK_THROWS_AS(Partition({0, 64}, 2, 0, {.each = 64, .begins = {}}), base::InternalError);
+  CHECK_THROWS_AS(Partition({0, 64}, 2, 0, {.each = 64, .begins = {1}}), base::InternalError);
+  CHECK_THROWS_AS(Partition({0, 64}, 2, 0, {.each = 64, .begins = {0, 9, 3}}), base::InternalError);
 }
 
 }  // namespace

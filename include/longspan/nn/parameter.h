@@ -36,6 +36,9 @@ struct Placement {
   bool overlap = false;
   /// False for a model that is only read: there are no gradients then, and stages below 3 are as 0.
   bool trains = true;
+  /// A parameter is cut at multiples of so many of its elements alone, which optimizers keep in
+  /// blocks: 1, or a multiple of ParameterSet::kAlignment.
+  backend::Index cut = 1;
 };
 
 /// What a unit is opened for.
@@ -119,6 +122,8 @@ class ParameterSet {
   backend::Tensor own_weight(const OwnRange& range) const;    // rank 1
   backend::Tensor own_gradient(const OwnRange& range) const;  // rank 1
   const shard::Partition& partition() const { return *partition_; }
+  /// Which elements of a parameter, counted from its first, are a rank's own; maybe none.
+  shard::Range piece(int number, int rank) const;
   /// Whether this rank keeps its own weights alone: then `weights` holds these densely, else the
   /// whole axis; likewise `gradients`.
   bool splits_weights() const { return stage_ >= 3; }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "longspan/comm/communicator.h"
@@ -11,17 +12,29 @@ namespace longspan::shard {
 /// How a flat axis of elements is shared out among ranks. The axis is made of units, one behind
 /// another, and every unit is divided evenly, so that gathering one draws on all ranks alike. A
 /// unit's pieces lie in rank order; each is the same multiple of kAlignment elements, but for the
-/// last ones, which are shorter or empty. A rank stores its own pieces densely, one behind another.
+/// last ones, which are shorter or empty; Cuts may move them. A rank stores its own pieces densely,
+/// one behind another.
 class Partition {
  public:
   static constexpr Index kAlignment = 64;
 
+  /// Where units may be cut: at multiples of `each` elements from the last of `begins` (which rise
+  /// from 0) before. A piece that would begin elsewhere begins at such a place before.
+  struct Cuts {
+    Index each = 1;             ///< 1: anywhere; else a multiple of kAlignment
+    std::vector<Index> begins;  ///< of the parameters, say, that must not be cut otherwise
+  };
+
   /// `begins`: where each unit begins, a multiple of kAlignment, and the end of the last one.
-  /// Throws InternalError when they do not rise from 0 so, or `rank` is none of `ranks`.
-  Partition(std::vector<Index> begins, int ranks, int rank);
+  /// Throws InternalError when they do not rise from 0 so, `rank` is none of `ranks`, or `cuts` are
+  /// not as described.
+  Partition(std::vector<Index> begins, int ranks, int rank, Cuts cuts);
+  Partition(std::vector<Index> begins, int ranks, int rank)
+      : Partition(std::move(begins), ranks, rank, Cuts{}) {}
 
   int units() const { return static_cast<int>(begins_.size()) - 1; }
   int ranks() const { return ranks_; }
+  int rank() const { return rank_; }  ///< this one
   Index elements() const { return begins_.back(); }
 
   /// Where a unit lies on the axis; likewise a rank's piece of it, and this rank's.
@@ -41,8 +54,11 @@ class Partition {
     return {bounds[at], bounds[at + 1]};
   }
 
+  Index cut_before(Index element, const Range& unit) const;
+
   std::vector<Index> begins_;
   std::vector<Index> stored_;
+  Cuts cuts_;
   int ranks_;
   int rank_;
 };

@@ -90,35 +90,25 @@ void write_model(const std::filesystem::path& directory, const model::ModelConfi
   std::ofstream(directory / checkpoint::kIndexName) << "{\"weight_map\":{" << map << "}}";
 }
 
-/// What a rank holds of a state, which must be these numbers in its dtype.
-void check_state(const train::State& state, const nn::ParameterSet& parameters,
-                 const Weights& weights, DType through) {
+/// What a rank holds of such states, which must be these numbers in their dtype.
+void check_states(const std::vector<train::StateTensor>& states, const nn::ParameterSet& parameters,
+                  const Weights& weights, DType through) {
   std::size_t seen = 0;
-  const auto check = [&](const nn::Parameter& parameter, backend::Index first,
-                         const backend::Tensor& part) {
-    const auto& numbers = weights.at(parameter.name);
-    const auto count = static_cast<std::size_t>(part.elements());
+  CHECK(states.size() == parameters.parameters().size());
+  for (const train::StateTensor& state : states) {
+    const auto& numbers = weights.at(parameters.at(state.parameter).name);
+    const backend::Index first = state.part(parameters, parameters.partition().rank()).begin;
+    const auto count = static_cast<std::size_t>(state.held.elements());
     std::vector<std::byte> stored(count * base::size_of(through));
-    std::vector<std::byte> expected(part.bytes());
+    std::vector<std::byte> expected(state.held.bytes());
     checkpoint::convert(stored.data(), through, numbers.data() + first, DType::kFloat32, count);
-    checkpoint::convert(expected.data(), part.dtype(), stored.data(), through, count);
-    std::vector<std::byte> found(part.bytes());
-    state.backend->copy_to_host(found.data(), part, found.size());
+    checkpoint::convert(expected.data(), state.held.dtype(), stored.data(), through, count);
+    std::vector<std::byte> found(state.held.bytes());
+    state.where->copy_to_host(found.data(), state.held, found.size());
     CHECK(found == expected);
     seen += count;
-  };
-  if (!state.is_split) {
-    for (const nn::Parameter& parameter : parameters.parameters()) {
-      check(parameter, 0,
-            state.storage.rows(parameter.offset, parameter.offset + parameter.shape.elements()));
-    }
-  } else {
-    for (const nn::OwnRange& range : parameters.own_ranges()) {
-      check(parameters.at(range.number), range.elements.begin,
-            state.storage.rows(range.stored, range.stored + range.elements.size()));
-    }
   }
-  CHECK((seen > 0 || state.is_split));
+  CHECK((seen > 0 || parameters.partition().ranks() > 1));
 }
 
 TEST_CASE("every rank takes its own part of a model directory, converted to the job's precision") {
@@ -140,10 +130,10 @@ TEST_CASE("every rank takes its own part of a model directory, converted to the 
   world().barrier();
   train::load_pretrained(shared.path, part.step.model(), part.step.optimizer(), *part.backend,
                          world());
-  check_state(train::weights_of(parameters, *part.backend), parameters, weights, dtype);
+  check_states(train::weights_of(parameters, *part.backend), parameters, weights, dtype);
   // The masters have what the file has, also where the weights were rounded.
   if (precision == "bf16") {
-    check_state(train::master_of(part.step.optimizer()), parameters, weights, dtype);
+    check_states(part.step.optimizer().master(), parameters, weights, dtype);
   }
   CHECK(part.step.optimizer().updates() == 0);
 }

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "longspan/optim/optimizer.h"
+
+namespace longspan::optim {
+
+/// What a job says of its optimizer.
+struct OptimizerConfig {
+  std::string name = "adamw";
+  AdamConfig adam;
+};
+
+/// A kind of optimizer that a job may name.
+struct OptimizerKind {
+  const char* name;
+  const char* words;  ///< what it is, for help and schema
+  /// Own ranges must begin at multiples of so many elements of their parameter: see
+  /// nn::Placement::cut.
+  backend::Index cut = 1;
+  /// As Optimizer's constructor.
+  std::unique_ptr<Optimizer> (*make)(const OptimizerConfig& config, nn::ParameterSet& parameters,
+                                     backend::Backend& backend, backend::Backend* host);
+};
+
+/// All there are; the first is the default.
+const std::vector<OptimizerKind>& optimizer_kinds();
+/// Throws InternalError when there is no such kind.
+const OptimizerKind& optimizer_kind(const std::string& name);
+/// Of the kind that `config` names.
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config,
+                                          nn::ParameterSet& parameters, backend::Backend& backend,
+                                          backend::Backend* host = nullptr);
+
+}  // namespace longspan::optim

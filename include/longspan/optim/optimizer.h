@@ -1,0 +1,101 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "longspan/backend/backend.h"
+#include "longspan/nn/parameter.h"
+#include "longspan/optim/state_tensor.h"
+
+namespace longspan::optim {
+
+/// What all of Adam's kind have.
+struct AdamConfig {
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double epsilon = 1e-8;
+  double weight_decay = 0.1;
+  bool decay_norms_and_embeddings = false;
+};
+
+/// Updates this rank's own elements of a ParameterSet with their gradients. What is common is here:
+/// decoupled decay by parameter kind, for bfloat16 weights a float32 master copy, and the way to
+/// the host and back. What an optimizer keeps for its parameters it names (`states`), and that is
+/// all that checkpoints need to know of it.
+///
+/// The host may keep the state (Ren et al. 2021, "ZeRO-Offload"): then the update runs there, chunk
+/// by chunk: gradients come down, weights go up. Where the device is a processor, too, the results
+/// are the same bits.
+class Optimizer {
+ public:
+  virtual ~Optimizer() = default;
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
+
+  /// One update of own weights with the gradients as they are, which must be finite, scaled by
+  /// `gradient_scale` first.
+  void step(double learning_rate, double gradient_scale);
+
+  std::int64_t updates() const { return updates_; }
+  void set_updates(std::int64_t updates) { updates_ = updates; }
+
+  /// All that is more than the weights and the number of updates, in the order of checkpoints: the
+  /// optimizer's own, then the master where it is saved.
+  std::vector<StateTensor> states() const;
+  /// The master weights alone: none where checkpoints do without.
+  std::vector<StateTensor> master() const;
+  /// Whether checkpoints hold the master: it is more than the weights then.
+  bool saves_master() const { return parameters_->weights().dtype() == base::DType::kBFloat16; }
+  /// Takes the master weights from the parameters' present weights (after initialisation, or after
+  /// loading weights that no master was saved with).
+  void reset_master();
+
+  /// Where the state is.
+  backend::Backend& home() const { return *home_; }
+
+ protected:
+  /// Keeps the state on `host`, a backend of the processor, or where that is null on `backend`,
+  /// which has the parameters. All that is given must outlive the optimizer.
+  Optimizer(const AdamConfig& config, nn::ParameterSet& parameters, backend::Backend& backend,
+            backend::Backend* host);
+
+  /// Elements [begin, end) of an own range, counted from its first, as tensors of home(), rank 1.
+  struct Piece {
+    const nn::OwnRange* range = nullptr;
+    backend::Index begin = 0;
+    backend::Index end = 0;
+    backend::Tensor weight;    ///< receives the rounded result; undefined: the master is read
+    backend::Tensor master;    ///< what is updated
+    backend::Tensor gradient;  ///< of the master's dtype
+  };
+  /// One update of a piece. Without a host a piece is an own range; with one a chunk of it, which
+  /// begins at a multiple of kChunk elements.
+  virtual void update(const Piece& piece, const backend::AdamWOptions& options) = 0;
+  virtual void append_states(std::vector<StateTensor>& states) const = 0;
+
+  nn::ParameterSet& parameters() const { return *parameters_; }
+  /// float32 (float64): of gradients and master weights.
+  base::DType wide_dtype() const { return parameters_->gradients().dtype(); }
+
+ private:
+  struct Staging;
+  bool is_offloaded() const { return home_ != backend_; }
+  Staging make_staging() const;
+  std::vector<Piece> chunks_of(const nn::OwnRange& range, const Staging& staging) const;
+  void update_on_host(const Piece& chunk, const backend::AdamWOptions& options);
+  Piece resident(const nn::OwnRange& range) const;
+
+  AdamConfig config_;
+  nn::ParameterSet* parameters_;
+  backend::Backend* backend_;
+  backend::Backend* home_;
+  std::optional<OwnState> master_;
+  std::int64_t updates_ = 0;
+};
+
+/// Factor that brings gradients of this norm to `max_norm`; 1 when they are within it or
+/// `max_norm` is 0 (no clipping).
+double clip_factor(double norm, double max_norm);
+
+}  // namespace longspan::optim

@@ -1,0 +1,78 @@
+#include "longspan/optim/state_tensor.h"
+
+#include "longspan/base/error.h"
+
+namespace longspan::optim {
+
+using backend::Index;
+using backend::MemoryTag;
+using backend::Tensor;
+
+namespace {
+
+Index up(Index elements, Index each) { return (elements + each - 1) / each; }
+
+}  // namespace
+
+shard::Range StateTensor::part(const nn::ParameterSet& parameters, int rank) const {
+  if (!is_split) return {0, shape.elements()};
+  const shard::Range own = parameters.piece(parameter, rank);
+  return {up(own.begin, elements_each), up(own.end, elements_each)};
+}
+
+OwnState::OwnState(const nn::ParameterSet& parameters, backend::Backend& where, base::DType dtype,
+                   Index elements_each, bool (*concerns)(const nn::Parameter&))
+    : parameters_(&parameters),
+      where_(&where),
+      begins_(parameters.parameters().size(), kNone),
+      elements_each_(elements_each),
+      concerns_(concerns) {
+  constexpr Index kAlignment = nn::ParameterSet::kAlignment;
+  Index end = 0;
+  for (const nn::OwnRange& range : parameters.own_ranges()) {
+    if (concerns != nullptr && !concerns(parameters.at(range.number))) continue;
+    if (range.elements.begin % elements_each != 0) {
+      throw base::InternalError(parameters.at(range.number).name +
+                                " is cut where a block of its optimizer state is not");
+    }
+    // As far behind a whole vector as weights and gradients are, so that kernels can take all of
+    // them in whole vectors.
+    const Index shift = elements_each == 1 ? range.stored % kAlignment : 0;
+    const Index begin = up(end, kAlignment) * kAlignment + shift;
+    begins_[static_cast<std::size_t>(range.number)] = begin;
+    end = begin + up(range.elements.size(), elements_each);
+  }
+  storage_ = where.allocate({end}, dtype, MemoryTag::kOptimizer);
+  where.zero(storage_);
+}
+
+Tensor OwnState::of(const nn::OwnRange& range, Index begin, Index end) const {
+  const Index first = begins_[static_cast<std::size_t>(range.number)];
+  if (first == kNone) {
+    throw base::InternalError(parameters_->at(range.number).name + " has no such optimizer state");
+  }
+  return storage_.rows(first + begin / elements_each_, first + up(end, elements_each_));
+}
+
+void OwnState::append_to(std::vector<StateTensor>& states, const std::string& prefix) const {
+  auto range = parameters_->own_ranges().begin();
+  const auto last = parameters_->own_ranges().end();
+  for (int number = 0; number < static_cast<int>(parameters_->parameters().size()); ++number) {
+    const nn::Parameter& parameter = parameters_->at(number);
+    while (range != last && range->number < number) ++range;
+    if (concerns_ != nullptr && !concerns_(parameter)) continue;
+    StateTensor state;
+    state.name = prefix + parameter.name;
+    state.parameter = number;
+    state.shape = elements_each_ == 1
+                      ? parameter.shape
+                      : backend::Shape{up(parameter.shape.elements(), elements_each_)};
+    const bool is_there = range != last && range->number == number;
+    state.held = is_there ? of(*range) : storage_.rows(0, 0);
+    state.where = where_;
+    state.elements_each = elements_each_;
+    states.push_back(std::move(state));
+  }
+}
+
+}  // namespace longspan::optim
