@@ -1,8 +1,11 @@
 #include "longspan/backend/backend.h"
 
+#include <algorithm>
+
 #include "backend/contracts.h"
 #include "backend/done_transfer.h"
 #include "backend/operation.h"
+#include "backend/principal_directions.h"
 
 namespace longspan::backend {
 
@@ -20,6 +23,23 @@ void Backend::download(const Tensor& host, const Tensor& in) {
 void Backend::upload(const Tensor& out, const Tensor& host) {
   const Operation operation(*this, DeviceQueue::kCopies, "upload", out, out.bytes());
   copy_from_host(out, host.raw(), host.bytes());
+}
+
+void Backend::principal_directions(const Tensor& directions, const Tensor& gram) {
+  const Operation operation(*this, "principal_directions", gram);
+  check_principal_directions(directions, gram);
+  const auto run = [&]<typename Real>() {
+    std::vector<Real> numbers(static_cast<std::size_t>(gram.elements()));
+    copy_to_host(numbers.data(), gram, gram.bytes());
+    const std::vector<double> found = backend::principal_directions(
+        {numbers.begin(), numbers.end()}, gram.size(0), directions.size(0));
+    numbers.resize(found.size());
+    std::transform(found.begin(), found.end(), numbers.begin(),
+                   [](double number) { return static_cast<Real>(number); });
+    copy_from_host(directions, numbers.data(), directions.bytes());
+  };
+  const bool is_double = gram.dtype() == base::DType::kFloat64;
+  return is_double ? run.operator()<double>() : run.template operator()<float>();
 }
 
 std::unique_ptr<Transfer> Backend::start_download(const Tensor& host, const Tensor& in) {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <utility>
 
 #include "backend/checks.h"
 
@@ -313,26 +314,69 @@ void check_cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor&
   }
 }
 
-void check_adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
-                 const Tensor& moment2, const Tensor& gradient, const AdamWOptions& options) {
-  constexpr const char* kName = "adamw";
-  expect_rank(kName, "master", master, 1);
-  expect_float(kName, "master", master);
+namespace {
+
+/// What every AdamW has, whatever its moments.
+void expect_adamw(const char* name, const Tensor& weight, const Tensor& master,
+                  const Tensor& gradient, const AdamWOptions& options) {
+  expect_rank(name, "master", master, 1);
+  expect_float(name, "master", master);
   if (options.update < 1) {
-    contract_broken(kName, "update is " + std::to_string(options.update) + "; expected 1 or more");
+    contract_broken(name, "update is " + std::to_string(options.update) + "; expected 1 or more");
   }
   const base::DType dtype = compute_dtype(master.dtype());
   const Shape shape{master.size(0)};
-  expect(kName, "master", master, dtype, shape);
+  expect(name, "master", master, dtype, shape);
+  expect(name, "gradient", gradient, dtype, shape);
+  if (!weight.defined()) return;
+  expect_float(name, "weight", weight);
+  expect(name, "weight", weight, weight.dtype(), shape);
+  if (compute_dtype(weight.dtype()) != dtype) {
+    contract_broken(name, "weight", weight, "the width of master, " + describe(master));
+  }
+}
+
+}  // namespace
+
+void check_adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
+                 const Tensor& moment2, const Tensor& gradient, const AdamWOptions& options) {
+  constexpr const char* kName = "adamw";
+  expect_adamw(kName, weight, master, gradient, options);
+  const Shape shape{master.size(0)};
+  const bool is_rounded = options.rounding.has_value();
+  const base::DType dtype = is_rounded ? base::DType::kBFloat16 : master.dtype();
+  if (is_rounded) expect(kName, "master", master, base::DType::kFloat32, shape);
   expect(kName, "moment1", moment1, dtype, shape);
   expect(kName, "moment2", moment2, dtype, shape);
-  expect(kName, "gradient", gradient, dtype, shape);
-  if (!weight.defined()) return;
-  expect_float(kName, "weight", weight);
-  expect(kName, "weight", weight, weight.dtype(), shape);
-  if (compute_dtype(weight.dtype()) != dtype) {
-    contract_broken(kName, "weight", weight, "the width of master, " + describe(master));
+}
+
+void check_principal_directions(const Tensor& directions, const Tensor& gram) {
+  constexpr const char* kName = "principal_directions";
+  expect_rank(kName, "gram", gram, 2);
+  expect_rank(kName, "directions", directions, 2);
+  const base::DType dtype = compute_dtype(gram.dtype());
+  expect(kName, "gram", gram, dtype, {gram.size(0), gram.size(0)});
+  expect(kName, "directions", directions, dtype, {directions.size(0), gram.size(0)});
+  if (directions.size(0) > gram.size(0)) {
+    contract_broken(kName, "directions", directions, "at most as many rows as columns");
   }
+  for (const auto& [name, tensor] : {std::pair{"gram", &gram}, {"directions", &directions}}) {
+    if (!tensor->is_dense()) contract_broken(kName, name, *tensor, "a dense matrix");
+  }
+}
+
+void check_adamw_8bit(const Tensor& weight, const Tensor& master, const Tensor& codes1,
+                      const Tensor& scales1, const Tensor& codes2, const Tensor& scales2,
+                      const Tensor& gradient, const AdamWOptions& options) {
+  constexpr const char* kName = "adamw_8bit";
+  expect_adamw(kName, weight, master, gradient, options);
+  const Shape shape{master.size(0)};
+  expect(kName, "master", master, base::DType::kFloat32, shape);
+  const Shape blocks{(master.size(0) + kMomentBlock - 1) / kMomentBlock};
+  expect(kName, "codes1", codes1, base::DType::kUInt8, shape);
+  expect(kName, "scales1", scales1, base::DType::kFloat32, blocks);
+  expect(kName, "codes2", codes2, base::DType::kUInt8, shape);
+  expect(kName, "scales2", scales2, base::DType::kFloat32, blocks);
 }
 
 }  // namespace longspan::backend

@@ -69,6 +69,10 @@ void check_cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor&
                          const Tensor& labels, const CrossEntropyOptions& options);
 
 // optimizer
+void check_principal_directions(const Tensor& directions, const Tensor& gram);
+void check_adamw_8bit(const Tensor& weight, const Tensor& master, const Tensor& codes1,
+                      const Tensor& scales1, const Tensor& codes2, const Tensor& scales2,
+                      const Tensor& gradient, const AdamWOptions& options);
 void check_adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
                  const Tensor& moment2, const Tensor& gradient, const AdamWOptions& options);
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -67,7 +68,14 @@ struct AdamWOptions {
   float weight_decay = 0.0F;
   float gradient_scale = 1.0F;  ///< multiplies the gradient first: the clipping factor
   std::int64_t update = 1;      ///< 1 for the first update: the bias corrections' exponent
+  /// Where bfloat16 moments have the random numbers from by which they are rounded, and which of
+  /// its elements is the range's first; none: moments are not rounded.
+  std::optional<base::RandomStream> rounding = std::nullopt;
+  std::uint64_t first_element = 0;
 };
+
+/// Elements of a block of 8-bit moments.
+inline constexpr Index kMomentBlock = 256;
 
 /// The queues of a device that works on its own.
 enum class DeviceQueue : std::uint8_t { kCompute, kCommunication, kCopies };
@@ -354,12 +362,32 @@ class Backend {
                              std::uint64_t first_element) = 0;
   /// out = value.
   virtual void fill(const Tensor& out, double value) = 0;
+  /// directions[i, :] = the unit eigenvector of the i-th largest eigenvalue of the symmetric `gram`
+  /// [n, n], for i < the rows of directions [k, n], k at most n; of v and -v the one whose
+  /// component of largest size is positive. By subspace iteration in double, begun with the same
+  /// random vectors always (Halko, Martinsson & Tropp 2011), until they are right to about 1e-10 of
+  /// the largest eigenvalue, or for 30 rounds: where eigenvalues behind the k-th are nearly as
+  /// large, directions may then be a mixture of both. Both float32, or float64. A rare operation: a
+  /// GPU has its host do it, and waits.
+  virtual void principal_directions(const Tensor& directions, const Tensor& gram);
   /// One AdamW update of a rank-1 range. master, moment1, moment2 float32 (float64), gradient of
   /// the same dtype and unchanged; `weight` receives the rounded result and is undefined when the
-  /// master is what the forward reads.
+  /// master is what the forward reads. With `rounding` the moments are bfloat16, and each is
+  /// rounded up or down at random so that what is kept is right in the mean: rounding to nearest
+  /// would stop a mean that moves by less than half of its last bit in a step.
   virtual void adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
                      const Tensor& moment2, const Tensor& gradient,
                      const AdamWOptions& options) = 0;
+  /// The same with moments in 8 bits (Dettmers et al. 2022): of each block of kMomentBlock
+  /// elements, counted from the range's first, a float32 scale, which is the block's largest size;
+  /// and for each element the code of the map's value (see DynamicMap) that is nearest to the
+  /// moment divided by the scale: of a signed map for the mean, an unsigned one for the mean of
+  /// squares. Only 0 is rounded to 0, so that a mean keeps its sign; what is not finite is not
+  /// stored. codes uint8 [elements]; scales [blocks], of which 0 says that all moments are 0;
+  /// master and gradient float32. The update has the moments as they are before they are rounded.
+  virtual void adamw_8bit(const Tensor& weight, const Tensor& master, const Tensor& codes1,
+                          const Tensor& scales1, const Tensor& codes2, const Tensor& scales2,
+                          const Tensor& gradient, const AdamWOptions& options) = 0;
 
  private:
   Observer* observer_ = nullptr;

@@ -160,8 +160,12 @@ class DryBackend : public Backend {
   void random_normal(const Tensor& out, const base::RandomStream& stream, double deviation,
                      std::uint64_t first_element) override;
   void fill(const Tensor& out, double value) override;
+  void principal_directions(const Tensor& directions, const Tensor& gram) override;
   void adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
              const Tensor& moment2, const Tensor& gradient, const AdamWOptions& options) override;
+  void adamw_8bit(const Tensor& weight, const Tensor& master, const Tensor& codes1,
+                  const Tensor& scales1, const Tensor& codes2, const Tensor& scales2,
+                  const Tensor& gradient, const AdamWOptions& options) override;
 
  private:
   class State;

@@ -13,6 +13,8 @@ enum class Purpose : std::uint32_t {
   kValidationSplit = 3,
   kSampling = 4,
   kTest = 5,
+  kMomentRounding = 6,
+  kSubspaceStart = 7,
 };
 
 /// A stream of random numbers addressed by element: the value at an element depends on

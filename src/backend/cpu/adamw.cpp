@@ -9,29 +9,38 @@
 namespace longspan::backend::cpu {
 namespace {
 
-/// One pass: the update is bound by memory.
-template <typename Weight, typename Real>
-void update_run(Weight* weight, Real* master, Real* moment1, Real* moment2, const Real* gradient,
-                Index length, const AdamWConstants<Real>& with) {
-#pragma omp simd
-  for (Index i = 0; i < length; ++i) {
-    adamw_update(master[i], moment1[i], moment2[i], gradient[i], with);
-    if constexpr (!std::is_void_v<Weight>) weight[i] = round_to<Weight>(master[i]);
-  }
-}
-
-/// Weight is void where the master is what the forward reads.
-template <typename Weight, typename Real>
+/// One pass: the update is bound by memory. Weight is void where the master is what the forward
+/// reads.
+template <typename Weight, typename Real, typename Moment, typename Kept>
 void run(const Tensor& weight, const Tensor& master, const Tensor& moment1, const Tensor& moment2,
-         const Tensor& gradient, const AdamWOptions& options) {
+         const Tensor& gradient, const AdamWOptions& options, const Kept& kept) {
   const AdamWConstants<Real> constants(options);
   for_each_span(master, true, [&](const Span& span) {
     Weight* rounded = nullptr;
     if constexpr (!std::is_void_v<Weight>) rounded = weight.data<Weight>() + span.begin;
-    update_run(rounded, master.data<Real>() + span.begin, moment1.data<Real>() + span.begin,
-               moment2.data<Real>() + span.begin, gradient.data<Real>() + span.begin, span.length,
-               constants);
+    Real* to = master.data<Real>() + span.begin;
+    Moment* m = moment1.data<Moment>() + span.begin;
+    Moment* v = moment2.data<Moment>() + span.begin;
+    const Real* from = gradient.data<Real>() + span.begin;
+#pragma omp simd
+    for (Index i = 0; i < span.length; ++i) {
+      adamw_update(to[i], m[i], v[i], from[i], constants, kept, span.begin + i);
+      if constexpr (!std::is_void_v<Weight>) rounded[i] = round_to<Weight>(to[i]);
+    }
   });
+}
+
+template <typename Weight, typename Real>
+void run_moments(const Tensor& weight, const Tensor& master, const Tensor& moment1,
+                 const Tensor& moment2, const Tensor& gradient, const AdamWOptions& options) {
+  if (!options.rounding) {
+    return run<Weight, Real, Real>(weight, master, moment1, moment2, gradient, options,
+                                   ExactMoments());
+  }
+  if constexpr (std::is_same_v<Real, float>) {
+    run<Weight, Real, base::BFloat16>(weight, master, moment1, moment2, gradient, options,
+                                      RoundedMoments{*options.rounding, options.first_element});
+  }
 }
 
 }  // namespace
@@ -43,11 +52,11 @@ void CpuBackend::adamw(const Tensor& weight, const Tensor& master, const Tensor&
   dispatch_float("adamw", "master", master, [&]<typename Real>() {
     if constexpr (std::is_same_v<Compute<Real>, Real>) {
       if (!weight.defined()) {
-        return run<void, Real>(weight, master, moment1, moment2, gradient, options);
+        return run_moments<void, Real>(weight, master, moment1, moment2, gradient, options);
       }
       dispatch_float("adamw", "weight", weight, [&]<typename Weight>() {
         if constexpr (std::is_same_v<Compute<Weight>, Real>) {
-          run<Weight, Real>(weight, master, moment1, moment2, gradient, options);
+          run_moments<Weight, Real>(weight, master, moment1, moment2, gradient, options);
         }
       });
     }

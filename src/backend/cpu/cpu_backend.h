@@ -96,6 +96,9 @@ class CpuBackend : public Backend {
   void fill(const Tensor& out, double value) override;
   void adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
              const Tensor& moment2, const Tensor& gradient, const AdamWOptions& options) override;
+  void adamw_8bit(const Tensor& weight, const Tensor& master, const Tensor& codes1,
+                  const Tensor& scales1, const Tensor& codes2, const Tensor& scales2,
+                  const Tensor& gradient, const AdamWOptions& options) override;
 
  private:
   std::shared_ptr<Arena> arena_;

@@ -97,6 +97,11 @@ class CudaKernels : public Backend {
   void adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
              const Tensor& moment2, const Tensor& gradient, const AdamWOptions& options) override;
 
+  // adamw_8bit.cu
+  void adamw_8bit(const Tensor& weight, const Tensor& master, const Tensor& codes1,
+                  const Tensor& scales1, const Tensor& codes2, const Tensor& scales2,
+                  const Tensor& gradient, const AdamWOptions& options) override;
+
  private:
   Queue queue_;
 };

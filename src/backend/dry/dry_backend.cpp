@@ -337,10 +337,19 @@ void DryBackend::random_normal(const Tensor& out, const base::RandomStream& /*st
                                double /*deviation*/, std::uint64_t /*first_element*/) {
   stream({&out});
 }
+void DryBackend::principal_directions(const Tensor& directions, const Tensor& gram) {
+  stream({&directions, &gram});
+}
 void DryBackend::adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
                        const Tensor& moment2, const Tensor& gradient,
                        const AdamWOptions& /*options*/) {
   stream({&weight, &master, &master, &moment1, &moment1, &moment2, &moment2, &gradient});
+}
+void DryBackend::adamw_8bit(const Tensor& weight, const Tensor& master, const Tensor& codes1,
+                            const Tensor& scales1, const Tensor& codes2, const Tensor& scales2,
+                            const Tensor& gradient, const AdamWOptions& /*options*/) {
+  stream({&weight, &master, &master, &codes1, &codes1, &scales1, &scales1, &codes2, &codes2,
+          &scales2, &scales2, &gradient});
 }
 
 }  // namespace longspan::backend

@@ -1,8 +1,11 @@
 #pragma once
 
+#include <bit>
 #include <cmath>
+#include <cstdint>
 
 #include "longspan/backend/backend.h"
+#include "longspan/base/bfloat16.h"
 #include "longspan/base/host_device.h"
 
 // One element's update, the same on every device.
@@ -46,6 +49,45 @@ LONGSPAN_HOST_DEVICE inline void adamw_update(Real& master, Real& moment1, Real&
   moment1 = m;
   moment2 = v;
   master = with.keep * master - step;
+}
+
+/// One of the two bfloat16 numbers around the value, the nearer the likelier, so that their mean is
+/// the value; by the lower 16 of the random bits.
+LONGSPAN_HOST_DEVICE inline base::BFloat16 round_at_random(float value, std::uint32_t random) {
+  const auto word = std::bit_cast<std::uint32_t>(value);
+  const bool is_finite = (word & 0x7f800000U) != 0x7f800000U;
+  base::BFloat16 rounded(value);
+  if (is_finite) rounded.bits = static_cast<std::uint16_t>((word + (random & 0xffffU)) >> 16U);
+  return rounded;
+}
+
+/// Moments that stay as they are computed.
+struct ExactMoments {};
+
+/// Moments that are rounded to bfloat16 by random bits of their element's own.
+struct RoundedMoments {
+  base::RandomStream stream;
+  std::uint64_t first_element;  ///< of the stream: the range's first
+};
+
+/// The update of element i of a range.
+template <typename Real>
+LONGSPAN_HOST_DEVICE inline void adamw_update(Real& master, Real& moment1, Real& moment2,
+                                              Real gradient, const AdamWConstants<Real>& with,
+                                              const ExactMoments& /*exact*/, Index /*i*/) {
+  adamw_update(master, moment1, moment2, gradient, with);
+}
+LONGSPAN_HOST_DEVICE inline void adamw_update(float& master, base::BFloat16& moment1,
+                                              base::BFloat16& moment2, float gradient,
+                                              const AdamWConstants<float>& with,
+                                              const RoundedMoments& rounded, Index i) {
+  auto m = static_cast<float>(moment1);
+  auto v = static_cast<float>(moment2);
+  adamw_update(master, m, v, gradient, with);
+  const base::PhiloxBlock random =
+      rounded.stream.block(rounded.first_element + static_cast<std::uint64_t>(i));
+  moment1 = round_at_random(m, random.word[0]);
+  moment2 = round_at_random(v, random.word[1]);
 }
 
 }  // namespace longspan::backend

@@ -10,22 +10,28 @@ namespace {
 
 constexpr int kThreads = 256;
 
-template <typename Weight, typename Real>
+template <typename Weight, typename Real, typename Moment>
 struct Arguments {
   Weight* weight;  ///< null where the master is what the forward reads
   Real* master;
-  Real* moment1;
-  Real* moment2;
+  Moment* moment1;
+  Moment* moment2;
   const Real* gradient;
   Index elements;
   Index shift;  ///< elements before the first pack begins: packs are aligned, the range need not be
   bool packed;  ///< all of them are aligned where a pack begins
 };
 
+/// Elements of a pack: whole vectors of all three.
+template <typename Weight, typename Real, typename Moment>
+inline constexpr int kCountOf =
+    kPackOf<Weight, Real> > kPack<Moment> ? kPackOf<Weight, Real> : kPack<Moment>;
+
 /// One pack a thread, one pass over memory; what of a pack lies outside of the range is left out.
-template <typename Weight, typename Real>
-__global__ void adamw_kernel(Arguments<Weight, Real> with, AdamWConstants<Real> constants) {
-  constexpr int kCount = kPackOf<Weight, Real>;
+template <typename Weight, typename Real, typename Moment, typename Kept>
+__global__ void adamw_kernel(Arguments<Weight, Real, Moment> with, AdamWConstants<Real> constants,
+                             Kept kept) {
+  constexpr int kCount = kCountOf<Weight, Real, Moment>;
   const Index first =
       (static_cast<Index>(blockIdx.x) * kThreads + threadIdx.x) * kCount - with.shift;
   if (with.packed && first >= 0 && first + kCount <= with.elements) {
@@ -37,7 +43,7 @@ __global__ void adamw_kernel(Arguments<Weight, Real> with, AdamWConstants<Real> 
     LONGSPAN_UNROLL
     for (int i = 0; i < kCount; ++i) {
       adamw_update(master.values[i], moment1.values[i], moment2.values[i], gradient.values[i],
-                   constants);
+                   constants, kept, first + i);
       weight.values[i] = round_to<Weight>(master.values[i]);
     }
     store_pack(with.master + first, master);
@@ -47,7 +53,8 @@ __global__ void adamw_kernel(Arguments<Weight, Real> with, AdamWConstants<Real> 
     return;
   }
   for (Index i = first < 0 ? 0 : first; i < first + kCount && i < with.elements; ++i) {
-    adamw_update(with.master[i], with.moment1[i], with.moment2[i], with.gradient[i], constants);
+    adamw_update(with.master[i], with.moment1[i], with.moment2[i], with.gradient[i], constants,
+                 kept, i);
     if (with.weight != nullptr) with.weight[i] = round_to<Weight>(with.master[i]);
   }
 }
@@ -60,11 +67,12 @@ bool aligned(const Tensor& tensor, Index shift) {
   return (address - shift * size) % kVectorBytes == 0;
 }
 
-template <typename Weight, typename Real>
+template <typename Weight, typename Real, typename Moment, typename Kept>
 void run(const Queue& queue, const Tensor& weight, const Tensor& master, const Tensor& moment1,
-         const Tensor& moment2, const Tensor& gradient, const AdamWOptions& options) {
+         const Tensor& moment2, const Tensor& gradient, const AdamWOptions& options,
+         const Kept& kept) {
   if (master.elements() == 0) return;
-  constexpr int kCount = kPackOf<Weight, Real>;
+  constexpr int kCount = kCountOf<Weight, Real, Moment>;
   const auto all_aligned = [&](Index shift) {
     return aligned(weight, shift) && aligned(master, shift) && aligned(moment1, shift) &&
            aligned(moment2, shift) && aligned(gradient, shift);
@@ -73,18 +81,18 @@ void run(const Queue& queue, const Tensor& weight, const Tensor& master, const T
   while (shift < kCount && !all_aligned(shift)) ++shift;
   const bool packed = shift < kCount;
   if (!packed) shift = 0;
-  const Arguments<Weight, Real> with{weight.defined() ? weight.data<Weight>() : nullptr,
-                                     master.data<Real>(),
-                                     moment1.data<Real>(),
-                                     moment2.data<Real>(),
-                                     gradient.data<Real>(),
-                                     master.elements(),
-                                     shift,
-                                     packed};
+  const Arguments<Weight, Real, Moment> with{weight.defined() ? weight.data<Weight>() : nullptr,
+                                             master.data<Real>(),
+                                             moment1.data<Moment>(),
+                                             moment2.data<Moment>(),
+                                             gradient.data<Real>(),
+                                             master.elements(),
+                                             shift,
+                                             packed};
   const auto blocks =
       static_cast<unsigned>(divide_up(master.elements() + shift, Index{kThreads} * kCount));
-  LONGSPAN_LAUNCH((adamw_kernel<Weight, Real>), blocks, kThreads, 0, queue.stream, with,
-                  AdamWConstants<Real>(options));
+  LONGSPAN_LAUNCH((adamw_kernel<Weight, Real, Moment, Kept>), blocks, kThreads, 0, queue.stream,
+                  with, AdamWConstants<Real>(options), kept);
 }
 
 }  // namespace
@@ -95,7 +103,15 @@ void CudaKernels::adamw(const Tensor& weight, const Tensor& master, const Tensor
   const Operation operation(*this, "adamw", master);
   check_adamw(weight, master, moment1, moment2, gradient, options);
   dispatch_float("adamw", "weight", weight.defined() ? weight : master, [&]<typename Weight>() {
-    run<Weight, Compute<Weight>>(queue_, weight, master, moment1, moment2, gradient, options);
+    using Real = Compute<Weight>;
+    if (!options.rounding) {
+      return run<Weight, Real, Real>(queue_, weight, master, moment1, moment2, gradient, options,
+                                     ExactMoments());
+    }
+    if constexpr (std::is_same_v<Real, float>) {
+      run<Weight, Real, base::BFloat16>(queue_, weight, master, moment1, moment2, gradient, options,
+                                        RoundedMoments{*options.rounding, options.first_element});
+    }
   });
 }
 
