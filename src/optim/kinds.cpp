@@ -1,18 +1,52 @@
 #include "longspan/optim/kinds.h"
 
+#include <optional>
+
 #include "longspan/base/error.h"
 #include "longspan/optim/adamw.h"
+#include "longspan/optim/adamw_8bit.h"
 
 namespace longspan::optim {
+
+namespace {
+
+std::unique_ptr<Optimizer> make_adamw(const OptimizerConfig& config, nn::ParameterSet& parameters,
+                                      backend::Backend& backend, backend::Backend* host) {
+  std::optional<std::uint64_t> seed;
+  if (config.rounds_moments) seed = config.seed;
+  return std::make_unique<AdamW>(config.adam, parameters, backend, host, seed);
+}
+
+std::unique_ptr<Optimizer> make_adamw_8bit(const OptimizerConfig& config,
+                                           nn::ParameterSet& parameters, backend::Backend& backend,
+                                           backend::Backend* host) {
+  return std::make_unique<Adamw8Bit>(config.adam, parameters, backend, host);
+}
+
+std::unique_ptr<Optimizer> make_galore(const OptimizerConfig& config, nn::ParameterSet& parameters,
+                                       backend::Backend& backend, backend::Backend* /*host*/) {
+  return std::make_unique<Galore>(config.adam, config.galore, parameters, backend);
+}
+
+}  // namespace
 
 const std::vector<OptimizerKind>& optimizer_kinds() {
   static const std::vector<OptimizerKind> kKinds = {
       {.name = "adamw",
        .words = "Adam with decoupled weight decay",
-       .make = [](const OptimizerConfig& config, nn::ParameterSet& parameters,
-                  backend::Backend& backend, backend::Backend* host) -> std::unique_ptr<Optimizer> {
-         return std::make_unique<AdamW>(config.adam, parameters, backend, host);
-       }},
+       .may_round_moments = true,
+       .make = make_adamw},
+      {.name = "adamw_8bit",
+       .words = "the same with moments of 8 bits, in blocks of 256 with a scale each",
+       .cut = backend::kMomentBlock,
+       .does_float64 = false,
+       .make = make_adamw_8bit},
+      {.name = "galore",
+       .words = "the same on gradients of matrices that are projected to a low rank",
+       .needs_whole_parameters = true,
+       .may_be_on_host = false,
+       .has_galore_keys = true,
+       .make = make_galore},
   };
   return kKinds;
 }

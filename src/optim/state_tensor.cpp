@@ -21,7 +21,7 @@ shard::Range StateTensor::part(const nn::ParameterSet& parameters, int rank) con
 }
 
 OwnState::OwnState(const nn::ParameterSet& parameters, backend::Backend& where, base::DType dtype,
-                   Index elements_each, bool (*concerns)(const nn::Parameter&))
+                   Index elements_each, const Concerns& concerns)
     : parameters_(&parameters),
       where_(&where),
       begins_(parameters.parameters().size(), kNone),

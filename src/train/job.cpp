@@ -139,6 +139,12 @@ void declare_optimizer(Job::Optimizer& optimizer, Declarations& keys) {
             "Gradients of a larger global norm are scaled down to it; 0: never.")
       .at_least(0)
       .known_elsewhere_as({"grad_clip", "clip_grad", "clip_grad_norm", "gradient_clipping"});
+  keys.choice("optimizer.moments", optimizer.moments,
+              {{"full", "in 32 bits (64 with training.precision \"fp64\")"},
+               {"bf16",
+                "in bfloat16, each rounded up or down at random so that it is right in the mean"}},
+              "What the means of \"adamw\" are kept in.")
+      .known_elsewhere_as({"moment_dtype", "optimizer_state_dtype", "exp_avg_dtype"});
   keys.choice("optimizer.offload", optimizer.offload,
               {{"none", "on the device"},
                {"host",
@@ -146,6 +152,22 @@ void declare_optimizer(Job::Optimizer& optimizer, Declarations& keys) {
                 "their own"}},
               "Where moments and master weights are kept.")
       .known_elsewhere_as({"offload_optimizer", "cpu_offload", "optimizer_cpu_offload"});
+  keys.section("optimizer.galore", "What \"galore\" projects gradients of matrices to.");
+  keys.integer("optimizer.galore.rank", optimizer.galore_rank,
+               "Rank of the projected gradients; matrices with a shorter side are not projected.")
+      .at_least(1)
+      .at_most(kMaxCount)
+      .known_elsewhere_as({"galore_rank"});
+  keys.integer("optimizer.galore.interval", optimizer.galore_interval,
+               "Updates between projections, each made of the gradient of its update.")
+      .at_least(1)
+      .at_most(kMaxSteps)
+      .unit("steps")
+      .known_elsewhere_as({"update_proj_gap", "galore_update_interval"});
+  keys.real("optimizer.galore.scale", optimizer.galore_scale,
+            "Factor of the learning rate of projected matrices.")
+      .above(0)
+      .known_elsewhere_as({"galore_scale", "galore_alpha"});
 }
 
 void declare_schedule(Job::Schedule& schedule, Declarations& keys) {

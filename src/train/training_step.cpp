@@ -31,6 +31,11 @@ optim::Schedule schedule_of(const Job& job) {
 optim::OptimizerConfig optimizer_config(const Job& job) {
   optim::OptimizerConfig config;
   config.name = job.optimizer.name;
+  config.rounds_moments = job.optimizer.moments == "bf16";
+  config.seed = job.run.seed;
+  config.galore.rank = job.optimizer.galore_rank;
+  config.galore.interval = job.optimizer.galore_interval;
+  config.galore.scale = job.optimizer.galore_scale;
   config.adam.beta1 = job.optimizer.beta1;
   config.adam.beta2 = job.optimizer.beta2;
   config.adam.epsilon = job.optimizer.epsilon;
@@ -46,6 +51,22 @@ base::DType supported_dtype(const Job& job, const backend::Backend& backend) {
   if (backend.supports(dtype, &why_not)) return dtype;
   throw base::InputError(fmt::format("training.precision \"{}\" does not work here: {}",
                                      job.training.precision, why_not));
+}
+
+/// What ranks keep of the parameters. Throws InputError when the optimizer cannot share them so.
+nn::Placement placement_of(const Job& job, const backend::Backend& backend,
+                           comm::Communicator& ranks) {
+  const optim::OptimizerKind& kind = optim::optimizer_kind(job.optimizer.name);
+  if (kind.needs_whole_parameters && ranks.size() > 1 && job.parallel.zero_stage > 0) {
+    throw base::InputError(
+        fmt::format("parallel.zero_stage is {}, at which the {} ranks share matrices, and "
+                    "optimizer.name \"{}\" needs them whole; legal: 0",
+                    job.parallel.zero_stage, ranks.size(), kind.name));
+  }
+  return {.zero_stage = static_cast<int>(job.parallel.zero_stage),
+          .ranks = &ranks,
+          .overlap = job.parallel.overlap && backend.is_asynchronous(),
+          .cut = kind.cut};
 }
 
 /// The optimizer copies the first weights, so they are made before it.
@@ -94,10 +115,7 @@ TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, comm::Comm
       backend_(&backend),
       ranks_(&ranks),
       model_(job.model, supported_dtype(job, backend), backend, memory_policy(job),
-             {.zero_stage = static_cast<int>(job.parallel.zero_stage),
-              .ranks = &ranks,
-              .overlap = job.parallel.overlap && backend.is_asynchronous(),
-              .cut = optim::optimizer_kind(job.optimizer.name).cut},
+             placement_of(job, backend, ranks),
              job.memory.offloads_saved_inputs() ? host : nullptr),
       optimizer_(optim::make_optimizer(optimizer_config(job), initialised(model_, job).parameters(),
                                        backend, job.optimizer.offload == "host" ? host : nullptr)),

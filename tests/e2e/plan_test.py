@@ -253,6 +253,36 @@ class PlanEqualsRun(harness.Workspace):
                 run("train", job, ranks=ranks)
                 self.assert_planned(name, plan)
 
+    def test_every_optimizer_to_the_byte(self):
+        optimizers = [{"name": "adamw", "moments": "bf16"}, {"name": "adamw_8bit"},
+                      {"name": "galore", "galore": {"rank": 16, "interval": 2}}]
+        for optimizer, precision, (ranks, stage) in itertools.product(
+                optimizers, ("fp32", "bf16"), ((1, 1), (3, 0), (2, 2), (3, 3))):
+            if optimizer["name"] == "galore" and ranks > 1 and stage > 0:
+                continue
+            name = f"optimizer-{optimizer['name']}-{precision}-{ranks}-{stage}"
+            with self.subTest(name):
+                job = self.write(name, {
+                    "run": {"threads": 1},
+                    "model": SHAPES["small"],
+                    "optimizer": {"learning_rate": 1e-3, **optimizer},
+                    "training": {"precision": precision, "steps": 3, "tokens_per_step": 5 * 64,
+                                 "micro_batch_tokens": 64},
+                    "parallel": {"zero_stage": stage},
+                })
+                plan = self.plan(job, ranks)
+                run("train", job, ranks=ranks)
+                self.assert_planned(name, plan)
+
+    def test_moments_of_fewer_bits_take_fewer_bytes(self):
+        job = self.write("moments", {"model": {**SHAPES["small"], "vocab_size": 4096}})
+        full = self.plan(job)["peak_bytes"]["optimizer"]
+        halves = self.plan(job, 1, "--set", "optimizer.moments=bf16")["peak_bytes"]["optimizer"]
+        blocks = self.plan(job, 1, "--set", "optimizer.name=adamw_8bit")["peak_bytes"]["optimizer"]
+        self.assertAlmostEqual(halves / full, 0.5, delta=0.01)
+        self.assertLess(blocks / full, 0.3)
+        self.assertGreater(blocks / full, (2 + 8 / 256) / 8)
+
     def test_zero_traffic_of_a_large_world(self):
         """Against formulas, with more ranks than some units have pieces."""
         ranks, rows, element = 1024, 1536, 2  # bf16; gradients 4

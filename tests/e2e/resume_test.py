@@ -35,6 +35,36 @@ class Resume(harness.Workspace):
             steps = [row for row in self.metrics(straight) if "loss" in row]
             self.assertEqual(steps, [row for row in self.metrics(resumed) if "loss" in row])
 
+    def test_every_optimizer_resumes_where_it_was(self):
+        for number, optimizer in enumerate((
+                {"moments": "bf16"}, {"name": "adamw_8bit"},
+                {"name": "galore", "galore": {"rank": 8, "interval": 4}})):
+            straight, resumed = f"straight-optimizer-{number}", f"resumed-optimizer-{number}"
+            settings = {"optimizer": {"learning_rate": 3e-3, **optimizer},
+                        "training": {"precision": "bf16", "validation_every": 0}}
+            run("train", self.job(straight, **settings))
+            job = self.job(resumed, **settings)
+            for until in (7, 13):
+                run("train", job, "--until-step", until)
+            run("train", job)
+            first, second = self.checkpoint_files(straight), self.checkpoint_files(resumed)
+            last = [path for path in first if path.startswith("step-00000020/")]
+            self.assertGreaterEqual(len(last), 6)
+            for path in last:
+                self.assertTrue(first[path] == second[path], f"{path} differs")
+            losses = list(self.losses(straight).values())
+            self.assertLess(losses[-1], losses[0])
+
+    def test_an_optimizer_that_needs_whole_matrices_says_so(self):
+        job = self.job("whole", optimizer={"learning_rate": 3e-3, "name": "galore",
+                                           "galore": {"rank": 8}})
+        for command in ("train", "plan"):
+            arguments = ("--world-size", 2) if command == "plan" else ()
+            refused = run(command, job, *arguments, ranks=2 if command == "train" else 0, expect=2)
+            for word in ("parallel.zero_stage is 1", "galore", "legal: 0"):
+                self.assertIn(word, refused.stderr)
+        run("train", job, "--set", "parallel.zero_stage=0", ranks=2)
+
     def test_ranks_may_change_at_every_resume(self):
         run("train", self.job("one-rank"))
         job = self.job("many-ranks")

@@ -2,7 +2,6 @@
 
 #include <catch2/catch.hpp>
 #include <cmath>
-#include <cstring>
 #include <optional>
 #include <vector>
 
@@ -102,51 +101,6 @@ TEST_CASE("bfloat16 weights follow a float32 master", "[adamw]") {
   CHECK(master == Approx(1.0 - 64 * 0.0005).epsilon(1e-4));
   CHECK(static_cast<float>(weight.data<base::BFloat16>()[0]) ==
         static_cast<float>(base::BFloat16(master)));
-}
-
-TEST_CASE("state on the host gives the same bits as state on the device", "[adamw]") {
-  const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16, DType::kFloat64);
-  // Chunks end within a parameter, and elements behind another number of whole vectors.
-  const Index rows = 3001;
-  const Index columns = 1501;
-  const auto device = backend::make_cpu_backend(std::size_t{1} << 30U);
-  const auto host = backend::make_cpu_backend(std::size_t{1} << 30U);
-  const auto declare = [&](nn::ParameterSet& set) {
-    set.declare("embedding", {5, 7}, nn::ParameterKind::kEmbedding);
-    set.declare("matrix", {rows, columns}, nn::ParameterKind::kMatrix);
-    set.declare("norm", {9}, nn::ParameterKind::kNorm);
-    set.allocate(*device, dtype);
-    set.initialise(7, 0.5);
-  };
-  nn::ParameterSet first;
-  nn::ParameterSet second;
-  declare(first);
-  declare(second);
-  optim::AdamW resident({}, first, *device);
-  const std::size_t before = device->ledger().live(backend::MemoryTag::kOptimizer);
-  optim::AdamW offloaded({}, second, *device, host.get());
-  CHECK(device->ledger().live(backend::MemoryTag::kOptimizer) == before);
-  CHECK(&offloaded.home() == host.get());
-  for (int step = 1; step <= 3; ++step) {
-    const base::RandomStream stream(3, base::Purpose::kTest, 0, static_cast<std::uint64_t>(step));
-    device->random_normal(first.gradients(), stream, 1.0, 0);
-    device->copy(second.gradients(), first.gradients());
-    resident.step(0.01, 0.7);
-    offloaded.step(0.01, 0.7);
-    const auto same = [](const backend::Tensor& a, const backend::Tensor& b) {
-      return a.bytes() == b.bytes() && std::memcmp(a.raw(), b.raw(), a.bytes()) == 0;
-    };
-    CHECK(same(first.weights(), second.weights()));
-    const auto expected = resident.states();
-    const auto found = offloaded.states();
-    REQUIRE(expected.size() == (dtype == DType::kBFloat16 ? 9U : 6U));
-    REQUIRE(found.size() == expected.size());
-    for (std::size_t i = 0; i < found.size(); ++i) {
-      INFO(found[i].name);
-      CHECK(found[i].name == expected[i].name);
-      CHECK(same(found[i].held, expected[i].held));
-    }
-  }
 }
 
 TEST_CASE("clipping brings the norm to its limit and leaves less alone", "[adamw]") {

@@ -111,7 +111,8 @@ TEST_CASE("every key is bound to its own member") {
       "shuffle": false},
     "optimizer": {"name": "adamw", "learning_rate": 0.01, "beta1": 0.8, "beta2": 0.99,
       "epsilon": 1e-7, "weight_decay": 0.2, "decay_norms_and_embeddings": true,
-      "max_grad_norm": 2.0, "offload": "host"},
+      "max_grad_norm": 2.0, "moments": "bf16", "offload": "host",
+      "galore": {"rank": 128, "interval": 200, "scale": 0.25}},
     "schedule": {"name": "wsd", "warmup_steps": 11, "decay_steps": 12, "min_ratio": 0.3},
     "training": {"steps": 1000, "tokens_per_step": 2048, "micro_batch_tokens": 1024,
       "precision": "bf16", "validation_every": 13, "validation_tokens": 14,
@@ -133,6 +134,18 @@ TEST_CASE("every key is bound to its own member") {
   CHECK(job.training.validation_tokens == 14);
   CHECK(job.logging.every == 19);
   CHECK(job.optimizer.max_grad_norm == 2.0);
+  CHECK(job.optimizer.moments == "bf16");
+}
+
+TEST_CASE("keys of GaLore are bound to their own members") {
+  json galore = smallest();
+  galore["optimizer"]["name"] = "galore";
+  galore["optimizer"]["galore"] = {{"rank", 7}, {"interval", 9}, {"scale", 0.5}};
+  const Job job = read(galore.dump());
+  CHECK(job.optimizer.galore_rank == 7);
+  CHECK(job.optimizer.galore_interval == 9);
+  CHECK(job.optimizer.galore_scale == 0.5);
+  CHECK(to_json(read(to_json(job))) == to_json(job));
 }
 
 TEST_CASE("keys of planned steps are bound to their own members") {
@@ -287,7 +300,11 @@ TEST_CASE("values of a job out of range are refused") {
       {"model.rms_norm_eps=0", "model.rms_norm_eps is 0"},
       {"data.packing=padded", "legal: \"packed\" or \"streamed\""},
       {"data.validation_fraction=1", "legal: number in [0, 1)"},
-      {"optimizer.name=sgd", "legal: \"adamw\""},
+      {"optimizer.name=sgd", "legal: \"adamw\", \"adamw_8bit\" or \"galore\""},
+      {"optimizer.moments=fp16", "optimizer.moments is \"fp16\"; legal: \"full\" or \"bf16\""},
+      {"optimizer.galore.rank=0", "optimizer.galore.rank is 0"},
+      {"optimizer.galore.interval=0", "optimizer.galore.interval is 0"},
+      {"optimizer.galore.scale=0", "optimizer.galore.scale is 0"},
       {"optimizer.learning_rate=0", "legal: number > 0"},
       {"optimizer.beta1=1", "optimizer.beta1 is 1"},
       {"optimizer.beta2=-0.1", "optimizer.beta2 is -0.1"},
@@ -329,6 +346,22 @@ TEST_CASE("keys of a job that do not go together are refused, both named") {
   refuses({"schedule.warmup_steps=101"}, "schedule.warmup_steps (101)", "which is 100");
   refuses({"schedule.name=wsd", "schedule.warmup_steps=60", "schedule.decay_steps=41"},
           "schedule.decay_steps (41)", "training.steps, which is 100");
+  refuses({"optimizer.name=adamw_8bit", "optimizer.moments=bf16"}, "optimizer.moments is \"bf16\"",
+          "optimizer.name is \"adamw_8bit\"");
+  refuses({"optimizer.moments=bf16", "training.precision=fp64"}, "optimizer.moments is \"bf16\"",
+          "training.precision is \"fp64\"");
+  refuses({"optimizer.name=adamw_8bit", "training.precision=fp64"},
+          "optimizer.name is \"adamw_8bit\"", "training.precision \"fp64\"");
+  refuses({"optimizer.name=galore", "optimizer.galore.rank=8", "optimizer.offload=host"},
+          "optimizer.offload is \"host\"", "optimizer.name is \"galore\"");
+  refuses({"optimizer.name=galore", "optimizer.galore.rank=8", "optimizer.moments=bf16"},
+          "optimizer.moments is \"bf16\"", "optimizer.name is \"galore\"");
+  refuses({"optimizer.name=galore", "optimizer.galore.rank=60000"},
+          "optimizer.galore.rank is 60000", "model.hidden_size");
+  for (const char* key : {"rank=7", "interval=7", "scale=0.5"}) {
+    refuses({std::string("optimizer.galore.") + key}, "optimizer.galore.",
+            "optimizer.name is \"adamw\"");
+  }
   refuses({"data.validation=[\"v\"]", "data.validation_fraction=0.1"}, "data.validation and",
           "data.validation_fraction (0.1)");
   refuses({"data.weights=[1, 2]"}, "data.weights has 2", "the 1 files of data.train");
@@ -342,6 +375,8 @@ TEST_CASE("keys of a job that do not go together are refused, both named") {
   CHECK(refusal_of({"model.max_position_embeddings=128"}) == "accepted");
   CHECK(refusal_of({"data.validation_fraction=0.1", "training.validation_every=5"}) == "accepted");
   CHECK(refusal_of({"schedule.name=constant"}) == "accepted");
+  CHECK(refusal_of({"optimizer.name=galore", "optimizer.galore.rank=8"}) == "accepted");
+  CHECK(refusal_of({"optimizer.name=adamw_8bit", "optimizer.offload=host"}) == "accepted");
 }
 
 TEST_CASE("a damaged job file is read or refused, never worse") {

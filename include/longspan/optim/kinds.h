@@ -1,9 +1,11 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "longspan/optim/galore.h"
 #include "longspan/optim/optimizer.h"
 
 namespace longspan::optim {
@@ -12,6 +14,9 @@ namespace longspan::optim {
 struct OptimizerConfig {
   std::string name = "adamw";
   AdamConfig adam;
+  bool rounds_moments = false;  ///< to bfloat16, at random; of kinds that `may_round_moments`
+  std::uint64_t seed = 0;       ///< of what is random
+  GaloreConfig galore;
 };
 
 /// A kind of optimizer that a job may name.
@@ -21,6 +26,11 @@ struct OptimizerKind {
   /// Own ranges must begin at multiples of so many elements of their parameter: see
   /// nn::Placement::cut.
   backend::Index cut = 1;
+  bool may_round_moments = false;
+  bool does_float64 = true;
+  bool needs_whole_parameters = false;  ///< ranks cannot share one
+  bool may_be_on_host = true;
+  bool has_galore_keys = false;
   /// As Optimizer's constructor.
   std::unique_ptr<Optimizer> (*make)(const OptimizerConfig& config, nn::ParameterSet& parameters,
                                      backend::Backend& backend, backend::Backend* host);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -31,9 +32,11 @@ struct StateTensor {
 /// `elements_each` of the parameter's, the last one maybe for fewer.
 class OwnState {
  public:
+  using Concerns = std::function<bool(const nn::Parameter&)>;
+
   /// Of those parameters that `concerns` (null: of all), in memory of `where`, which outlives it.
   OwnState(const nn::ParameterSet& parameters, backend::Backend& where, base::DType dtype,
-           backend::Index elements_each = 1, bool (*concerns)(const nn::Parameter&) = nullptr);
+           backend::Index elements_each = 1, const Concerns& concerns = nullptr);
 
   /// What belongs to elements [begin, end) of an own range, counted from its first; begin is a
   /// multiple of elements_each. Rank 1.
@@ -51,7 +54,7 @@ class OwnState {
   backend::Tensor storage_;
   std::vector<backend::Index> begins_;  ///< by parameter: where its part begins; kNone: nowhere
   backend::Index elements_each_;
-  bool (*concerns_)(const nn::Parameter&);
+  Concerns concerns_;
   static constexpr backend::Index kNone = -1;
 };
 

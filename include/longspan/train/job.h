@@ -52,7 +52,11 @@ struct Job {
     double weight_decay = 0.1;
     bool decay_norms_and_embeddings = false;
     double max_grad_norm = 1.0;
+    std::string moments = "full";
     std::string offload = "none";
+    std::int64_t galore_rank = 128;
+    std::int64_t galore_interval = 200;  ///< updates
+    double galore_scale = 0.25;
   } optimizer;
 
   struct Schedule {

@@ -11,6 +11,7 @@
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
 #include "longspan/checkpoint/store.h"
+#include "longspan/optim/kinds.h"
 #include "tests/model/fixture.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/train/ranks/step_bench.h"
@@ -100,6 +101,105 @@ TEST_CASE("a checkpoint loads at any ranks and stage, and is saved there as the 
       if (me == 0) check_same_files(first, again);
     }
     world().barrier();
+  }
+}
+
+/// A job whose matrices have blocks of moments that even pieces would cut through.
+train::Job job_of(const optim::OptimizerKind& kind, bool rounds_moments, int zero_stage) {
+  model::ModelConfig config = model::test::small_config(false);
+  config.hidden_size = 68;
+  config.intermediate_size = 101;
+  train::Job job = test::small_job(config, zero_stage);
+  job.optimizer.name = kind.name;
+  job.optimizer.moments = rounds_moments ? "bf16" : "full";
+  job.optimizer.galore_rank = 8;
+  job.optimizer.galore_interval = 1;
+  return job;
+}
+
+bool may_share(const optim::OptimizerKind& kind, int ranks, int stage) {
+  return !kind.needs_whole_parameters || ranks == 1 || stage == 0;
+}
+
+TEST_CASE("so does what every optimizer keeps, and training goes on from it bit for bit") {
+  const optim::OptimizerKind kind = GENERATE(from_range(optim::optimizer_kinds()));
+  const bool rounds = GENERATE(false, true);
+  const int saved_at = GENERATE(0, 1, 3);
+  const std::string precision = GENERATE(as<std::string>(), "fp32", "bf16");
+  if (rounds && !kind.may_round_moments) return;
+  if (!may_share(kind, world().size(), saved_at)) return;
+  INFO(kind.name << (rounds ? ", rounded, " : ", ") << precision << ", saved at " << saved_at);
+  const SharedDirectory shared;
+  const std::filesystem::path top = shared.path;
+  train::Job job = job_of(kind, rounds, saved_at);
+  job.training.precision = precision;
+  Part straight(job, world());
+  straight.train_step(0);
+  straight.save(top / "first");
+  straight.train_step(1);
+  straight.save(top / "straight");
+  world().barrier();
+  for (const int stage : {0, 1, 2, 3}) {
+    if (!may_share(kind, world().size(), stage)) continue;
+    INFO("loaded at " << stage);
+    job.parallel.zero_stage = stage;
+    Part part(job, world());
+    train::load_checkpoint(top / "first" / "step-00000001", part.step.model(),
+                           part.step.optimizer(), *part.backend);
+    const auto again = top / fmt::format("again-{}", stage);
+    part.save(again);
+    if (world().rank() == 0) check_same_files(top / "first", again);
+    world().barrier();
+    // Gradients are summed in the same order wherever there are no parts of them, or are.
+    if (stage != saved_at) continue;
+    part.train_step(1);
+    part.save(top / "resumed");
+    if (world().rank() == 0) check_same_files(top / "straight", top / "resumed");
+    world().barrier();
+  }
+  // One rank reads what all of them wrote.
+  const auto alone = world().group("alone", {world().rank()});
+  Part part(job, *alone);
+  train::load_checkpoint(top / "first" / "step-00000001", part.step.model(), part.step.optimizer(),
+                         *part.backend);
+  const auto again = top / fmt::format("alone-{}", world().rank());
+  part.save(again);
+  check_same_files(top / "first", again);
+}
+
+TEST_CASE("a checkpoint of another optimizer is refused, by the first tensor that is missing") {
+  const SharedDirectory shared;
+  const std::filesystem::path top = shared.path;
+  const optim::OptimizerKind& plain = optim::optimizer_kind("adamw");
+  const optim::OptimizerKind& blocks = optim::optimizer_kind("adamw_8bit");
+  Part full(job_of(plain, false, 1), world());
+  full.save(top);
+  world().barrier();
+  const auto load = [&](Part& part) {
+    train::load_checkpoint(top / "step-00000001", part.step.model(), part.step.optimizer(),
+                           *part.backend);
+  };
+  Part rounded(job_of(plain, true, 1), world());
+  CHECK_THROWS_WITH(load(rounded),
+                    Catch::Contains("moment1.model.embed_tokens.weight is float32") &&
+                        Catch::Contains("the job has bfloat16"));
+  Part quantised(job_of(blocks, false, 1), world());
+  CHECK_THROWS_WITH(load(quantised), Catch::Contains("optimizer.safetensors") &&
+                                         Catch::Contains("the job has uint8"));
+  Part same(job_of(plain, false, 1), world());
+  CHECK_NOTHROW(load(same));
+}
+
+TEST_CASE("an optimizer that needs whole matrices refuses ranks that share them") {
+  const optim::OptimizerKind& kind = optim::optimizer_kind("galore");
+  for (const int stage : {1, 2, 3}) {
+    if (world().size() == 1) {
+      CHECK_NOTHROW(Part(job_of(kind, false, stage), world()));
+      continue;
+    }
+    CHECK_THROWS_WITH(Part(job_of(kind, false, stage), world()),
+                      Catch::Contains(fmt::format("parallel.zero_stage is {}", stage)) &&
+                          Catch::Contains("\"galore\"") && Catch::Contains("legal: 0"));
   }
 }
 
