@@ -20,16 +20,7 @@ struct DynamicMap {
   static constexpr int kZero = kSigned ? kMapCodes / 2 - 1 : 0;  ///< the code of 0
 
   LONGSPAN_HOST_DEVICE static float value(int code) {
-    if (code == kZero) return 0.0F;
-    if (code == kMapCodes - 1) return 1.0F;
-    constexpr double kDecades[] = {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0};
-    const int rank = (code > kZero ? code - kZero : kZero - code) + (kSigned ? 0 : 1);
-    int parts = kSigned ? 1 : 2;
-    int decade = 0;
-    for (; 2 * parts <= rank; parts *= 2) ++decade;
-    const double within = (rank - parts + 0.5) / parts;
-    const double size = (0.1 + 0.9 * within) * kDecades[decade];
-    return static_cast<float>(code > kZero ? size : -size);
+    return code == kZero ? 0.0F : other_value(code);
   }
 
   /// The largest number that is rounded to `code`, and not to the one above: half-way between their
@@ -39,7 +30,21 @@ struct DynamicMap {
     if (code == kMapCodes - 1) return std::numeric_limits<float>::infinity();
     if (code == kZero) return 0.0F;
     if (kSigned && code + 1 == kZero) return -std::numeric_limits<float>::denorm_min();
-    return 0.5F * (value(code) + value(code + 1));
+    return 0.5F * (other_value(code) + other_value(code + 1));
+  }
+
+ private:
+  /// Of a code that is not that of 0.
+  LONGSPAN_HOST_DEVICE static float other_value(int code) {
+    if (code == kMapCodes - 1) return 1.0F;
+    constexpr double kDecades[] = {1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0};
+    const int rank = (code > kZero ? code - kZero : kZero - code) + (kSigned ? 0 : 1);
+    int parts = kSigned ? 1 : 2;
+    int decade = 0;
+    for (; 2 * parts <= rank; parts *= 2) ++decade;
+    const double within = (rank - parts + 0.5) / parts;
+    const double size = (0.1 + 0.9 * within) * kDecades[decade];
+    return static_cast<float>(code > kZero ? size : -size);
   }
 };
 
