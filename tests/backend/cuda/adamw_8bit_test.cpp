@@ -84,7 +84,7 @@ TEST_CASE("cuda: adamw_8bit does what the cpu's does") {
 }
 
 TEST_CASE("cuda: adamw_8bit goes through more blocks than it launches") {
-  const Index size = 256 * 4097 + 3;
+  const Index size = 256 * 1025 + 3;
   State expected(DType::kFloat32, size);
   State found(DType::kFloat32, size);
   Array gradient(DType::kFloat32, {size});
@@ -92,7 +92,7 @@ TEST_CASE("cuda: adamw_8bit goes through more blocks than it launches") {
   Device device;
   found.update(device, gradient, 1, false);
   expected.update(processor(), gradient, 1, false);
-  for (Index i = 256 * 4095; i < size; ++i) {
+  for (Index i = 256 * 1023; i < size; ++i) {
     REQUIRE(found.master.get(i) == Approx(expected.master.get(i)).epsilon(1e-5));
   }
   CHECK(found.scales[0].back() == Approx(expected.scales[0].back()));

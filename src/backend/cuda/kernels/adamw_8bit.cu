@@ -15,7 +15,7 @@ static_assert(kThreads == kMapCodes);
 constexpr int kWarps = kThreads / kLanes;
 /// Enough for any GPU: each goes through blocks of moments in turn, so that it makes its tables
 /// once.
-constexpr Index kMostBlocks = 4096;
+constexpr Index kMostBlocks = 1024;
 
 /// A moment of the range.
 struct Moments {
@@ -71,7 +71,7 @@ __global__ void adamw_8bit_kernel(Arguments<Weight> with, AdamWConstants<float> 
       moment1 = kept_moment(moment1, before1);
       moment2 = kept_moment(moment2, before2);
     }
-    const float scale1 = block_max(abs(moment1), of_warps1);
+    const float scale1 = block_max(std::abs(moment1), of_warps1);
     const float scale2 = block_max(moment2, of_warps2);
     if (is_there) {
       with.moment1.codes[i] = signed_map.code_of(scaled(moment1, scale1));
