@@ -13,6 +13,7 @@ enum class Purpose : std::uint32_t {
   kValidationSplit = 3,
   kSampling = 4,
   kTest = 5,
+  kDropout = 6,
 };
 
 /// A stream of random numbers addressed by element: the value at an element depends on
