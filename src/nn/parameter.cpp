@@ -65,7 +65,6 @@ void ParameterSet::allocate(backend::Backend& backend, base::DType dtype,
   const bool is_shared = !alone && (placement.trains || placement.zero_stage >= 3);
   stage_ = is_shared ? placement.zero_stage : 0;
   overlap_ = placement.overlap;
-  if (!units_.empty()) elements_ = std::max(elements_, units_.back().begin);  // it may be empty
   std::vector<Index> begins;
   for (const Unit& unit : units_) begins.push_back(unit.begin);
   begins.push_back(elements_);

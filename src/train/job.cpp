@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include "longspan/base/declarations.h"
+#include "train/adapter_keys.h"
 #include "train/key_limits.h"
 #include "train/model_keys.h"
 
@@ -395,6 +396,7 @@ std::string describe(std::string (Declarations::*text)() const) {
 void declare(Job& job, Declarations& declarations) {
   declare_run(job.run, declarations);
   declare_model(job.model_from, job.model, declarations);
+  declare_adapter(job.adapter, declarations);
   declare_data(job.data, declarations);
   declare_optimizer(job.optimizer, declarations);
   declare_schedule(job.schedule, declarations);

@@ -8,10 +8,12 @@
 #include "longspan/base/file.h"
 #include "longspan/base/json.h"
 #include "longspan/checkpoint/safetensors.h"
+#include "train/adapter_files.h"
 
 namespace longspan::train {
 namespace {
 
+namespace fs = std::filesystem;
 using base::InputError;
 using nlohmann::json;
 using nlohmann::ordered_json;
@@ -101,12 +103,15 @@ TokenIds Heritage::token_ids() const {
   return {text(tokenizer->bos_id()), text(tokenizer->eos_id()), "null"};
 }
 
-Heritage heritage_of(const std::string& model_from, const data::Tokenizer* tokenizer) {
+Heritage heritage_of(const Job& job, const data::Tokenizer* tokenizer) {
   Heritage heritage;
   heritage.tokenizer = tokenizer;
-  if (model_from.empty()) return heritage;
-  heritage.ids = read_pretrained(model_from).ids;
-  heritage.companions = read_companions(model_from);
+  if (job.model_from.empty()) return heritage;
+  heritage.ids = read_pretrained(job.model_from).ids;
+  heritage.companions = read_companions(job.model_from);
+  if (const auto lora = job.lora()) {
+    heritage.adapter = {*lora, fs::absolute(job.model_from).lexically_normal().string()};
+  }
   if (tokenizer != nullptr) {
     std::erase_if(heritage.companions,
                   [](const auto& file) { return file.name != kGenerationConfigName; });
@@ -139,7 +144,7 @@ Progress read_progress(const std::filesystem::path& step_directory) {
 checkpoint::Contents checkpoint_contents(model::Decoder& model, StateReader& reader,
                                          const Progress& progress, const Heritage& heritage) {
   checkpoint::Contents contents;
-  const nn::ParameterSet& parameters = model.parameters();
+  const nn::ParameterSet& parameters = model.trained();
   const int count = static_cast<int>(parameters.parameters().size());
   for (std::size_t state = 0; state < reader.states().size(); ++state) {
     auto& tensors = state == 0 ? contents.weights : contents.optimizer;
@@ -149,6 +154,10 @@ checkpoint::Contents checkpoint_contents(model::Decoder& model, StateReader& rea
   }
   contents.texts.push_back({"config.json", config_json(model.config(), base::name_of(model.dtype()),
                                                        heritage.token_ids())});
+  if (heritage.adapter) {
+    contents.weights_name = kAdapterWeightsName;
+    contents.texts.push_back({kAdapterConfigName, heritage.adapter->to_json(model.config())});
+  }
   contents.texts.push_back({"trainer.json", trainer_json(progress)});
   for (const checkpoint::TextFile& file : heritage.companions) contents.texts.push_back(file);
   if (heritage.tokenizer != nullptr) {
@@ -161,8 +170,9 @@ checkpoint::Contents checkpoint_contents(model::Decoder& model, StateReader& rea
 
 void load_weights(const std::filesystem::path& step_directory, model::Decoder& model,
                   backend::Backend& backend) {
-  const nn::ParameterSet& parameters = model.parameters();
-  const auto path = step_directory / "model.safetensors";
+  const nn::ParameterSet& parameters = model.trained();
+  const bool is_adapter = model.adapters() != nullptr;
+  const auto path = step_directory / (is_adapter ? kAdapterWeightsName : checkpoint::kWeightsName);
   const checkpoint::SafetensorsFile file(path);
   check_count(file, path, parameters.parameters().size());
   load_state(file, weights_of(parameters, backend), parameters);
@@ -171,7 +181,7 @@ void load_weights(const std::filesystem::path& step_directory, model::Decoder& m
 Progress load_checkpoint(const std::filesystem::path& step_directory, model::Decoder& model,
                          optim::AdamW& optimizer, backend::Backend& backend) {
   load_weights(step_directory, model, backend);
-  const nn::ParameterSet& parameters = model.parameters();
+  const nn::ParameterSet& parameters = model.trained();
   const auto optimizer_path = step_directory / "optimizer.safetensors";
   const checkpoint::SafetensorsFile optimizer_file(optimizer_path);
   const auto states = states_of(optimizer);
