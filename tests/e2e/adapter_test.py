@@ -69,7 +69,7 @@ class Adapters(harness.Workspace):
             run("import", merged)
             apart = self.loss(self.root / name)
             self.assertAlmostEqual(self.loss(merged), apart, delta=2e-6 * apart)
-            self.assertGreater(abs(self.loss(model) - apart), 1e-3 * apart)
+            self.assertGreater(abs(self.loss(model) - apart), 2e-5)
             changed = [name for name, tensor in tensors_of(merged).items() if tensor != before[name]]
             self.assertEqual(len(changed), 2 * {"llama": 7, "gpt2": 4, "phi3": 4}[family])
             # Deterministic, for a run and for what goes on from a checkpoint at other ranks.
