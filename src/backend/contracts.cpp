@@ -52,7 +52,9 @@ void expect_norm(const char* operation, const Tensor& out, const Tensor& rstd, c
 
 void expect_norm_backward(const char* operation, const Tensor& dweight, const Tensor& dy,
                           const Tensor& residual, const Tensor& x, Index width) {
-  expect(operation, "dweight", dweight, compute_dtype(x.dtype()), {width});
+  if (dweight.defined()) {
+    expect(operation, "dweight", dweight, compute_dtype(x.dtype()), {width});
+  }
   expect(operation, "dy", dy, x.dtype(), x.shape());
   if (residual.defined()) expect(operation, "residual", residual, x.dtype(), x.shape());
 }
@@ -165,7 +167,10 @@ void check_layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Te
   expect_rank(kName, "x", x, 2);
   expect_norm(kName, dx, rstd, x, weight, x.size(1), {x.size(0)});
   expect_norm_backward(kName, dweight, dy, residual, x, x.size(1));
-  expect(kName, "dbias", dbias, compute_dtype(x.dtype()), {x.size(1)});
+  if (dweight.defined() != dbias.defined()) {
+    contract_broken(kName, "dbias", dbias, "a tensor, or none, as dweight");
+  }
+  if (dbias.defined()) expect(kName, "dbias", dbias, compute_dtype(x.dtype()), {x.size(1)});
   expect(kName, "mean", mean, compute_dtype(x.dtype()), {x.size(0)});
 }
 
@@ -312,6 +317,16 @@ void check_cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor&
     contract_broken(kName, "dlogits", dlogits,
                     wide == base::DType::kFloat64 ? "float64" : "float32 or bfloat16");
   }
+}
+
+void check_dropout(const Tensor& out, const Tensor& x, const Tensor& numbers, double probability) {
+  constexpr const char* kName = "dropout";
+  expect_rank(kName, "x", x, 2);
+  expect_float(kName, "x", x);
+  expect(kName, "out", out, x.dtype(), x.shape());
+  expect(kName, "numbers", numbers, base::DType::kInt32, {x.size(0)});
+  if (probability >= 0.0 && probability < 1.0) return;
+  contract_broken(kName, fmt::format("a probability of {}; expected one in [0, 1)", probability));
 }
 
 namespace {

@@ -68,6 +68,9 @@ void check_embedding_backward(const Tensor& dtable, const Tensor& dy, const Tens
 void check_cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor& logits,
                          const Tensor& labels, const CrossEntropyOptions& options);
 
+// dropout; the numbers themselves are not looked at
+void check_dropout(const Tensor& out, const Tensor& x, const Tensor& numbers, double probability);
+
 // optimizer
 void check_principal_directions(const Tensor& directions, const Tensor& gram);
 void check_adamw_8bit(const Tensor& weight, const Tensor& master, const Tensor& codes1,

@@ -12,7 +12,7 @@ struct NormTensors {
   RmsNormOptions options{};
 };
 
-/// Of a backward; dbias and mean are layer norm's.
+/// Of a backward; dbias and mean are layer norm's. Without a dweight there is no dbias either.
 struct NormGradientTensors {
   Tensor dx{}, dweight{}, dbias{}, dy{}, residual{}, mean{}, rstd{}, x{}, weight{};
   RmsNormOptions options{};

@@ -130,6 +130,12 @@ Key& Declarations::paths(std::string path, std::vector<std::string>& target, std
   return add(std::move(path), KeyKind::kPathList, &target, std::move(help));
 }
 
+Key& Declarations::texts(std::string path, std::vector<std::string>& target,
+                         std::vector<Key::Word> words, std::string other, std::string help) {
+  return add(std::move(path), KeyKind::kTextList, &target, std::move(help), std::move(words),
+             std::move(other));
+}
+
 Key& Declarations::reals(std::string path, std::vector<double>& target, std::string help) {
   return add(std::move(path), KeyKind::kRealList, &target, std::move(help));
 }

@@ -180,6 +180,8 @@ std::string Key::type() const {
       return takes_count_ ? "choice, text or integer" : "choice or text";
     case KeyKind::kPathList:
       return "list of paths";
+    case KeyKind::kTextList:
+      return "choice or list of texts";
     case KeyKind::kRealList:
       return "list of numbers";
     case KeyKind::kSize:
@@ -206,6 +208,7 @@ std::string Key::range() const {
     case KeyKind::kChoice:
       return alternatives(words_);
     case KeyKind::kPhrase:
+    case KeyKind::kTextList:
       return alternatives(words_, other_texts_);
     case KeyKind::kText:
       return low_ ? "not empty" : "";
@@ -273,6 +276,11 @@ void Key::describe_kind(Json& property) const {
     property["type"] = "array";
     property["items"] = {{"type", "string"}, {"minLength", 1}};
     if (low_) property["minItems"] = 1;
+  } else if (kind_ == KeyKind::kTextList) {
+    property["anyOf"] = Json::array();
+    for (const Word& word : words_) property["anyOf"].push_back({{"const", word.first}});
+    property["anyOf"].push_back(
+        {{"type", "array"}, {"items", {{"type", "string"}, {"minLength", 1}}}, {"minItems", 1}});
   } else if (kind_ == KeyKind::kRealList) {
     property["type"] = "array";
     property["items"]["type"] = "number";
@@ -337,6 +345,9 @@ std::optional<Key::Value> Key::convert_integer(const nlohmann::json& found) cons
 }
 
 std::optional<Key::Value> Key::convert_list(const nlohmann::json& found) const {
+  for (const Word& word : words_) {
+    if (found == word.first) return std::vector<std::string>{word.first};
+  }
   if (!found.is_array()) return std::nullopt;
   const auto each = [&](const auto& is_legal) {
     return std::all_of(found.begin(), found.end(), is_legal);
@@ -347,7 +358,8 @@ std::optional<Key::Value> Key::convert_list(const nlohmann::json& found) const {
     });
     return legal ? std::optional<Value>(found.get<std::vector<double>>()) : std::nullopt;
   }
-  const bool legal = in_range(found.size()) && each([](const nlohmann::json& item) {
+  const bool may_be_empty = kind_ == KeyKind::kPathList || !found.empty();
+  const bool legal = may_be_empty && in_range(found.size()) && each([](const nlohmann::json& item) {
                        return is_plain_text(item) && !item.get_ref<const std::string&>().empty();
                      });
   return legal ? std::optional<Value>(found.get<std::vector<std::string>>()) : std::nullopt;
@@ -398,6 +410,7 @@ std::optional<Key::Value> Key::convert(const nlohmann::json& found) const {
       }
       break;
     case KeyKind::kPathList:
+    case KeyKind::kTextList:
     case KeyKind::kRealList:
       return convert_list(found);
   }
@@ -427,6 +440,12 @@ Json Key::to_json(const Value& value) const {
     const auto& text = std::get<std::string>(value);
     const bool is_count = text.find_first_not_of("0123456789") == std::string::npos;
     if (is_count) return parse_plain_json(text);
+  }
+  if (kind_ == KeyKind::kTextList) {
+    const auto& texts = std::get<std::vector<std::string>>(value);
+    for (const Word& word : words_) {
+      if (texts == std::vector<std::string>{word.first}) return word.first;
+    }
   }
   return std::visit(
       [](const auto& held) {

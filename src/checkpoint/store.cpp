@@ -73,11 +73,12 @@ void write_checkpoint(const std::filesystem::path& directory, std::int64_t step,
   base::make_directories(directory);
   Manifest manifest;
   manifest.step = step;
-  const auto write_tensors = [&](const char* name, const std::vector<TensorSource>& tensors) {
+  const auto write_tensors = [&](const std::string& name,
+                                 const std::vector<TensorSource>& tensors) {
     if (tensors.empty()) return;
     manifest.files[name] = write_safetensors(directory / name, tensors, file_metadata());
   };
-  write_tensors(kWeightsName, contents.weights);
+  write_tensors(contents.weights_name, contents.weights);
   write_tensors(kOptimizerName, contents.optimizer);
   for (const TextFile& file : contents.texts) {
     check_text_name(file.name, manifest);
@@ -179,12 +180,12 @@ std::uint64_t Store::bytes_of(const Contents& contents) {
   Manifest manifest;
   manifest.step = std::numeric_limits<std::int64_t>::max();
   const std::string hash(32, '0');
-  const auto add_tensors = [&](const char* name, const std::vector<TensorSource>& tensors) {
+  const auto add_tensors = [&](const std::string& name, const std::vector<TensorSource>& tensors) {
     if (!tensors.empty()) {
       manifest.files[name] = {safetensors_bytes(tensors, file_metadata()), hash};
     }
   };
-  add_tensors(kWeightsName, contents.weights);
+  add_tensors(contents.weights_name, contents.weights);
   add_tensors(kOptimizerName, contents.optimizer);
   for (const TextFile& file : contents.texts) manifest.files[file.name] = {file.text.size(), hash};
   std::uint64_t total = render_manifest(manifest).size();

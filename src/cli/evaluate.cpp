@@ -85,8 +85,14 @@ void add_evaluate_command(const Command& program) {
   auto& options = arguments->options;
   command
       .option("model", options.model,
-              "A model's or checkpoint's directory, or a run's output_dir (its newest checkpoint)")
+              "A model's, adapter's or checkpoint's directory, or a run's output_dir (its newest "
+              "checkpoint)")
       .required();
+  command
+      .option("--base", options.base,
+              "Of an adapter: its base model's directory (default: the one that "
+              "adapter_config.json names)")
+      .not_empty("needs the name of a directory");
   command.option("files", options.files, "Token files, which count as one").required();
   add_data_options(command, options);
   command

@@ -124,8 +124,14 @@ void add_generate_command(const Command& program) {
   auto& options = arguments->options;
   command
       .option("model", options.model,
-              "A model's or checkpoint's directory, or a run's output_dir (its newest checkpoint)")
+              "A model's, adapter's or checkpoint's directory, or a run's output_dir (its newest "
+              "checkpoint)")
       .required();
+  command
+      .option("--base", options.base,
+              "Of an adapter: its base model's directory (default: the one that "
+              "adapter_config.json names)")
+      .not_empty("needs the name of a directory");
   const Option prompt = command.option("--prompt", arguments->prompt, "Text to continue");
   const Option prompts =
       command

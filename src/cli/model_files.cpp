@@ -80,8 +80,16 @@ void add_export_command(const Command& program) {
   auto arguments = std::make_shared<Arguments>();
   command
       .option("checkpoint", arguments->source,
-              "A checkpoint's directory, or a run's output_dir (its newest checkpoint)")
+              "A checkpoint's directory, or a run's output_dir (its newest checkpoint), or with "
+              "--merge an adapter's that PEFT wrote")
       .required();
+  command.flag("--merge", arguments->output.merge,
+               "Of an adapter: add it to the weights of its base, and write these");
+  command
+      .option("--base", arguments->output.base,
+              "Of an adapter: its base model's directory (default: the one that "
+              "adapter_config.json names)")
+      .not_empty("needs the name of a directory");
   command.option("-o,--output", arguments->output.directory, "A new directory for the model")
       .required()
       .not_empty("needs the name of a directory");

@@ -9,7 +9,10 @@ using backend::Tensor;
 namespace {
 
 /// The same projections, of one block.
-nn::AttentionProjections of_block(nn::AttentionProjections projections, const std::string& prefix) {
+nn::AttentionProjections of_block(nn::AttentionProjections projections, const std::string& prefix,
+                                  const nn::Adapters* adapters) {
+  projections.qkv_options.adapters = adapters;
+  projections.output_options.adapters = adapters;
   for (std::string& name : projections.qkv) name.insert(0, prefix);
   projections.output.insert(0, prefix);
   for (std::string* norm :
@@ -19,7 +22,10 @@ nn::AttentionProjections of_block(nn::AttentionProjections projections, const st
   return projections;
 }
 
-nn::MlpProjections of_block(nn::MlpProjections projections, const std::string& prefix) {
+nn::MlpProjections of_block(nn::MlpProjections projections, const std::string& prefix,
+                            const nn::Adapters* adapters) {
+  projections.up_options.adapters = adapters;
+  projections.down_options.adapters = adapters;
   for (std::string& name : projections.up) name.insert(0, prefix);
   projections.down.insert(0, prefix);
   if (!projections.output_norm.empty()) projections.output_norm.insert(0, prefix);
@@ -45,17 +51,18 @@ nn::SavePolicy policy_of(const BlockMemory& memory, Slot slot) {
 }  // namespace
 
 Block::Block(nn::ParameterSet& parameters, const std::string& prefix, const ModelConfig& config,
-             const Composition& composition, const nn::AttentionKind& kind)
+             const Composition& composition, const nn::AttentionKind& kind,
+             const nn::Adapters* adapters)
     : attention_norm_(
           make_norm(parameters, composition, prefix + composition.norms.attention, config)),
-      attention_(parameters, of_block(composition.attention, prefix),
+      attention_(parameters, of_block(composition.attention, prefix, adapters),
                  {.hidden = config.hidden_size,
                   .heads = config.num_attention_heads,
                   .kv_heads = config.num_key_value_heads,
                   .head_dim = config.head_dim},
                  kind),
       mlp_norm_(make_norm(parameters, composition, prefix + composition.norms.mlp, config)),
-      mlp_(parameters, of_block(composition.mlp, prefix), composition.activation,
+      mlp_(parameters, of_block(composition.mlp, prefix, adapters), composition.activation,
            config.hidden_size, config.intermediate_size) {}
 
 void Block::forward(const Tensor& out, const Tensor& x, nn::Pass& pass, const BlockMemory& memory,
@@ -122,10 +129,10 @@ void Block::backward(const Tensor& d, nn::Pass& pass, const BlockMemory& memory)
   {
     const backend::Scope scope(pass.backend(), "mlp");
     const Tensor branch = pass.workspace(x.shape());  // the norm's output, then its gradient
-    if (kept) {
-      mlp_norm_->again(branch, middle.mlp_statistics, middle.mid, pass);
-    } else {
+    if (!kept) {
       mlp_norm_->add_forward(branch, middle.mlp_statistics, middle.mid, middle.mid, x, pass);
+    } else if (mlp_.needs_input(memory.mlp)) {
+      mlp_norm_->again(branch, middle.mlp_statistics, middle.mid, pass);
     }
     mlp_.backward(branch, d, branch, pass, memory.mlp);
     mlp_norm_->backward(d, branch, d, middle.mlp_statistics, middle.mid, pass);
@@ -134,7 +141,9 @@ void Block::backward(const Tensor& d, nn::Pass& pass, const BlockMemory& memory)
   const backend::Scope scope(pass.backend(), "attention");
   Tensor dqkv = attention_.backward_to_qkv(d, pass);
   const Tensor branch = pass.workspace(x.shape());
-  attention_norm_->again(branch, middle.attention_statistics, x, pass);
+  if (attention_.needs_input()) {
+    attention_norm_->again(branch, middle.attention_statistics, x, pass);
+  }
   attention_.backward_to_input(branch, dqkv, branch, pass);
   dqkv = {};
   attention_norm_->backward(d, branch, d, middle.attention_statistics, x, pass);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <string>
@@ -79,12 +80,14 @@ void check_positions(const Ids& positions, const ModelConfig& config) {
 class Decoder::Impl {
  public:
   Impl(const ModelConfig& config, base::DType dtype, backend::Backend& backend,
-       const MemoryPolicy& memory, const nn::Placement& placement, backend::Backend* host)
+       const MemoryPolicy& memory, const nn::Placement& placement, backend::Backend* host,
+       const std::optional<LoraConfig>& lora)
       : config_(config),
         composition_(composition_of(config)),
         dtype_(dtype),
         backend_(&backend),
         host_(host),
+        adapters_(adapters_of(lora)),
         embedding_(parameters_, composition_.embedding, config.vocab_size, config.hidden_size,
                    composition_.embedding_scale),
         positions_(declare_positions()),
@@ -92,20 +95,29 @@ class Decoder::Impl {
         blocks_(declare_blocks()),
         norm_(make_norm(parameters_, composition_, composition_.norms.last, config)),
         head_(parameters_, declare_head(), memory.lm_head(), composition_.logits_soft_cap) {
-    parameters_.allocate(backend, dtype, placement);
+    nn::Placement base = placement;
+    base.trains = placement.trains && !adapters_;
+    parameters_.allocate(backend, dtype, base);
+    if (adapters_) adapter_parameters_.allocate(backend, dtype, placement);
   }
 
   const ModelConfig& config() const { return config_; }
   base::DType dtype() const { return dtype_; }
   nn::ParameterSet& parameters() { return parameters_; }
+  nn::ParameterSet* adapters() { return adapters_ ? &adapter_parameters_ : nullptr; }
 
   LossResult forward_backward(const TokenBatch& batch, double loss_scale,
                               const MemoryPolicy* other) {
     check(batch);
+    check_draws(batch);
     const MemoryPolicy& memory = other == nullptr ? memory_ : *other;
     nn::Pass pass =
         make_pass(batch.positions, batch.cu_seqlens, batch.shard, nn::Pass::Keep::kSlots);
     const Tensor ids = upload(batch.tokens, MemoryTag::kSaved);
+    if (has_dropout()) {
+      pass.set_draws(
+          {batch.draws->seed, batch.draws->step, upload(batch.draws->numbers, MemoryTag::kSaved)});
+    }
 
     Tensor x = run_blocks(ids, pass, memory, nullptr);
     double nll_sum = 0.0;
@@ -115,9 +127,9 @@ class Decoder::Impl {
     for (std::size_t layer = blocks_.size(); layer-- > 0;) {
       const backend::Scope block(*backend_, "block", static_cast<Index>(layer));
       const int unit = unit_of(layer);
-      parameters_.open(unit, nn::Use::kBoth, layer > 0 ? unit - 1 : nn::ParameterSet::kNoUnit);
+      open_block(layer, nn::Use::kBoth, layer > 0 ? unit - 1 : nn::ParameterSet::kNoUnit);
       blocks_[layer].backward(d, pass, block_memory(memory, layer));
-      parameters_.close(unit);
+      close_block(layer);
     }
     const backend::Scope embedding(*backend_, "embedding");
     parameters_.open(kEmbeddingUnit, nn::Use::kGradients);
@@ -191,6 +203,50 @@ class Decoder::Impl {
   static int unit_of(std::size_t layer) { return 1 + static_cast<int>(layer); }
   int head_unit() const { return unit_of(blocks_.size()); }
 
+  /// The adapters' unit of a block of this unit, if it has any.
+  int adapter_unit_of(int unit) const {
+    const bool is_block = unit >= unit_of(0) && unit < head_unit();
+    return is_block && adapters_ ? adapter_units_[static_cast<std::size_t>(unit - unit_of(0))]
+                                 : nn::ParameterSet::kNoUnit;
+  }
+  /// And its adapters. `next` is the base's.
+  void open_block(std::size_t layer, nn::Use use, int next) {
+    parameters_.open(unit_of(layer), use, next);
+    const int unit = adapter_unit_of(unit_of(layer));
+    if (unit != nn::ParameterSet::kNoUnit) {
+      adapter_parameters_.open(unit, use, adapter_unit_of(next));
+    }
+  }
+  void close_block(std::size_t layer) {
+    const int unit = adapter_unit_of(unit_of(layer));
+    if (unit != nn::ParameterSet::kNoUnit) adapter_parameters_.close(unit);
+    parameters_.close(unit_of(layer));
+  }
+
+  /// Begins the unit of a block's adapters, if it has any.
+  void begin_adapters(const std::string& prefix) {
+    std::vector<std::string> modules = composition_.attention.qkv;
+    modules.push_back(composition_.attention.output);
+    modules.insert(modules.end(), composition_.mlp.up.begin(), composition_.mlp.up.end());
+    modules.push_back(composition_.mlp.down);
+    const bool is_adapted = std::any_of(
+        modules.begin(), modules.end(),
+        [&](const std::string& module) { return adapters_->options.adapts(prefix + module); });
+    adapter_units_.push_back(is_adapted ? adapted_blocks_++ : nn::ParameterSet::kNoUnit);
+    if (is_adapted) adapter_parameters_.begin_unit();
+  }
+
+  bool has_dropout() const { return adapters_ && adapters_->options.dropout > 0.0; }
+
+  std::optional<nn::Adapters> adapters_of(const std::optional<LoraConfig>& lora) {
+    if (!lora) return std::nullopt;
+    return nn::Adapters{&adapter_parameters_,
+                        {.rank = lora->rank,
+                         .scale = lora->scale(),
+                         .dropout = lora->dropout,
+                         .targets = lora->target_modules}};
+  }
+
   /// A tied head reads the embedding's unit, too.
   void open_head(nn::Use use, int next) {
     const bool tied = composition_.is_tied();
@@ -213,9 +269,12 @@ class Decoder::Impl {
   std::vector<Block> declare_blocks() {
     std::vector<Block> blocks;
     for (Index layer = 0; layer < config_.num_hidden_layers; ++layer) {
+      const std::string prefix = composition_.blocks + std::to_string(layer) + ".";
       parameters_.begin_unit();
-      blocks.emplace_back(parameters_, composition_.blocks + std::to_string(layer) + ".", config_,
-                          composition_, composition_.layers.at(static_cast<std::size_t>(layer)));
+      if (adapters_) begin_adapters(prefix);
+      blocks.emplace_back(parameters_, prefix, config_, composition_,
+                          composition_.layers.at(static_cast<std::size_t>(layer)),
+                          adapters_ ? &*adapters_ : nullptr);
     }
     parameters_.begin_unit();
     return blocks;
@@ -239,6 +298,12 @@ class Decoder::Impl {
     check_ids(batch.tokens, config_.vocab_size, "token", /*may_be_ignored=*/false);
     check_ids(batch.labels, config_.vocab_size, "label", /*may_be_ignored=*/true);
     if (positions_) check_positions(batch.positions, config_);
+  }
+
+  void check_draws(const TokenBatch& batch) const {
+    if (!has_dropout()) return;
+    if (batch.draws != nullptr && batch.draws->numbers.size() == batch.tokens.size()) return;
+    throw base::InternalError("a model with dropout was not told its tokens' numbers");
   }
 
   void check_cache(const Ids& tokens, const KvCache& cache) const {
@@ -289,8 +354,7 @@ class Decoder::Impl {
     parameters_.close(kEmbeddingUnit);
     for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
       const backend::Scope block(*backend_, "block", static_cast<Index>(layer));
-      const int unit = unit_of(layer);
-      parameters_.open(unit, nn::Use::kWeights, unit + 1);
+      open_block(layer, nn::Use::kWeights, unit_of(layer) + 1);
       Tensor out = pass.saved(shape);
       if (cache == nullptr) {
         blocks_[layer].forward(out, x, pass, block_memory(memory, layer));
@@ -298,7 +362,7 @@ class Decoder::Impl {
         const nn::AttentionCache rows{cache->keys[layer], cache->values[layer], cache->length};
         blocks_[layer].forward(out, x, pass, block_memory(memory, layer), &rows);
       }
-      parameters_.close(unit);
+      close_block(layer);
       x = std::move(out);
     }
     return x;
@@ -343,6 +407,10 @@ class Decoder::Impl {
   backend::Backend* backend_;
   backend::Backend* host_;
   nn::ParameterSet parameters_;
+  nn::ParameterSet adapter_parameters_;
+  std::optional<nn::Adapters> adapters_;
+  std::vector<int> adapter_units_;  ///< of each block; kNoUnit: it has none
+  int adapted_blocks_ = 0;
   nn::Embedding embedding_;
   std::optional<nn::LearnedPositions> positions_;
   MemoryPolicy memory_;
@@ -352,8 +420,9 @@ class Decoder::Impl {
 };
 
 Decoder::Decoder(const ModelConfig& config, base::DType dtype, backend::Backend& backend,
-                 const MemoryPolicy& memory, const nn::Placement& placement, backend::Backend* host)
-    : impl_(std::make_unique<Impl>(config, dtype, backend, memory, placement, host)) {}
+                 const MemoryPolicy& memory, const nn::Placement& placement, backend::Backend* host,
+                 const std::optional<LoraConfig>& lora)
+    : impl_(std::make_unique<Impl>(config, dtype, backend, memory, placement, host, lora)) {}
 
 Decoder::~Decoder() = default;
 
@@ -362,6 +431,8 @@ const ModelConfig& Decoder::config() const { return impl_->config(); }
 base::DType Decoder::dtype() const { return impl_->dtype(); }
 
 nn::ParameterSet& Decoder::parameters() { return impl_->parameters(); }
+
+nn::ParameterSet* Decoder::adapters() { return impl_->adapters(); }
 
 LossResult Decoder::forward_backward(const TokenBatch& batch, double loss_scale,
                                      const MemoryPolicy* blocks) {

@@ -114,15 +114,19 @@ std::int64_t ModelConfig::parameters() const {
   return static_cast<std::int64_t>(all_parameters(*this, composition_of(*this)));
 }
 
+double ModelConfig::matmul_weights() const {
+  return static_cast<double>(num_hidden_layers) *
+             block_matmul_weights(*this, composition_of(*this)) +
+         static_cast<double>(vocab_size) * static_cast<double>(hidden_size);
+}
+
 double ModelConfig::training_flops(const std::vector<std::int32_t>& cu_seqlens) const {
   const Composition composition = composition_of(*this);
-  const auto layers = static_cast<double>(num_hidden_layers);
-  const double matmul_weights = layers * block_matmul_weights(*this, composition) +
-                                static_cast<double>(vocab_size) * static_cast<double>(hidden_size);
   double pairs = 0.0;
   for (const nn::AttentionKind& layer : composition.layers) pairs += seen_pairs(cu_seqlens, layer);
   const double head_width = static_cast<double>(num_attention_heads * head_dim);
-  return 6.0 * matmul_weights * static_cast<double>(cu_seqlens.back()) + 12.0 * head_width * pairs;
+  return 6.0 * matmul_weights() * static_cast<double>(cu_seqlens.back()) +
+         12.0 * head_width * pairs;
 }
 
 std::vector<std::string> ModelConfig::types_of_layers() const {

@@ -25,6 +25,7 @@ void Embedding::forward(const Tensor& out, const Tensor& ids, Pass& pass) const 
 }
 
 void Embedding::backward(const Tensor& dy, const Tensor& ids, Pass& pass) const {
+  if (!parameters_->trains()) return;
   const Tensor gradient = parameters_->gradient(number_);
   if (parameters_->claim_gradient(number_, 1)) pass.backend().zero(gradient);
   if (scale_ != 1.0) pass.backend().scale(dy, scaled(pass));

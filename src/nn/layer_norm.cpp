@@ -45,9 +45,11 @@ void LayerNorm::again(const Tensor& out, const Tensor& statistics, const Tensor&
 
 void LayerNorm::backward(const Tensor& dx, const Tensor& dy, const Tensor& residual,
                          const Tensor& statistics, const Tensor& x, Pass& pass) const {
-  pass.backend().layer_norm_backward(
-      dx, parameters_->gradient(weight_), parameters_->gradient(bias_), dy, residual,
-      mean_of(statistics), rstd_of(statistics), x, parameters_->weight(weight_));
+  const bool trains = parameters_->trains();
+  pass.backend().layer_norm_backward(dx, trains ? parameters_->gradient(weight_) : Tensor(),
+                                     trains ? parameters_->gradient(bias_) : Tensor(), dy, residual,
+                                     mean_of(statistics), rstd_of(statistics), x,
+                                     parameters_->weight(weight_));
 }
 
 }  // namespace longspan::nn

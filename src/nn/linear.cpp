@@ -27,12 +27,25 @@ Linear::Linear(ParameterSet& parameters, const std::vector<Part>& parts, Index i
     if (!continues) first_ = number;
     outputs_ += part.outputs;
   }
-  if (!options.has_bias) return;
-  first_bias_ = first_ + count_;
+  if (options.has_bias) first_bias_ = first_ + count_;
   for (const Part& part : parts) {
+    if (!options.has_bias) break;
     parameters.declare(part.name + ".bias", {part.outputs}, ParameterKind::kBias,
                        /*join=*/&part != &parts.front());
   }
+  if (options.adapters != nullptr) adapt(parts);
+}
+
+void Linear::adapt(const std::vector<Part>& parts) {
+  std::vector<Lora::Part> adapted;
+  Index first = 0;
+  for (const Part& part : parts) {
+    if (options_.adapters->options.adapts(part.name)) {
+      adapted.push_back({part.name, first, part.outputs});
+    }
+    first += part.outputs;
+  }
+  if (!adapted.empty()) lora_.emplace(*options_.adapters, adapted, inputs_);
 }
 
 void Linear::forward(const Tensor& out, const Tensor& x, Pass& pass) const {
@@ -41,14 +54,29 @@ void Linear::forward(const Tensor& out, const Tensor& x, Pass& pass) const {
   if (options_.has_bias) {
     pass.backend().add_bias(out, parameters_->joined_weight(first_bias_, count_));
   }
+  if (lora_) lora_->forward(out, x, pass);
 }
 
 void Linear::backward(const Tensor& dx, const Tensor& dy, const Tensor& x, Pass& pass) const {
-  backward_weight(dy, x, pass);  // first: it reads x, which dx may overwrite
-  backward_input(dx, dy, pass);
+  const Tensor rows = lora_ ? lora_->gradient_of_rows(dy, pass) : Tensor();
+  base_backward_weight(dy, x, pass);  // first: it reads x, which dx may overwrite
+  if (lora_) lora_->backward_weight(rows, dy, x, pass);
+  base_backward_input(dx, dy, pass);
+  if (lora_) lora_->backward_input(dx, rows, pass);
 }
 
 void Linear::backward_weight(const Tensor& dy, const Tensor& x, Pass& pass) const {
+  base_backward_weight(dy, x, pass);
+  if (lora_) lora_->backward_weight(lora_->gradient_of_rows(dy, pass), dy, x, pass);
+}
+
+void Linear::backward_input(const Tensor& dx, const Tensor& dy, Pass& pass) const {
+  base_backward_input(dx, dy, pass);
+  if (lora_) lora_->backward_input(dx, lora_->gradient_of_rows(dy, pass), pass);
+}
+
+void Linear::base_backward_weight(const Tensor& dy, const Tensor& x, Pass& pass) const {
+  if (!parameters_->trains()) return;
   const bool accumulate = !parameters_->claim_gradient(first_, count_);
   const Tensor& left = options_.inputs_first ? x : dy;
   const Tensor& right = options_.inputs_first ? dy : x;
@@ -59,7 +87,7 @@ void Linear::backward_weight(const Tensor& dy, const Tensor& x, Pass& pass) cons
   }
 }
 
-void Linear::backward_input(const Tensor& dx, const Tensor& dy, Pass& pass) const {
+void Linear::base_backward_input(const Tensor& dx, const Tensor& dy, Pass& pass) const {
   pass.backend().matmul(dx, dy, parameters_->joined_weight(first_, count_),
                         {.transpose_b = options_.inputs_first});
 }

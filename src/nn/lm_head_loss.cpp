@@ -189,9 +189,11 @@ void LmHeadLoss::run_range(const Tensor& dx, const Tensor& x, const Range& range
   backend.cross_entropy(nll, dlogits, range_logits, labels,
                         {.scale = scale, .soft_cap = soft_cap_});
   // The weight's gradient first: dx may overwrite x.
-  const bool accumulate = !parameters_->claim_gradient(number_, 1);
-  backend.matmul(parameters_->gradient(number_), dlogits, rows,
-                 {.transpose_a = true, .accumulate = accumulate});
+  if (parameters_->trains()) {
+    const bool accumulate = !parameters_->claim_gradient(number_, 1);
+    backend.matmul(parameters_->gradient(number_), dlogits, rows,
+                   {.transpose_a = true, .accumulate = accumulate});
+  }
   const Tensor weight = parameters_->weight(number_);
   const Tensor range_dx = dx.rows(range.first_token, range.end_token);
   if (range.has_gaps()) {

@@ -32,14 +32,13 @@ void activate(Activation activation, const Tensor& out, const Tensor& projected,
   backend.gated_forward(out, projected, gate_of(activation));
 }
 
-/// `projected` becomes its gradient, `activated` the activation once more, which held the gradient
-/// of it.
+/// `projected` becomes its gradient, `activated` the activation once more (if anybody reads it),
+/// which held the gradient of it.
 void activate_backward(Activation activation, const Tensor& projected, const Tensor& activated,
-                       Backend& backend) {
-  if (!is_gated(activation)) {
-    return backend.gelu_backward(projected, activated, activated, projected);
-  }
-  backend.gated_backward(projected, activated, activated, projected, gate_of(activation));
+                       bool again, Backend& backend) {
+  const Tensor out = again ? activated : Tensor();
+  if (!is_gated(activation)) return backend.gelu_backward(projected, out, activated, projected);
+  backend.gated_backward(projected, out, activated, projected, gate_of(activation));
 }
 
 }  // namespace
@@ -80,7 +79,7 @@ Mlp::Buffers Mlp::make_buffers(Index rows, bool keeps, const Pass& pass) const {
 }
 
 template <typename Visit>
-void Mlp::in_ranges(const MiniSequence& mini_sequence, Index tokens, const Pass& pass,
+void Mlp::in_ranges(const MiniSequence& mini_sequence, Index tokens, Pass& pass,
                     const Visit& visit) const {
   // Of the norm of the output: the result and its gradient.
   const Index normed = output_norm_ ? 2 * down_.outputs() : 0;
@@ -91,6 +90,7 @@ void Mlp::in_ranges(const MiniSequence& mini_sequence, Index tokens, const Pass&
   for (Index range = 0; range < ranges.count; ++range) {
     const Index begin = ranges.begin(range);
     const Index end = ranges.end(range);
+    const TokenRange tokens_of_range(pass, begin);
     visit(begin, end, buffers.rows(end - begin));
   }
 }
@@ -161,7 +161,8 @@ void Mlp::backward_range(const Tensor& dx, const Tensor& dy, const Tensor& x,
     output_norm_->backward(dresult, dy, {}, buffers.statistics, buffers.result, pass);
   }
   down_.backward_input(buffers.activated, dresult, pass);
-  activate_backward(activation_, buffers.projected, buffers.activated, pass.backend());
+  activate_backward(activation_, buffers.projected, buffers.activated, down_.needs_input(),
+                    pass.backend());
   down_.backward_weight(dresult, buffers.activated, pass);
   up_.backward(dx, buffers.projected, x, pass);
 }

@@ -45,6 +45,10 @@ int ParameterSet::declare(std::string name, Shape shape, ParameterKind kind, boo
   return units_.back().end - 1;
 }
 
+void ParameterSet::begin_uniform(int number, double bound) {
+  parameters_[static_cast<std::size_t>(number)].initial_bound = bound;
+}
+
 void ParameterSet::begin_unit() {
   Unit unit;
   unit.begin = aligned(elements_);
@@ -195,10 +199,15 @@ void ParameterSet::initialise(std::uint64_t seed, double deviation) {
       return backend_->fill(elements, parameter.initial_scale);
     }
     if (parameter.kind == ParameterKind::kBias) return backend_->fill(elements, 0.0);
-    const base::RandomStream stream(seed, base::Purpose::kInitialWeight, 0,
+    const double bound = parameter.initial_bound.value_or(1.0);
+    if (bound == 0.0) return backend_->fill(elements, 0.0);
+    const bool is_uniform = parameter.initial_bound.has_value();
+    // An adapter's numbers begin at 0, too: it is not to have a base's values.
+    const base::RandomStream stream(seed, base::Purpose::kInitialWeight, is_uniform ? 1 : 0,
                                     static_cast<std::uint64_t>(number));
-    backend_->random_normal(elements, stream, deviation * parameter.initial_scale,
-                            static_cast<std::uint64_t>(first));
+    const auto from = static_cast<std::uint64_t>(first);
+    if (is_uniform) return backend_->random_uniform(elements, stream, bound, from);
+    backend_->random_normal(elements, stream, deviation * parameter.initial_scale, from);
   };
   if (splits_weights()) {
     for (const OwnRange& own : own_ranges_) write(own.number, own_weight(own), own.elements.begin);

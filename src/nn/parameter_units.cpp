@@ -28,7 +28,7 @@ void ParameterSet::open(int number, Use use, int next) {
   if (std::exchange(unit.is_open, true)) {
     throw base::InternalError(fmt::format("unit {} of the parameters is opened twice", number));
   }
-  unit.gets_gradients = use != Use::kWeights;
+  unit.gets_gradients = use != Use::kWeights && trains();
   if (!splits_gradients()) return;
   const backend::Scope scope(*backend_, "opening");
   if (use != Use::kGradients && splits_weights()) {
@@ -37,7 +37,7 @@ void ParameterSet::open(int number, Use use, int next) {
     unit.gathering.reset();
     unit.weights = std::exchange(unit.coming, {});
   }
-  if (use != Use::kWeights) {
+  if (unit.gets_gradients) {
     unit.gradients = backend_->allocate({partition_->unit(number).size()}, gradients_.dtype(),
                                         MemoryTag::kGradients);
     zero_gaps(unit);

@@ -30,7 +30,8 @@ void RmsNorm::again(const Tensor& out, const Tensor& statistics, const Tensor& x
 
 void RmsNorm::backward(const Tensor& dx, const Tensor& dy, const Tensor& residual,
                        const Tensor& statistics, const Tensor& x, Pass& pass) const {
-  pass.backend().rms_norm_backward(dx, parameters_->gradient(weight_), dy, residual, statistics, x,
+  const Tensor dweight = parameters_->trains() ? parameters_->gradient(weight_) : Tensor();
+  pass.backend().rms_norm_backward(dx, dweight, dy, residual, statistics, x,
                                    parameters_->weight(weight_), options_);
 }
 

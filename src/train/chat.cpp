@@ -15,7 +15,7 @@ namespace {
 constexpr std::int64_t kFirstRoom = 1024;
 
 ModelChoice choice_of(const GenerateOptions& options) {
-  return {options.model, options.tokenizer, options.dtype, options.device};
+  return {options.model, options.tokenizer, options.dtype, options.device, options.base};
 }
 
 }  // namespace

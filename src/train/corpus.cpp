@@ -196,4 +196,13 @@ std::vector<std::string> Corpus::blend_report() const {
   return lines;
 }
 
+std::vector<std::int64_t> row_lengths(const std::vector<std::vector<data::Span>>& rows) {
+  std::vector<std::int64_t> lengths;
+  for (const auto& row : rows) {
+    lengths.push_back(0);
+    for (const data::Span& span : row) lengths.back() += span.end - span.begin;
+  }
+  return lengths;
+}
+
 }  // namespace longspan::train

@@ -57,4 +57,7 @@ class Corpus {
   std::unique_ptr<data::Sampler> validation_;
 };
 
+/// Tokens of each row.
+std::vector<std::int64_t> row_lengths(const std::vector<std::vector<data::Span>>& rows);
+
 }  // namespace longspan::train

@@ -76,14 +76,14 @@ class LevelBench {
   /// The passes in turn, so that what disturbs the machine for a while disturbs all alike. The
   /// first time around is not counted: it meets memory and shapes for the first time.
   void run(int repeats) {
-    step_->model().parameters().start_gradients();
+    step_->model().trained().start_gradients();
     for (int i = 0; i <= repeats; ++i) {
       for (Timed& one : timed_) {
         const double seconds = seconds_of(one.pass);
         if (i > 0) one.seconds.push_back(seconds);
       }
     }
-    step_->model().parameters().reduce_gradients();
+    step_->model().trained().reduce_gradients();
   }
 
   /// Medians: of the sizes of each kind, in order, then that of an empty pass.

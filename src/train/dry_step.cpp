@@ -28,19 +28,28 @@ std::optional<backend::DryBackend> host_of(const Job& job, const PlanSetting& se
   return std::optional<backend::DryBackend>(std::in_place, backend::DeviceProfile::load("cpu"), 1);
 }
 
+/// Of each unit.
+std::vector<comm::Offsets> shares_of(const shard::Partition& partition, int ranks) {
+  std::vector<comm::Offsets> shares;
+  for (int unit = 0; unit < partition.units(); ++unit) {
+    shares.push_back(partition.ranks() > 1
+                         ? partition.offsets(unit)
+                         : comm::even_offsets(partition.unit(unit).size(), ranks));
+  }
+  return shares;
+}
+
 }  // namespace
 
 /// What a rank does is decided by its rows, by what of a row is its own, and by how much of
 /// whatever is summed or gathered over all ranks is.
 std::vector<AlikeRanks> alike_ranks(const Job& job, const ParallelLayout& layout, int ranks,
-                                    const nn::ParameterSet& parameters) {
-  const shard::Partition& partition = parameters.partition();
+                                    model::Decoder& model) {
   const int degree = layout.sequence.ranks();
-  std::vector<comm::Offsets> shares;  // of each unit
-  for (int unit = 0; unit < partition.units(); ++unit) {
-    shares.push_back(partition.ranks() > 1
-                         ? partition.offsets(unit)
-                         : comm::even_offsets(partition.unit(unit).size(), ranks));
+  std::vector<comm::Offsets> shares = shares_of(model.parameters().partition(), ranks);
+  if (model.adapters() != nullptr) {
+    const auto more = shares_of(model.adapters()->partition(), ranks);
+    shares.insert(shares.end(), more.begin(), more.end());
   }
   std::vector<std::vector<std::int64_t>> of_place;
   for (int place = 0; place < degree; ++place) {
@@ -120,7 +129,7 @@ DryStep::DryStep(const Job& job, const PlanSetting& setting, int rank, std::int6
   const auto passes = passes_of(plan, meshes, [&](std::size_t) { return full; });
   for (const RankPass& pass : passes) {
     const int sharing = pass.mesh == nullptr ? 1 : pass.mesh->degrees().ranks();
-    model_flops += job.model.training_flops(pass.batch->cu_seqlens) / sharing;
+    model_flops += job.training_flops(pass.batch->cu_seqlens) / sharing;
   }
   step.forward_backward(passes);
   step.update(0, 0.0);
@@ -136,7 +145,7 @@ std::uint64_t checkpoint_bytes(const Job& job) {
   const auto alone = comm::make_single_communicator();
   TrainingStep step(job, nothing, *alone);
   std::vector<StateTensor> states = step.optimizer().states();
-  for (StateTensor& weights : weights_of(step.model().parameters(), nothing)) {
+  for (StateTensor& weights : weights_of(step.model().trained(), nothing)) {
     states.push_back(std::move(weights));
   }
   std::uint64_t bytes = 0;
@@ -176,8 +185,7 @@ DryWorld::DryWorld(const Job& job, const PlanSetting& setting, std::uint64_t ass
     }
   };
   DryStep first(job, setting, 0);
-  for (const AlikeRanks& kind :
-       alike_ranks(job, first.layout, setting.ranks, first.step.model().parameters())) {
+  for (const AlikeRanks& kind : alike_ranks(job, first.layout, setting.ranks, first.step.model())) {
     if (kind.rank == 0) {
       take(first, kind);
     } else {

@@ -9,7 +9,7 @@
 #include "longspan/backend/dry.h"
 #include "longspan/comm/dry.h"
 #include "longspan/data/sampler.h"
-#include "longspan/nn/parameter.h"
+#include "longspan/model/decoder.h"
 #include "longspan/train/job.h"
 #include "longspan/train/plan.h"
 #include "train/parallel_layout.h"
@@ -67,7 +67,7 @@ struct AlikeRanks {
   std::uint64_t count = 0;
 };
 std::vector<AlikeRanks> alike_ranks(const Job& job, const ParallelLayout& layout, int ranks,
-                                    const nn::ParameterSet& parameters);
+                                    model::Decoder& model);
 
 /// A row of documents of `longest` tokens and a shorter one, all of whose labels count. Ids are
 /// spread over the vocabulary.

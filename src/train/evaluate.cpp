@@ -247,7 +247,8 @@ std::optional<double> Evaluation::bits_per_byte() const {
 Evaluation evaluate(const EvaluateOptions& options, comm::Communicator& world,
                     const std::function<void(const std::string& remark)>& note,
                     const std::function<void(std::size_t done, std::size_t rows)>& progress) {
-  LoadedModel model({options.model, options.tokenizer, options.precision, options.device}, world);
+  LoadedModel model(
+      {options.model, options.tokenizer, options.precision, options.device, options.base}, world);
   std::unique_ptr<Work> work;
   comm::run_agreed(world, [&] { work = std::make_unique<Work>(options, model, world); });
   if (world.rank() == 0) {

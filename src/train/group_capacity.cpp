@@ -123,7 +123,7 @@ class Room {
     std::vector<AlikeRanks> kinds;
     {
       DryRank first(job, *setting_, 0);
-      kinds = alike_ranks(job, first.layout, setting_->ranks, first.step.model().parameters());
+      kinds = alike_ranks(job, first.layout, setting_->ranks, first.step.model());
     }
     for (const AlikeRanks& kind : kinds) {
       if (step_bytes(kind.rank, tokens, longest()) > limit_) return false;

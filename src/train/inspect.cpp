@@ -15,6 +15,7 @@
 #include "longspan/checkpoint/model_files.h"
 #include "longspan/checkpoint/store.h"
 #include "longspan/data/token_file.h"
+#include "train/adapter_files.h"
 #include "train/document_lengths.h"
 #include "train/pretrained.h"
 #include "train/training_state.h"
@@ -78,6 +79,19 @@ void describe_model(const fs::path& directory, const InspectOptions& options, or
   for (const auto& entry : read_companions(directory)) out["companions"].push_back(entry.name);
 }
 
+void describe_adapter(const fs::path& directory, const InspectOptions& options, ordered_json& out) {
+  const model::AdapterConfig config = read_adapter_config(directory);
+  out["base"] = config.base;
+  out["rank"] = config.lora.rank;
+  out["alpha"] = config.lora.alpha;
+  out["scale"] = config.lora.scale();
+  out["dropout"] = config.lora.dropout;
+  out["target_modules"] = config.lora.target_modules;
+  const checkpoint::SafetensorsFile file(checkpoint::model_file(directory, kAdapterWeightsName));
+  describe_tensors(file.tensors(), options.tensors, out);
+  for (const auto& entry : read_companions(directory)) out["companions"].push_back(entry.name);
+}
+
 void describe_checkpoint(const fs::path& directory, const InspectOptions& options,
                          ordered_json& out) {
   const Progress progress = read_progress(directory);
@@ -86,6 +100,7 @@ void describe_checkpoint(const fs::path& directory, const InspectOptions& option
   out["updates"] = progress.updates;
   out["skipped"] = progress.skipped;
   out["sampling"] = progress.sampling;
+  if (holds_adapter(directory)) return describe_adapter(directory, options, out["adapter"]);
   describe_model(directory, options, out["model"]);
 }
 
@@ -206,6 +221,9 @@ ordered_json describe(const fs::path& path, const InspectOptions& options, std::
   } else if (checkpoint::has_file(path, "job.json")) {
     begin("run");
     describe_run(path, out);
+  } else if (holds_adapter(path)) {
+    begin("adapter");
+    describe_adapter(path, options, out);
   } else {
     begin("model");
     describe_model(path, options, out);

@@ -7,6 +7,7 @@
 
 #include "longspan/base/declarations.h"
 #include "longspan/optim/kinds.h"
+#include "train/adapter_keys.h"
 #include "train/key_limits.h"
 #include "train/model_keys.h"
 
@@ -425,6 +426,7 @@ std::string describe(std::string (Declarations::*text)() const) {
 void declare(Job& job, Declarations& declarations) {
   declare_run(job.run, declarations);
   declare_model(job.model_from, job.model, declarations);
+  declare_adapter(job.adapter, declarations);
   declare_data(job.data, declarations);
   declare_optimizer(job.optimizer, declarations);
   declare_schedule(job.schedule, declarations);

@@ -4,6 +4,7 @@
 #include "longspan/base/error.h"
 #include "longspan/optim/kinds.h"
 #include "longspan/train/job.h"
+#include "train/adapter_keys.h"
 #include "train/parallel_layout.h"
 
 namespace longspan::train {
@@ -178,11 +179,14 @@ void check_validation(const Job& job) {
 
 void check_beginning(const Job& job) {
   const std::string& resume = job.checkpoint.resume;
-  if (job.model_from.empty() || resume == "auto" || resume == "never") return;
+  // The checkpoint of an adapter is without its base.
+  const bool is_adapter = job.lora().has_value();
+  const std::string& from = is_adapter ? job.adapter.from : job.model_from;
+  if (from.empty() || resume == "auto" || resume == "never") return;
   throw InputError(
-      fmt::format("checkpoint.resume \"{}\" and model.from \"{}\" both say what the run begins "
+      fmt::format("checkpoint.resume \"{}\" and {}.from \"{}\" both say what the run begins "
                   "with; keep one",
-                  resume, job.model_from));
+                  resume, is_adapter ? "adapter" : "model", from));
 }
 
 void check_tokens(const Job& job) {
@@ -203,6 +207,7 @@ void check_device(const Job& job) {
 void check(Job& job) {
   job.model.resolve("model");
   check_beginning(job);
+  check_adapter(job);
   check_tokens(job);
   check_device(job);
   check_planner(job);

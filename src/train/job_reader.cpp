@@ -7,6 +7,8 @@
 #include "longspan/base/error.h"
 #include "longspan/base/json.h"
 #include "longspan/train/job.h"
+#include "train/adapter_files.h"
+#include "train/adapter_keys.h"
 #include "train/pretrained.h"
 
 namespace longspan::train {
@@ -17,11 +19,12 @@ using base::InputError;
 
 constexpr std::size_t kMaxJobBytes = std::size_t{1} << 20U;
 
-/// Keys that are not given have the values that `model` has.
+/// Keys that are not given have the values that `model` and `adapter` have.
 Job read_keys(const std::string& path, const std::vector<std::string>& overrides,
-              const model::ModelConfig& model) {
+              const model::ModelConfig& model, const model::LoraConfig& adapter = {}) {
   Job job;
   job.model = model;
+  job.adapter.lora = adapter;
   Declarations declarations("Longspan job file", "");
   declare(job, declarations);
   declarations.read_file(path, overrides, kMaxJobBytes);
@@ -73,7 +76,11 @@ Job read_job(const std::string& path, const std::vector<std::string>& overrides)
       const std::string& type = job.model.rope_scaling.rope_type;
       // Another type of scaling begins anew: numbers of the old one are none of it.
       if (type != "default" && type != config.rope_scaling.rope_type) config.rope_scaling = {};
-      job = read_keys(path, overrides, config);
+      const bool continues = job.adapter.type != "none" && !job.adapter.from.empty();
+      const model::LoraConfig adapter =
+          continues ? read_adapter_config(job.adapter.from).lora : model::LoraConfig();
+      job = read_keys(path, overrides, config, adapter);
+      if (continues) refuse_another_adapter(job, adapter);
       settle_scaling(job.model.rope_scaling, original.model);
       refuse_another_model(job, original);
     }

@@ -13,6 +13,7 @@
 #include "longspan/checkpoint/model_files.h"
 #include "longspan/checkpoint/store.h"
 #include "longspan/train/device.h"
+#include "train/adapter_files.h"
 #include "train/precision.h"
 #include "train/pretrained.h"
 #include "train/resources.h"
@@ -29,16 +30,19 @@ using nlohmann::json;
 /// The directory of the model that `path` names. What trainer.json lies in is a checkpoint, and
 /// without its manifest none that counts.
 fs::path find_model(const fs::path& path, bool verifies) {
-  const bool is_model = checkpoint::has_file(path, checkpoint::kConfigName) &&
-                        !checkpoint::has_file(path, checkpoint::kManifestName) &&
-                        !checkpoint::has_file(path, "trainer.json");
+  const bool is_model =
+      (checkpoint::has_file(path, checkpoint::kConfigName) || holds_adapter(path)) &&
+      !checkpoint::has_file(path, checkpoint::kManifestName) &&
+      !checkpoint::has_file(path, "trainer.json");
   if (is_model) return path;
   try {
     fs::path step = find_checkpoint(path);
     if (verifies) checkpoint::verify(step);
     return step;
   } catch (const InputError& error) {
-    throw InputError(fmt::format("{}, or that of a model, with config.json", error.what()));
+    throw InputError(
+        fmt::format("{}, or that of a model, with config.json, or of an adapter, with {}",
+                    error.what(), kAdapterConfigName));
   }
 }
 
@@ -85,26 +89,37 @@ LoadedModel::LoadedModel(const ModelChoice& choice, comm::Communicator& world) {
 
 void LoadedModel::read(const ModelChoice& choice, const comm::Communicator& world) {
   directory_ = find_model(choice.path, world.rank() == 0);
-  const Pretrained model = read_pretrained(directory_);
-  load_tokenizer(choice.tokenizer, model.config);
+  std::optional<AdaptedModel> adapted;
+  if (holds_adapter(directory_)) adapted = read_adapted_model(directory_, choice.base);
+  if (!adapted && !choice.base.empty()) {
+    throw InputError(
+        fmt::format("--base names {}, but {} holds a model and no adapter; leave it out",
+                    choice.base, directory_.string()));
+  }
+  const fs::path weights = adapted ? adapted->base : directory_;
+  const Pretrained model = adapted ? adapted->model : read_pretrained(directory_);
+  load_tokenizer(choice.tokenizer, adapted && !has_tokenizer(directory_) ? weights : directory_,
+                 model.config);
   const std::int64_t vocab = model.config.vocab_size;
   add_ids(end_ids_, base::parse_plain_json(model.ids.eos), vocab,
-          (directory_ / checkpoint::kConfigName).string());
-  add_ids(end_ids_, generation_ends(directory_), vocab,
-          (directory_ / kGenerationConfigName).string());
+          (weights / checkpoint::kConfigName).string());
+  add_ids(end_ids_, generation_ends(weights), vocab, (weights / kGenerationConfigName).string());
 
-  const checkpoint::ModelFiles files(directory_);
+  const checkpoint::ModelFiles files(weights);
   const auto names = checkpoint::match(files, wanted_tensors(model.config));
   backend_ = make_device(choice.device, world);
   const DType dtype = choose_dtype(choice.dtype, widest_dtype(files, names));
-  decoder_ = std::make_unique<model::Decoder>(model.config, dtype, *backend_, model::MemoryPolicy(),
-                                              nn::Placement{.trains = false});
-  load_pretrained(directory_, *decoder_, *backend_, world);
+  decoder_ = std::make_unique<model::Decoder>(
+      model.config, dtype, *backend_, model::MemoryPolicy(), nn::Placement{.trains = false},
+      nullptr, adapted ? std::optional(adapted->lora) : std::nullopt);
+  load_pretrained(weights, *decoder_, *backend_, world);
+  if (adapted) load_adapter(directory_, *decoder_, *backend_);
 }
 
-void LoadedModel::load_tokenizer(const std::string& name, const model::ModelConfig& config) {
-  if (name.empty() && !has_tokenizer(directory_)) return;
-  tokenizer_name_ = name.empty() ? directory_.string() : name;
+void LoadedModel::load_tokenizer(const std::string& name, const fs::path& directory,
+                                 const model::ModelConfig& config) {
+  if (name.empty() && !has_tokenizer(directory)) return;
+  tokenizer_name_ = name.empty() ? directory.string() : name;
   tokenizer_ = data::load_tokenizer(tokenizer_name_);
   if (tokenizer_->vocab_size() > config.vocab_size) {
     throw InputError(fmt::format("the tokenizer {} has {} ids, and the model of {} only {}",

@@ -20,6 +20,7 @@ struct ModelChoice {
   std::string tokenizer;  ///< name or path; empty: the model's own
   std::string dtype;      ///< "fp32", "bf16", "fp64"; empty: that of the files
   std::string device = "cpu";
+  std::string base = {};  ///< of an adapter: its base model's directory; empty: as it says itself
 };
 
 /// A model with its weights and without gradients, on every rank whole.
@@ -27,7 +28,8 @@ class LoadedModel {
  public:
   /// Takes any directory that holds a model: a checkpoint's (of a step, or of a run, then its
   /// newest one), whose files are verified, or one in Hugging Face's layout, as `model.from` takes
-  /// them. Throws InputError and DamagedCheckpointError on all ranks alike. Called by every rank.
+  /// them; or an adapter's, ours or PEFT's, which comes with its base. Throws InputError and
+  /// DamagedCheckpointError on all ranks alike. Called by every rank.
   LoadedModel(const ModelChoice& choice, comm::Communicator& world);
 
   const std::filesystem::path& directory() const { return directory_; }
@@ -48,7 +50,8 @@ class LoadedModel {
 
  private:
   void read(const ModelChoice& choice, const comm::Communicator& world);
-  void load_tokenizer(const std::string& name, const model::ModelConfig& config);
+  void load_tokenizer(const std::string& name, const std::filesystem::path& directory,
+                      const model::ModelConfig& config);
   base::DType choose_dtype(const std::string& asked, base::DType stored);
 
   std::filesystem::path directory_;

@@ -18,6 +18,8 @@
 #include "longspan/checkpoint/convert.h"
 #include "longspan/checkpoint/model_files.h"
 #include "longspan/checkpoint/store.h"
+#include "train/adapter_files.h"
+#include "train/merge.h"
 #include "train/pretrained.h"
 #include "train/run_directory.h"
 
@@ -92,8 +94,12 @@ std::optional<DType> dtype_of(const ModelOutput& output) {
 /// A model's tensors as they are read from one directory and written into another.
 class Conversion {
  public:
-  Conversion(const fs::path& source, const Pretrained& model)
-      : files_(source), wanted_(wanted_tensors(model.config)), names_(match(files_, wanted_)) {}
+  /// With `merge` its adapter is added to the tensors; null: there is none.
+  Conversion(const fs::path& source, const Pretrained& model, const Merge* merge)
+      : files_(source),
+        wanted_(wanted_tensors(model.config)),
+        names_(match(files_, wanted_)),
+        merge_(merge) {}
 
   /// Reads every number. Throws where one is not finite, or the head not the embedding.
   void check() const {
@@ -153,7 +159,14 @@ class Conversion {
     const std::uint64_t size = base::size_of(info.dtype);
     std::vector<std::byte> piece(count / size * base::size_of(stored.dtype));
     read_finite(stored, first / size, piece);
-    checkpoint::convert(out, info.dtype, piece.data(), stored.dtype, count / size);
+    if (merge_ != nullptr && merge_->changes(info.name)) {
+      std::vector<double> sums(count / size);
+      checkpoint::convert(sums.data(), DType::kFloat64, piece.data(), stored.dtype, sums.size());
+      merge_->add_to(sums.data(), info.name, first / size, sums.size());
+      checkpoint::convert(out, info.dtype, sums.data(), DType::kFloat64, sums.size());
+    } else {
+      checkpoint::convert(out, info.dtype, piece.data(), stored.dtype, count / size);
+    }
     if (checkpoint::first_not_finite(out, info.dtype, count / size) == count / size) return;
     throw InputError(fmt::format("tensor {} of {} has numbers beyond {}; choose another --dtype",
                                  info.name, files_.directory().string(),
@@ -163,6 +176,7 @@ class Conversion {
   checkpoint::ModelFiles files_;
   checkpoint::WantedTensors wanted_;
   std::map<std::string, std::string> names_;
+  const Merge* merge_;
 };
 
 /// Consecutive tensors, as many as fit into a file.
@@ -208,10 +222,10 @@ std::int64_t write_weights(const fs::path& directory,
   return static_cast<std::int64_t>(shards.size());
 }
 
-/// Checks, and writes where that is asked for.
-ModelRead convert_model(const fs::path& source, const ModelOutput& output) {
-  const Pretrained model = read_pretrained(source);
-  const Conversion conversion(source, model);
+/// Checks, and writes where that is asked for. With `merge` the source is the base.
+ModelRead convert_model(const fs::path& source, const Pretrained& model, const ModelOutput& output,
+                        const Merge* merge = nullptr) {
+  const Conversion conversion(source, model, merge);
   const DType dtype = dtype_of(output).value_or(conversion.widest());
   ModelRead result;
   result.model_type = model.config.model_type;
@@ -236,16 +250,38 @@ ModelRead convert_model(const fs::path& source, const ModelOutput& output) {
   return result;
 }
 
+/// Throws InputError where an adapter is not to be merged, or there is none that could be.
+void check_merge(const fs::path& source, const ModelOutput& output) {
+  if (holds_adapter(source) && !output.merge) {
+    throw InputError(
+        fmt::format("{} holds an adapter: --merge writes its base with it as one model; PEFT takes "
+                    "the directory "
+                    "as it is",
+                    source.string()));
+  }
+  if (!holds_adapter(source) && (output.merge || !output.base.empty())) {
+    throw InputError(fmt::format("{} holds a model and no adapter; leave --merge and --base out",
+                                 source.string()));
+  }
+}
+
 }  // namespace
 
 ModelRead import_model(const std::string& directory, const ModelOutput& output) {
-  return convert_model(directory, output);
+  return convert_model(directory, read_pretrained(directory), output);
 }
 
 ModelRead export_model(const std::string& checkpoint, const ModelOutput& output) {
-  const fs::path step = find_checkpoint(checkpoint);
-  checkpoint::verify(step);
-  return convert_model(step, output);
+  // What PEFT wrote has no manifest.
+  const bool is_plain_adapter =
+      holds_adapter(checkpoint) && !checkpoint::has_file(checkpoint, checkpoint::kManifestName);
+  const fs::path step = is_plain_adapter ? fs::path(checkpoint) : find_checkpoint(checkpoint);
+  if (!is_plain_adapter) checkpoint::verify(step);
+  check_merge(step, output);
+  if (!output.merge) return convert_model(step, read_pretrained(step), output);
+  const AdaptedModel adapted = read_adapted_model(step, output.base);
+  const Merge merge(adapted);
+  return convert_model(adapted.base, adapted.model, output, &merge);
 }
 
 }  // namespace longspan::train

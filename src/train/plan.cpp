@@ -126,6 +126,7 @@ Plan make_plan(const Job& job, const PlanSetting& setting) {
   plan.threads = dry.threads;
   plan.device = dry.backend.profile();
   plan.parameters = job.model.parameters();
+  plan.trained_parameters = job.trained_parameters();
   plan.micro_batch_tokens = job.training.micro_batch_tokens;
   plan.micro_batches = dry.layout.rows_of(job, 0);
   plan.tokens_per_step = job.training.tokens_per_step;

@@ -91,6 +91,12 @@ std::string sent_text(const Plan& plan) {
   return fmt::format("{}.\n", text);
 }
 
+std::string adapter_text(const Plan& plan) {
+  if (plan.trained_parameters == plan.parameters) return "";
+  return fmt::format(", frozen, and an adapter of {}",
+                     format_count(static_cast<double>(plan.trained_parameters)));
+}
+
 ordered_json layout_json(const Plan& plan) {
   return {{"data", plan.data}, {"ulysses", plan.sequence.ulysses}, {"ring", plan.sequence.ring}};
 }
@@ -102,10 +108,10 @@ std::string plan_text(const Plan& plan) {
   const std::uint64_t needed = plan.needed();
   const std::uint64_t distance = plan.fits() ? plan.limit - needed : needed - plan.limit;
   std::string text = fmt::format(
-      "{}: {} parameters on {} x {}{}\n{} tokens a step, {} to {} in {} micro-batch(es) of {}\n"
+      "{}: {} parameters{} on {} x {}{}\n{} tokens a step, {} to {} in {} micro-batch(es) of {}\n"
       "\nOne rank (rank {}):\n{}\n",
-      plan.name, format_count(static_cast<double>(plan.parameters)), plan.world_size,
-      plan.device.name,
+      plan.name, format_count(static_cast<double>(plan.parameters)), adapter_text(plan),
+      plan.world_size, plan.device.name,
       plan.device.kind == "cpu" ? fmt::format(" ({} thread(s) a rank)", plan.threads) : "",
       plan.tokens_per_step, plan.micro_batches * plan.micro_batch_tokens, group_text(plan),
       plan.micro_batches, plan.micro_batch_tokens, plan.rank, memory_table(plan));
@@ -172,6 +178,7 @@ std::string plan_json(const Plan& plan) {
   json["layout"] = layout_json(plan);
   json["rank"] = plan.rank;
   json["parameters"] = plan.parameters;
+  json["trained_parameters"] = plan.trained_parameters;
   json["tokens_per_step"] = plan.tokens_per_step;
   json["micro_batch_tokens"] = plan.micro_batch_tokens;
   json["micro_batches"] = plan.micro_batches;

@@ -43,6 +43,11 @@ void Report::start(const Job& job, const std::string& layout, const backend::Bac
       format_count(static_cast<double>(model.parameters())), model.num_hidden_layers,
       model.hidden_size, model.num_attention_heads, model.num_key_value_heads, model.head_dim,
       model.intermediate_size, model.vocab_size, job.training.precision));
+  if (const auto lora = job.lora()) {
+    print(fmt::format("adapter {} parameters are trained: rank {}, scale {:g}, of {}",
+                      format_count(static_cast<double>(job.trained_parameters())), lora->rank,
+                      lora->scale(), fmt::join(lora->target_modules, ", ")));
+  }
   print(fmt::format("data    {}", corpus));
   print(fmt::format("batch   {} tokens a step in {} of {}, {} steps", job.training.tokens_per_step,
                     job.parallel.plans_steps() ? "documents of at most" : "rows",

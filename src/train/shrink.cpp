@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "longspan/base/error.h"
+#include "longspan/nn/lora.h"
 #include "longspan/shard/mesh.h"
 
 namespace longspan::train {
@@ -59,6 +61,18 @@ class Shrinking {
     lower("model.intermediate_size", model.intermediate_size,
           (before_.model.intermediate_size * model.hidden_size + width - 1) / width);
     lower("model.vocab_size", model.vocab_size, kVocab);
+  }
+
+  /// Targets that name single layers may be of those that are gone.
+  void shrink_adapter() {
+    std::vector<std::string>& targets = result_.job.adapter.lora.target_modules;
+    try {
+      if (result_.job.lora()) result_.job.lora()->check_targets(result_.job.model, "");
+    } catch (const base::InputError&) {
+      targets = {nn::LoraOptions::kAllLinear};
+      result_.changes.emplace_back(
+          "adapter.target_modules \"all-linear\" for those of single layers");
+    }
   }
 
   void shrink_batch(const ParallelLayout& layout) {
@@ -143,6 +157,7 @@ class Shrinking {
 Shrunk shrink(const Job& job, const ParallelLayout& layout) {
   Shrinking shrinking(job);
   shrinking.shrink_model();
+  shrinking.shrink_adapter();
   shrinking.shrink_batch(layout);
   shrinking.shrink_slots();
   shrinking.shrink_budgets();

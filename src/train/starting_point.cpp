@@ -4,8 +4,12 @@
 
 #include <vector>
 
+#include "longspan/backend/dry.h"
 #include "longspan/base/error.h"
+#include "longspan/checkpoint/model_files.h"
 #include "longspan/checkpoint/store.h"
+#include "train/adapter_files.h"
+#include "train/pretrained.h"
 
 namespace longspan::train {
 namespace {
@@ -67,6 +71,44 @@ std::filesystem::path starting_point(const Job& job, const std::filesystem::path
   }
   checkpoint::verify(wish);
   return wish;
+}
+
+std::string load_files(const Job& job, TrainingStep& step, backend::Backend& backend,
+                       const comm::Communicator& world, bool is_new) {
+  const std::string weights = fmt::format("weights of {}", job.model_from);
+  if (!job.lora()) {
+    load_pretrained(job.model_from, step.model(), step.optimizer(), backend, world);
+    return weights;
+  }
+  load_pretrained(job.model_from, step.model(), backend, world);
+  if (!is_new || job.adapter.from.empty()) return weights;
+  load_adapter(job.adapter.from, step.model(), step.optimizer(), backend);
+  return fmt::format("{} and the adapter of {}", weights, job.adapter.from);
+}
+
+void check_files_of(const Job& job) {
+  if (job.model_from.empty()) return;
+  checkpoint::match(checkpoint::ModelFiles(job.model_from), wanted_tensors(job.model));
+  if (job.adapter.from.empty()) return;
+  backend::DryBackend nothing(backend::DeviceProfile::load("cpu"), 1);
+  model::Decoder model(job.model, base::DType::kFloat32, nothing, {}, {}, nullptr, job.lora());
+  open_adapter(job.adapter.from, *model.adapters());
+}
+
+void check_adapter_of(const std::filesystem::path& step_directory, const Job& job) {
+  const auto lora = job.lora();
+  if (lora.has_value() != holds_adapter(step_directory)) {
+    throw InputError(fmt::format("{} is the checkpoint of {}, and the job trains {} (adapter.type)",
+                                 step_directory.string(), lora ? "a model" : "an adapter",
+                                 lora ? "an adapter" : "the model itself"));
+  }
+  if (!lora) return;
+  const model::LoraConfig saved = read_adapter_config(step_directory).lora;
+  if (saved.rank == lora->rank && saved.scale() == lora->scale()) return;
+  throw InputError(
+      fmt::format("{} is of an adapter of rank {} and scale {:g}, and the job's has rank {} and "
+                  "scale {:g} (adapter.rank, alpha, rank_stabilized)",
+                  step_directory.string(), saved.rank, saved.scale(), lora->rank, lora->scale()));
 }
 
 }  // namespace longspan::train

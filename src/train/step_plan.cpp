@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -26,6 +27,7 @@ std::shared_ptr<const data::MicroBatch> packed(const std::vector<std::int32_t>& 
     append(all->tokens, one->tokens);
     append(all->labels, one->labels);
     append(all->positions, one->positions);
+    append(all->numbers, one->numbers);
     std::transform(one->cu_seqlens.begin() + 1, one->cu_seqlens.end(),
                    std::back_inserter(all->cu_seqlens),
                    [before](std::int32_t end) { return before + end; });
@@ -124,6 +126,24 @@ RankPass pass_of(const plan::MicroBatch& micro_batch, const shard::Meshes& meshe
             policy_of(group, policies)};
   }
   return {empty_micro_batch(), nullptr};
+}
+
+ReadSequence numbered(ReadSequence read, const std::vector<std::int64_t>& lengths) {
+  std::vector<std::int64_t> begins{0};
+  for (const std::int64_t length : lengths) begins.push_back(begins.back() + length);
+  if (begins.back() > std::numeric_limits<std::int32_t>::max()) {
+    throw base::InputError(
+        fmt::format("a step has {} tokens, more than can be numbered for adapter.dropout; lower "
+                    "training.tokens_per_step",
+                    begins.back()));
+  }
+  return [read = std::move(read), begins = std::move(begins)](std::size_t sequence) {
+    auto batch = std::make_shared<data::MicroBatch>(*read(sequence));
+    batch->numbers.resize(batch->tokens.size());
+    std::iota(batch->numbers.begin(), batch->numbers.end(),
+              static_cast<std::int32_t>(begins.at(sequence)));
+    return std::shared_ptr<const data::MicroBatch>(std::move(batch));
+  };
 }
 
 std::vector<RankPass> passes_of(const plan::StepPlan& plan, const shard::Meshes& meshes,

@@ -40,6 +40,9 @@ KindPolicies policies_of(const Job& job, const std::vector<std::string>& levels)
 using ReadSequence = std::function<std::shared_ptr<const data::MicroBatch>(std::size_t)>;
 RankPass pass_of(const plan::MicroBatch& micro_batch, const shard::Meshes& meshes,
                  const ReadSequence& read, const KindPolicies& policies = {});
+/// `read` with the numbers of tokens within their step, where it has sequences of these lengths.
+ReadSequence numbered(ReadSequence read, const std::vector<std::int64_t>& lengths);
+
 /// And of a plan: one pass for each of its micro-batches, since a pass may need all ranks.
 std::vector<RankPass> passes_of(const plan::StepPlan& plan, const shard::Meshes& meshes,
                                 const ReadSequence& read, const KindPolicies& policies = {});

@@ -51,7 +51,7 @@ class Trainer {
   void make_planner();
   void build_model();
   void begin();
-  void begin_from_model();
+  void begin_from_files(bool is_new);
   void open_record();
   void check_files();
   std::int64_t checkpoints_to_come() const;
@@ -166,11 +166,7 @@ void Trainer::make_planner() {
     if (leads()) costs = group_costs(job_, PlanSetting::of(job_, *world_));
   });
   const auto lengths = [this](std::int64_t step) {
-    std::vector<std::int64_t> tokens;
-    for (const auto& row : corpus_->training().rows(step)) {
-      tokens.push_back(row.front().end - row.front().begin);
-    }
-    return tokens;
+    return row_lengths(corpus_->training().rows(step));
   };
   planner_ = make_step_planner(job_, costs, *world_, lengths, last_step_);
   policies_ = policies_of(job_, planner_->levels());
@@ -209,11 +205,10 @@ void Trainer::begin() {
     if (leads()) chosen = starting_point(job_, directory_->checkpoints(), report_).string();
   });
   world_->broadcast(chosen, 0);
-  if (chosen.empty()) {
-    if (!job_.model_from.empty()) begin_from_model();
-    return;
-  }
+  if (!job_.model_from.empty()) begin_from_files(chosen.empty());
+  if (chosen.empty()) return;
   comm::run_agreed(*world_, [&] {
+    check_adapter_of(chosen, job_);
     const std::string sampling = progress_.sampling;
     progress_ = load_checkpoint(chosen, step_->model(), step_->optimizer(), *backend_);
     if (progress_.sampling != sampling) {
@@ -226,19 +221,19 @@ void Trainer::begin() {
   report_.resumed(progress_.step, chosen);
 }
 
-void Trainer::begin_from_model() {
+/// A checkpoint of an adapter is without its base.
+void Trainer::begin_from_files(bool is_new) {
+  if (!is_new && !job_.lora()) return;
   const auto start = Clock::now();
-  comm::run_agreed(*world_, [&] {
-    load_pretrained(job_.model_from, step_->model(), step_->optimizer(), *backend_, *world_);
-  });
-  report_.note(
-      fmt::format("weights of {}, read in {:.1f} s", job_.model_from, seconds_since(start)));
+  std::string what;
+  comm::run_agreed(*world_, [&] { what = load_files(job_, *step_, *backend_, *world_, is_new); });
+  report_.note(fmt::format("{}, read in {:.1f} s", what, seconds_since(start)));
 }
 
 void Trainer::open_record() {
   comm::run_agreed(*world_, [&] {
     if (!leads()) return;
-    heritage_ = heritage_of(job_.model_from, corpus_->tokenizer());
+    heritage_ = heritage_of(job_, corpus_->tokenizer());
     StateReader reader = state_reader();
     const auto contents = checkpoint_contents(step_->model(), reader, progress_, heritage_);
     const std::uint64_t bytes = checkpoint::Store::bytes_of(contents);
@@ -263,9 +258,7 @@ std::int64_t Trainer::checkpoints_to_come() const {
 void Trainer::check_files() {
   comm::run_agreed(*world_, [&] {
     if (!leads()) return;
-    if (!job_.model_from.empty()) {
-      match(checkpoint::ModelFiles(job_.model_from), wanted_tensors(job_.model));
-    }
+    check_files_of(job_);
     directory_->check_free_space(checkpoint_bytes(job_), checkpoints_to_come());
   });
   report_.note("dry run: job, files, disk and memory are in order; nothing was trained");
@@ -313,12 +306,11 @@ void Trainer::draw_picture() {
 /// What this rank runs of this step.
 std::vector<RankPass> Trainer::my_passes() {
   const auto rows = corpus_->training().rows(progress_.step);
-  return passes_of(
-      planner_->plan(progress_.step), *meshes_,
-      [&](std::size_t row) {
-        return std::make_shared<const data::MicroBatch>(corpus_->training().read(rows[row]));
-      },
-      policies_);
+  ReadSequence read = [&](std::size_t row) {
+    return std::make_shared<const data::MicroBatch>(corpus_->training().read(rows[row]));
+  };
+  if (job_.adapter.lora.dropout > 0) read = numbered(std::move(read), row_lengths(rows));
+  return passes_of(planner_->plan(progress_.step), *meshes_, read, policies_);
 }
 
 /// Once for each reason.
@@ -333,7 +325,7 @@ StepMetrics Trainer::step() {
   const auto start = Clock::now();
   comm::set_step(progress_.step + 1);
   backend_->reset_peaks();  // of this step alone, so that a resumed run tells the same
-  const TrainingStep::Sums sums = step_->forward_backward(my_passes());
+  const TrainingStep::Sums sums = step_->forward_backward(my_passes(), progress_.step);
   StepMetrics metrics;
   metrics.loss = sums.loss();
   metrics.tokens = static_cast<std::int64_t>(sums.tokens);
@@ -465,7 +457,7 @@ void Trainer::validate() {
 }
 
 StateReader Trainer::state_reader() {
-  return {step_->model().parameters(), step_->optimizer(), *backend_, *world_};
+  return {step_->model().trained(), step_->optimizer(), *backend_, *world_};
 }
 
 /// Rank 0 writes, and the others send it what they alone hold.

@@ -8,10 +8,12 @@
 #include "longspan/base/file.h"
 #include "longspan/base/json.h"
 #include "longspan/checkpoint/safetensors.h"
+#include "train/adapter_files.h"
 
 namespace longspan::train {
 namespace {
 
+namespace fs = std::filesystem;
 using base::InputError;
 using nlohmann::json;
 using nlohmann::ordered_json;
@@ -94,12 +96,15 @@ TokenIds Heritage::token_ids() const {
   return {text(tokenizer->bos_id()), text(tokenizer->eos_id()), "null"};
 }
 
-Heritage heritage_of(const std::string& model_from, const data::Tokenizer* tokenizer) {
+Heritage heritage_of(const Job& job, const data::Tokenizer* tokenizer) {
   Heritage heritage;
   heritage.tokenizer = tokenizer;
-  if (model_from.empty()) return heritage;
-  heritage.ids = read_pretrained(model_from).ids;
-  heritage.companions = read_companions(model_from);
+  if (job.model_from.empty()) return heritage;
+  heritage.ids = read_pretrained(job.model_from).ids;
+  heritage.companions = read_companions(job.model_from);
+  if (const auto lora = job.lora()) {
+    heritage.adapter = {*lora, fs::absolute(job.model_from).lexically_normal().string()};
+  }
   if (tokenizer != nullptr) {
     std::erase_if(heritage.companions,
                   [](const auto& file) { return file.name != kGenerationConfigName; });
@@ -132,13 +137,17 @@ Progress read_progress(const std::filesystem::path& step_directory) {
 checkpoint::Contents checkpoint_contents(model::Decoder& model, StateReader& reader,
                                          const Progress& progress, const Heritage& heritage) {
   checkpoint::Contents contents;
-  const std::size_t weights = model.parameters().parameters().size();
+  const std::size_t weights = model.trained().parameters().size();
   for (std::size_t state = 0; state < reader.states().size(); ++state) {
     auto& tensors = state < weights ? contents.weights : contents.optimizer;
     tensors.push_back(source_of(reader, state));
   }
   contents.texts.push_back({"config.json", config_json(model.config(), base::name_of(model.dtype()),
                                                        heritage.token_ids())});
+  if (heritage.adapter) {
+    contents.weights_name = kAdapterWeightsName;
+    contents.texts.push_back({kAdapterConfigName, heritage.adapter->to_json(model.config())});
+  }
   contents.texts.push_back({"trainer.json", trainer_json(progress)});
   for (const checkpoint::TextFile& file : heritage.companions) contents.texts.push_back(file);
   if (heritage.tokenizer != nullptr) {
@@ -151,14 +160,16 @@ checkpoint::Contents checkpoint_contents(model::Decoder& model, StateReader& rea
 
 void load_weights(const std::filesystem::path& step_directory, model::Decoder& model,
                   backend::Backend& backend) {
-  const nn::ParameterSet& parameters = model.parameters();
-  load_states(step_directory / "model.safetensors", weights_of(parameters, backend), parameters);
+  const nn::ParameterSet& parameters = model.trained();
+  const bool is_adapter = model.adapters() != nullptr;
+  load_states(step_directory / (is_adapter ? kAdapterWeightsName : checkpoint::kWeightsName),
+              weights_of(parameters, backend), parameters);
 }
 
 Progress load_checkpoint(const std::filesystem::path& step_directory, model::Decoder& model,
                          optim::Optimizer& optimizer, backend::Backend& backend) {
   load_weights(step_directory, model, backend);
-  load_states(step_directory / "optimizer.safetensors", optimizer.states(), model.parameters());
+  load_states(step_directory / "optimizer.safetensors", optimizer.states(), model.trained());
   if (!optimizer.saves_master()) optimizer.reset_master();
   const Progress progress = read_progress(step_directory);
   optimizer.set_updates(progress.updates);

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "longspan/data/tokenizer.h"
 #include "longspan/model/decoder.h"
 #include "longspan/optim/optimizer.h"
+#include "longspan/train/job.h"
 #include "train/pretrained.h"
 #include "train/states.h"
 
@@ -29,25 +31,26 @@ struct Progress {
 Progress read_progress(const std::filesystem::path& step_directory);
 
 /// What a checkpoint holds beside what was trained: the job's tokenizer, or that of the model it
-/// began from, whose other files come along.
+/// began from, whose other files come along; of an adapter, what it is and where its base lies.
 struct Heritage {
   const data::Tokenizer* tokenizer = nullptr;  ///< null: the job names none
   TokenIds ids;                                ///< of the model that the job began from
   std::vector<checkpoint::TextFile> companions;
+  std::optional<model::AdapterConfig> adapter;
 
   TokenIds token_ids() const;
 };
 
-/// `model_from` is empty for a job that begins with new weights. Throws InputError.
-Heritage heritage_of(const std::string& model_from, const data::Tokenizer* tokenizer);
+/// Throws InputError.
+Heritage heritage_of(const Job& job, const data::Tokenizer* tokenizer);
 
 /// The contents of a checkpoint, which do not depend on how ranks hold them; tensors are read when
 /// they are written, through `reader`, on rank 0. The objects must outlive the contents.
 checkpoint::Contents checkpoint_contents(model::Decoder& model, StateReader& reader,
                                          const Progress& progress, const Heritage& heritage);
 
-/// Loads the weights alone, of which this rank takes what it holds. Throws InputError as
-/// load_checkpoint does.
+/// Loads the weights alone (of an adapter's checkpoint the adapter's), of which this rank takes
+/// what it holds. Throws InputError as load_checkpoint does.
 void load_weights(const std::filesystem::path& step_directory, model::Decoder& model,
                   backend::Backend& backend);
 

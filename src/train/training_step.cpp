@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <numeric>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "longspan/base/error.h"
 #include "longspan/optim/kinds.h"
@@ -69,10 +71,13 @@ nn::Placement placement_of(const Job& job, const backend::Backend& backend,
           .cut = kind.cut};
 }
 
-/// The optimizer copies the first weights, so they are made before it.
-model::Decoder& initialised(model::Decoder& model, const Job& job) {
+/// What is trained; the optimizer copies the first weights, so they are made before it.
+nn::ParameterSet& initialised(model::Decoder& model, const Job& job) {
   model.parameters().initialise(job.run.seed, job.model.initializer_range);
-  return model;
+  if (model.adapters() != nullptr) {
+    model.adapters()->initialise(job.run.seed, job.model.initializer_range);
+  }
+  return model.trained();
 }
 
 }  // namespace
@@ -80,10 +85,15 @@ model::Decoder& initialised(model::Decoder& model, const Job& job) {
 /// What this rank holds of a micro-batch.
 class TrainingStep::Part {
  public:
-  explicit Part(const RankPass& pass) : whole_(pass.batch.get()) {
+  explicit Part(const RankPass& pass) : whole_(pass.batch.get()), numbers_(whole_->numbers) {
+    if (numbers_.empty()) {
+      numbers_.resize(whole_->tokens.size());
+      std::iota(numbers_.begin(), numbers_.end(), 0);
+    }
     if (pass.mesh == nullptr) return;
     const auto tokens = static_cast<backend::Index>(whole_->tokens.size());
     shard_ = nn::SequenceShard{pass.mesh, shard::TokenLayout(tokens, pass.mesh->degrees())};
+    const std::vector<std::int32_t> numbers = std::exchange(numbers_, {});
     for (const shard::Range& range : shard_->layout.ranges(pass.mesh->sequence().rank())) {
       const auto append = [&range](auto& part, const auto& whole) {
         part.insert(part.end(), whole.begin() + range.begin, whole.begin() + range.end);
@@ -91,18 +101,23 @@ class TrainingStep::Part {
       append(tokens_, whole_->tokens);
       append(labels_, whole_->labels);
       append(positions_, whole_->positions);
+      append(numbers_, numbers);
     }
   }
 
-  model::TokenBatch batch() const {
+  const std::vector<std::int32_t>& numbers() const { return numbers_; }
+  /// `draws` of a pass that trains.
+  model::TokenBatch batch(const model::TokenDraws* draws) const {
     if (!shard_) {
-      return {whole_->tokens, whole_->labels, whole_->positions, whole_->cu_seqlens, nullptr};
+      return {whole_->tokens,     whole_->labels, whole_->positions,
+              whole_->cu_seqlens, nullptr,        draws};
     }
-    return {tokens_, labels_, positions_, whole_->cu_seqlens, &*shard_};
+    return {tokens_, labels_, positions_, whole_->cu_seqlens, &*shard_, draws};
   }
 
  private:
   const data::MicroBatch* whole_;
+  std::vector<std::int32_t> numbers_;
   std::optional<nn::SequenceShard> shard_;
   std::vector<data::TokenId> tokens_;
   std::vector<std::int32_t> labels_;
@@ -116,23 +131,25 @@ TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, comm::Comm
       ranks_(&ranks),
       model_(job.model, supported_dtype(job, backend), backend, memory_policy(job),
              placement_of(job, backend, ranks),
-             job.memory.offloads_saved_inputs() ? host : nullptr),
-      optimizer_(optim::make_optimizer(optimizer_config(job), initialised(model_, job).parameters(),
-                                       backend, job.optimizer.offload == "host" ? host : nullptr)),
+             job.memory.offloads_saved_inputs() ? host : nullptr, job.lora()),
+      optimizer_(optim::make_optimizer(optimizer_config(job), initialised(model_, job), backend,
+                                       job.optimizer.offload == "host" ? host : nullptr)),
       schedule_(schedule_of(job)) {}
 
-TrainingStep::Sums TrainingStep::forward_backward(const std::vector<RankPass>& passes) {
+TrainingStep::Sums TrainingStep::forward_backward(const std::vector<RankPass>& passes,
+                                                  std::int64_t step) {
+  present_step_ = step;
   std::vector<double> counts(3);  // targets, tokens, model FLOPs
   for (const RankPass& pass : passes) {
     // Once for all ranks that share it.
     if (pass.mesh != nullptr && pass.mesh->sequence().rank() > 0) continue;
     counts[0] += static_cast<double>(pass.batch->targets);
     counts[1] += static_cast<double>(pass.batch->tokens.size());
-    counts[2] += job_->model.training_flops(pass.batch->cu_seqlens);
+    counts[2] += job_->training_flops(pass.batch->cu_seqlens);
   }
   ranks_->all_reduce_sum(counts);
 
-  auto& parameters = model_.parameters();
+  auto& parameters = model_.trained();
   parameters.start_gradients();
   const double loss_scale = counts[0] > 0 ? 1.0 / counts[0] : 0.0;
   std::vector<double> nll(1);
@@ -147,23 +164,26 @@ TrainingStep::Sums TrainingStep::forward_backward(const std::vector<RankPass>& p
 }
 
 model::LossResult TrainingStep::pass(const RankPass& pass, double loss_scale) {
-  return model_.forward_backward(Part(pass).batch(), loss_scale, pass.blocks.get());
+  const Part part(pass);
+  const model::TokenDraws draws{job_->run.seed, static_cast<std::uint64_t>(present_step_),
+                                part.numbers()};
+  return model_.forward_backward(part.batch(&draws), loss_scale, pass.blocks.get());
 }
 
 model::LossResult TrainingStep::evaluate(const RankPass& pass) {
-  return model_.evaluate(Part(pass).batch());
+  return model_.evaluate(Part(pass).batch(nullptr));
 }
 
 TrainingStep::Update TrainingStep::update(std::int64_t step, double loss) {
   const backend::Scope scope(*backend_, "optimizer");
   Update result;
-  result.grad_norm = std::sqrt(model_.parameters().gradient_squares());
+  result.grad_norm = std::sqrt(model_.trained().gradient_squares());
   result.lr = schedule_.at(step);
   result.skipped = !std::isfinite(result.grad_norm) || !std::isfinite(loss);
   if (!result.skipped) {
     optimizer_->step(result.lr,
                      optim::clip_factor(result.grad_norm, job_->optimizer.max_grad_norm));
-    model_.parameters().gather_weights();
+    model_.trained().gather_weights();
   }
   return result;
 }

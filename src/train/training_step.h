@@ -32,7 +32,7 @@ class TrainingStep {
     double nll = 0;
     double targets = 0;
     double tokens = 0;
-    double flops = 0;  ///< of the model: see model::ModelConfig::training_flops
+    double flops = 0;  ///< of the model: see Job::training_flops
 
     double loss() const { return nll / targets; }  ///< NaN without a target
   };
@@ -51,8 +51,9 @@ class TrainingStep {
 
   /// Gradients of the global batch's mean loss, summed over ranks, into the parameters: whatever
   /// ranks run which of its micro-batches. On every rank the same number of passes: where there is
-  /// nothing to do, empty ones.
-  Sums forward_backward(const std::vector<RankPass>& passes);
+  /// nothing to do, empty ones. `step` counts from 0: with the tokens' numbers in it, and the job's
+  /// seed, it decides what dropout drops.
+  Sums forward_backward(const std::vector<RankPass>& passes, std::int64_t step = 0);
 
   /// One pass of those that `forward_backward` makes, which is not its last: adds to the gradients.
   model::LossResult pass(const RankPass& pass, double loss_scale);
@@ -77,6 +78,7 @@ class TrainingStep {
   model::Decoder model_;
   std::unique_ptr<optim::Optimizer> optimizer_;
   optim::Schedule schedule_;
+  std::int64_t present_step_ = 0;
 };
 
 }  // namespace longspan::train

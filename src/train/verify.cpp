@@ -92,6 +92,14 @@ PlannedStep planners_plan(const Job& job, const Rows& rows, comm::Communicator& 
   return {planner->plan(0), planner->levels()};
 }
 
+/// New adapters begin with zeros, with which half of their gradients are zero, too.
+void begin_unlike_zero(nn::ParameterSet& adapters, std::uint64_t seed) {
+  for (int number = 0; number < static_cast<int>(adapters.parameters().size()); ++number) {
+    if (adapters.at(number).initial_bound == 0.0) adapters.begin_uniform(number, 0.1);
+  }
+  adapters.initialise(seed, 0.0);
+}
+
 /// One step as far as its gradients, which stay on the ranks that own them.
 class Run {
  public:
@@ -103,8 +111,9 @@ class Run {
         devices_(link_devices(ranks, *backend_)),
         meshes_(devices_ ? *devices_ : ranks, degrees_of(job, ranks.size())),
         step_(job, *backend_, meshes_.world(), host_.get()) {
+    if (step_.model().adapters() != nullptr) begin_unlike_zero(parameters(), job.run.seed);
     const auto passes = passes_of(
-        planned.plan, meshes_, [&](std::size_t row) { return all[row]; },
+        planned.plan, meshes_, numbered([&](std::size_t row) { return all[row]; }, lengths_of(all)),
         policies_of(job, planned.levels));
     loss_ = step_.forward_backward(passes).loss();
     norm_ = std::sqrt(parameters().gradient_squares());
@@ -112,7 +121,7 @@ class Run {
 
   double loss() const { return loss_; }
   double norm() const { return norm_; }
-  nn::ParameterSet& parameters() { return step_.model().parameters(); }
+  nn::ParameterSet& parameters() { return step_.model().trained(); }
   std::vector<double> host(const Tensor& gradient) {
     const Tensor exact =
         backend_->allocate(gradient.shape(), base::DType::kFloat64, backend::MemoryTag::kWorkspace);

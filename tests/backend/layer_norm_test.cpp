@@ -218,5 +218,24 @@ TEST_CASE("layer_norm refuses tensors that break its contract") {
       base::InternalError);
 }
 
+TEST_CASE("layer_norm_backward without dweight and dbias gives the same dx, bit for bit") {
+  const DType dtype = every_float();
+  const Index tokens = GENERATE(0, 3, 1100);
+  const Index hidden = GENERATE(1, 33, 64);
+  LayerNorm norm(dtype, tokens, hidden, 2);
+  processor().layer_norm_forward(norm.out, norm.mean, norm.rstd, norm.x, norm.weight, norm.bias,
+                                 kLayerNormEpsilon);
+  const auto run = [&](const Tensor& dx, const Tensor& dweight, const Tensor& dbias) {
+    processor().layer_norm_backward(dx, dweight, dbias, norm.dy, norm.residual, norm.mean,
+                                    norm.rstd, norm.x, norm.weight);
+  };
+  run(norm.dx, norm.dweight, norm.dbias);
+  Array alone(dtype, {tokens, hidden}, 2);
+  run(alone, Tensor(), Tensor());
+  CHECK(alone.same_bits(norm.dx));
+  CHECK_THROWS_WITH(run(alone, norm.dweight, Tensor()),
+                    Catch::Matchers::Contains("expected a tensor, or none, as dweight"));
+}
+
 }  // namespace
 }  // namespace longspan::backend::testing

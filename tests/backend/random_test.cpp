@@ -47,5 +47,25 @@ TEST_CASE("random_normal refuses integers") {
                   base::InternalError);
 }
 
+TEST_CASE("random_uniform is the stream's uniform at each element, within its bound") {
+  const DType dtype = every_float();
+  const Index padding = GENERATE(0, 3);
+  const std::uint64_t first = 0xFFFFFFF0U;
+  Array out(dtype, {130, 77}, padding);
+  processor().random_uniform(out, kStream, 0.25, first);
+  Array expected(dtype, {130, 77});
+  double least = 1.0;
+  double most = -1.0;
+  for (Index i = 0; i < expected.elements(); ++i) {
+    const double value = 0.25 * (2.0 * kStream.uniform(first + static_cast<std::uint64_t>(i)) - 1);
+    least = std::min(least, value);
+    most = std::max(most, value);
+    expected.set(i, value);
+  }
+  CHECK(out.same_bits(expected));
+  CHECK(out.gaps_untouched());
+  CHECK((least < -0.24 && least >= -0.25 && most > 0.24 && most < 0.25));
+}
+
 }  // namespace
 }  // namespace longspan::backend::testing

@@ -230,5 +230,21 @@ TEST_CASE("rms_norm refuses tensors that break its contract") {
                   base::InternalError);
 }
 
+TEST_CASE("rms_norm_backward without a dweight gives the same dx, bit for bit") {
+  const DType dtype = every_float();
+  const Case size = awkward_size();
+  const bool with_residual = GENERATE(true, false);
+  Norm norm(dtype, size.tokens, size.hidden, size.padding);
+  const Tensor residual = with_residual ? norm.residual.tensor() : Tensor();
+  norm.forward();
+  processor().rms_norm_backward(norm.dx, norm.dweight, norm.dy, residual, norm.rstd, norm.x,
+                                norm.weight, kOptions);
+  Array alone(dtype, {size.tokens, size.hidden}, size.padding);
+  processor().rms_norm_backward(alone, Tensor(), norm.dy, residual, norm.rstd, norm.x, norm.weight,
+                                kOptions);
+  CHECK(alone.same_bits(norm.dx));
+  CHECK(alone.gaps_untouched());
+}
+
 }  // namespace
 }  // namespace longspan::backend::testing

@@ -122,6 +122,29 @@ TEST_CASE("declared keys take what the file gives and keep their defaults") {
   CHECK(kitchen.hands == 0);
 }
 
+TEST_CASE("a list of texts, or a word alone in its place") {
+  std::vector<std::string> herbs = {"all"};
+  Declarations keys("Garden", "What grows.");
+  keys.texts("herbs", herbs, {{"all", "whatever grows"}}, "names such as [\"thyme\"]",
+             "Which herbs.");
+  const auto read = [&](const std::string& text) { keys.read_text(text, "g.json"); };
+  read(R"({"herbs": ["thyme", "sage"]})");
+  CHECK(herbs == std::vector<std::string>{"thyme", "sage"});
+  CHECK_THAT(keys.to_json(), Contains("\"thyme\"") && !Contains("all"));
+  read(R"({"herbs": "all"})");
+  CHECK(herbs == std::vector<std::string>{"all"});
+  read(R"({"herbs": ["all"]})");
+  CHECK_THAT(keys.to_json(), Contains("\"herbs\": \"all\""));
+  herbs = {"mint"};
+  read("{}");
+  CHECK(herbs == std::vector<std::string>{"all"});
+  for (const char* wrong : {"\"thyme\"", "[]", "[1]", "[\"\"]", "null", "{}"}) {
+    CHECK_THROWS_WITH(read(std::string(R"({"herbs": )") + wrong + "}"),
+                      Contains("herbs is ") && Contains("\"all\" or names such as [\"thyme\"]"));
+  }
+  CHECK_THAT(keys.schema(), Contains("\"const\": \"all\"") && Contains("\"minItems\": 1"));
+}
+
 TEST_CASE("values that are not legal are named with what is") {
   Kitchen kitchen;
   CHECK_THAT(kitchen.meal(R"("salt": 1)"),

@@ -423,7 +423,16 @@ TEST_CASE("gpu: sums, and random numbers that are the cpu's") {
       [&](Side& side) -> Tensors {
         const Tensor out = side.unwritten({1001}, dtype);
         side.backend().random_normal(out, {3, base::Purpose::kTest, 1, 2}, 0.5, 77);
-        return {out};
+        const Tensor uniform = side.unwritten({1001}, dtype);
+        side.backend().random_uniform(uniform, {3, base::Purpose::kTest, 1, 3}, 0.5, 77);
+        const Tensor dropped = side.random({37, 50}, dtype);
+        std::vector<std::int32_t> numbers(37);
+        for (std::size_t i = 0; i < numbers.size(); ++i) {
+          numbers[i] = static_cast<std::int32_t>(1000 * i);
+        }
+        side.backend().dropout(dropped, dropped, side.integers(numbers),
+                               {3, base::Purpose::kDropout, 1, 2}, 0.3);
+        return {out, uniform, dropped};
       },
       tolerance(dtype, 16));
 }

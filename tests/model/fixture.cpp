@@ -40,9 +40,9 @@ Batch Batch::document(std::size_t i) const {
   return {slice(tokens), slice(labels), slice(positions), {0, cu_seqlens[i + 1] - cu_seqlens[i]}};
 }
 
-Fixture read_fixture(const std::string& name) {
+Fixture read_fixture(const std::string& name, const std::string& folder) {
   const std::string path =
-      (longspan::test::data_folder() / "model/data" / (name + ".safetensors")).string();
+      (longspan::test::data_folder() / "model" / folder / (name + ".safetensors")).string();
   const base::MappedFile file(path);
   std::uint64_t header_bytes = 0;
   REQUIRE(file.size() > sizeof(header_bytes));
@@ -51,6 +51,9 @@ Fixture read_fixture(const std::string& name) {
 
   Fixture fixture;
   fixture.config = ModelConfig::from_config_json(header.at("__metadata__").at("config"), path);
+  if (header.at("__metadata__").contains("adapter")) {
+    fixture.adapter = header.at("__metadata__").at("adapter");
+  }
   fixture.batch = {payload<std::int32_t>(file, header.at("tokens")),
                    payload<std::int32_t>(file, header.at("labels")),
                    payload<std::int32_t>(file, header.at("positions")),
@@ -83,16 +86,21 @@ std::vector<double> values(backend::Backend& backend, const Tensor& tensor) {
 
 void load_weights(backend::Backend& backend, Decoder& model,
                   const std::map<std::string, std::vector<double>>& weights) {
-  REQUIRE(model.parameters().parameters().size() == weights.size());
+  load_weights(backend, model.parameters(), weights);
+}
+
+void load_weights(backend::Backend& backend, nn::ParameterSet& parameters,
+                  const std::map<std::string, std::vector<double>>& weights) {
+  REQUIRE(parameters.parameters().size() == weights.size());
   int number = 0;
-  for (const nn::Parameter& parameter : model.parameters().parameters()) {
+  for (const nn::Parameter& parameter : parameters.parameters()) {
     INFO(parameter.name);
     REQUIRE(weights.contains(parameter.name));
     const std::vector<double>& host = weights.at(parameter.name);
     REQUIRE(host.size() == static_cast<std::size_t>(parameter.shape.elements()));
     const Tensor exact = backend.allocate(parameter.shape, DType::kFloat64, MemoryTag::kWorkspace);
     backend.copy_from_host(exact, host.data(), exact.bytes());
-    backend.copy(model.parameters().weight(number++), exact);
+    backend.copy(parameters.weight(number++), exact);
   }
 }
 

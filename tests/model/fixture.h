@@ -25,9 +25,10 @@ struct Batch {
   Batch document(std::size_t i) const;
 };
 
-/// One case of scripts/fixtures/*_reference.py.
+/// One case of scripts/fixtures/*_reference.py, or of peft_adapters.py.
 struct Fixture {
   ModelConfig config;
+  std::string adapter;  ///< adapter_config.json; empty: there is none
   Batch batch;
   double loss_scale = 0.0;
   double nll_sum = 0.0;
@@ -35,14 +36,16 @@ struct Fixture {
   std::map<std::string, std::vector<double>> weights;
   std::map<std::string, std::vector<double>> gradients;
 };
-/// Reads tests/model/data/`name`.safetensors.
-Fixture read_fixture(const std::string& name);
+/// Reads tests/model/`folder`/`name`.safetensors.
+Fixture read_fixture(const std::string& name, const std::string& folder = "data");
 
 /// A cpu backend for tests.
 std::unique_ptr<backend::Backend> make_backend();
 /// Elements of any float tensor.
 std::vector<double> values(backend::Backend& backend, const backend::Tensor& tensor);
-/// Writes every weight of the model; the names must be exactly the model's.
+/// Writes every weight of a set, or of a model without adapters; the names must be exactly theirs.
+void load_weights(backend::Backend& backend, nn::ParameterSet& parameters,
+                  const std::map<std::string, std::vector<double>>& weights);
 void load_weights(backend::Backend& backend, Decoder& model,
                   const std::map<std::string, std::vector<double>>& weights);
 /// Gradients of all parameters by name.

@@ -41,8 +41,8 @@ void LayerBench::assign(const Tensor& tensor, const std::vector<double>& values)
   std::copy(values.begin(), values.end(), tensor.data<double>());
 }
 
-void LayerBench::fill(ParameterSet& parameters) {
-  parameters.allocate(*backend_, DType::kFloat64);
+void LayerBench::fill(ParameterSet& parameters, const Placement& placement) {
+  parameters.allocate(*backend_, DType::kFloat64, placement);
   int number = 0;
   for (const Parameter& parameter : parameters.parameters()) {
     const bool is_norm = parameter.kind == ParameterKind::kNorm;

@@ -31,7 +31,7 @@ class LayerBench {
 
   /// Allocates in float64 and fills all weights with normal values of deviation 0.5 around 0
   /// (norms: around 1).
-  void fill(ParameterSet& parameters);
+  void fill(ParameterSet& parameters, const Placement& placement = {});
   /// A float64 pass over documents of these lengths, with a rope table of `head_dim`.
   Pass pass(const std::vector<std::int32_t>& lengths, backend::Index head_dim = 2,
             Pass::Keep keep = Pass::Keep::kSlots, std::int32_t first_position = 0) const;

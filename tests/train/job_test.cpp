@@ -106,6 +106,8 @@ TEST_CASE("every key is bound to its own member") {
       "initializer_range": 0.03, "rope_scaling": {"rope_type": "llama3", "factor": 3.0,
         "original_max_position_embeddings": 1024, "low_freq_factor": 1.5,
         "high_freq_factor": 2.5}},
+    "adapter": {"type": "none", "from": "", "rank": 16, "alpha": 32.0, "dropout": 0.0,
+                "target_modules": "all-linear", "rank_stabilized": false},
     "data": {"train": ["t1", "t2"], "weights": [3.0, 0.5], "validation": ["v"], "validation_fraction": 0.0,
       "tokenizer": "bytes", "raw_type": "uint16", "document_end": 299, "packing": "streamed",
       "shuffle": false},
@@ -143,6 +145,32 @@ TEST_CASE("keys of GaLore are bound to their own members") {
       json::parse(R"({"name": "galore", "galore": {"rank": 7, "interval": 9, "scale": 0.5}})"));
   const json written = json::parse(to_json(read(galore.dump())));
   CHECK(written["optimizer"]["galore"] == galore["optimizer"]["galore"]);
+}
+
+TEST_CASE("keys of adapters are bound to their own members, and need a base") {
+  Job job = read(smallest().dump());
+  job.adapter = {"lora", "a", {7, 3.5, 0.25, {"q_proj", "v_proj"}, true}};
+  const std::string text = to_json(job);
+  const json adapter = json::parse(text).at("adapter");
+  CHECK(adapter == json::parse(R"({"type": "lora", "from": "a", "rank": 7, "alpha": 3.5,
+    "dropout": 0.25, "target_modules": ["q_proj", "v_proj"], "rank_stabilized": true})"));
+  Job again;
+  base::Declarations declarations("", "");
+  declare(again, declarations);
+  declarations.read_text(text, "job");
+  CHECK(to_json(again) == text);
+  CHECK(again.adapter.lora == job.adapter.lora);
+  CHECK(again.trained_parameters() == model::adapter_parameters(again.model, again.adapter.lora));
+
+  CHECK_THAT(refusal_with("adapter", "type", "lora"), Contains("model.from is not given"));
+  CHECK_THAT(refusal_with("adapter", "rank", 4), Contains("adapter.type is \"none\""));
+  CHECK_THAT(refusal_with("adapter", "rank", 0), Contains("adapter.rank"));
+  CHECK_THAT(refusal_with("adapter", "dropout", 1.0), Contains("adapter.dropout"));
+  CHECK_THAT(refusal_with("adapter", "lora_alpha", 8), Contains("adapter.alpha"));
+  for (const json& wrong : {json("q_proj"), json::array(), json({1}), json({""})}) {
+    CHECK_THAT(refusal_with("adapter", "target_modules", wrong),
+               Contains("adapter.target_modules") && Contains("\"all-linear\" or names"));
+  }
 }
 
 TEST_CASE("keys of planned steps are bound to their own members") {

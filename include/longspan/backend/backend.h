@@ -241,7 +241,8 @@ class Backend {
                               const Tensor& weight, const RmsNormOptions& options) = 0;
   /// dx = residual + d(loss)/dx through the norm, where `residual` [tokens, hidden] is the
   /// gradient that arrives by the residual connection (undefined: none; may be dx itself);
-  /// dweight[h] +=, float32 (float64). dx may be dy.
+  /// dweight[h] +=, float32 (float64), unless it is undefined, as of a weight that is not trained:
+  /// dx is the same bits. dx may be dy.
   virtual void rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
                                  const Tensor& residual, const Tensor& rstd, const Tensor& x,
                                  const Tensor& weight, const RmsNormOptions& options) = 0;
@@ -257,7 +258,7 @@ class Backend {
   virtual void add_layer_norm_forward(const Tensor& out, const Tensor& mean, const Tensor& rstd,
                                       const Tensor& sum, const Tensor& a, const Tensor& b,
                                       const Tensor& weight, const Tensor& bias, float epsilon) = 0;
-  /// As rms_norm_backward; dbias[h] += too.
+  /// As rms_norm_backward; dbias[h] += too, undefined where dweight is.
   virtual void layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
                                    const Tensor& dy, const Tensor& residual, const Tensor& mean,
                                    const Tensor& rstd, const Tensor& x, const Tensor& weight) = 0;
@@ -360,6 +361,15 @@ class Backend {
   /// rounded to out's dtype.
   virtual void random_normal(const Tensor& out, const base::RandomStream& stream, double deviation,
                              std::uint64_t first_element) = 0;
+  /// The same, uniform in [-bound, bound).
+  virtual void random_uniform(const Tensor& out, const base::RandomStream& stream, double bound,
+                              std::uint64_t first_element) = 0;
+  /// out[t, i] = x[t, i] / (1 - probability), or 0 with that probability, in [0, 1), which is
+  /// rounded to a multiple of 2^-32 (Srivastava et al. 2014). out, x [rows, columns], may be one.
+  /// What stays depends on the stream, numbers[t], i and the number of columns alone, not on t;
+  /// numbers int32 [rows], 0 or more. The same again is the backward.
+  virtual void dropout(const Tensor& out, const Tensor& x, const Tensor& numbers,
+                       const base::RandomStream& stream, double probability) = 0;
   /// out = value.
   virtual void fill(const Tensor& out, double value) = 0;
   /// directions[i, :] = the unit eigenvector of the i-th largest eigenvalue of the symmetric `gram`

@@ -159,6 +159,10 @@ class DryBackend : public Backend {
   double sum_of_squares(const Tensor& in) override;
   void random_normal(const Tensor& out, const base::RandomStream& stream, double deviation,
                      std::uint64_t first_element) override;
+  void random_uniform(const Tensor& out, const base::RandomStream& stream, double bound,
+                      std::uint64_t first_element) override;
+  void dropout(const Tensor& out, const Tensor& x, const Tensor& numbers,
+               const base::RandomStream& stream, double probability) override;
   void fill(const Tensor& out, double value) override;
   void principal_directions(const Tensor& directions, const Tensor& gram) override;
   void adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,

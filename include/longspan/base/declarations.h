@@ -23,6 +23,7 @@ enum class KeyKind : std::uint8_t {
   kChoice,    ///< one word of a list
   kPhrase,    ///< one word of a list, or a text that the key's user reads further
   kPathList,  ///< list of strings
+  kTextList,  ///< list of strings, or a word alone, which stands for a list of it
   kRealList,  ///< list of finite numbers, at least one; bounds are each one's
   kSize,      ///< bytes: a whole number, or a string such as "1GiB", "1.5 MiB", "2GB"
 };
@@ -155,6 +156,9 @@ class Declarations {
   Key& phrase(std::string path, std::string& target, std::vector<Key::Word> words,
               std::string other, std::string help);
   Key& paths(std::string path, std::vector<std::string>& target, std::string help);
+  /// `words` may stand alone, without a list around them; `other` describes the legal texts.
+  Key& texts(std::string path, std::vector<std::string>& target, std::vector<Key::Word> words,
+             std::string other, std::string help);
   Key& reals(std::string path, std::vector<double>& target, std::string help);
   Key& size(std::string path, std::uint64_t& target, std::string help);
 

@@ -15,6 +15,7 @@ enum class Purpose : std::uint32_t {
   kTest = 5,
   kMomentRounding = 6,
   kSubspaceStart = 7,
+  kDropout = 8,
 };
 
 /// A stream of random numbers addressed by element: the value at an element depends on

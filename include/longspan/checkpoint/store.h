@@ -23,7 +23,8 @@ struct TextFile {
 
 /// Everything one checkpoint holds. A list of tensors that is empty makes no file.
 struct Contents {
-  std::vector<TensorSource> weights;    ///< model.safetensors, Hugging Face names
+  std::vector<TensorSource> weights;  ///< in `weights_name`, Hugging Face's (or PEFT's) names
+  std::string weights_name = "model.safetensors";
   std::vector<TensorSource> optimizer;  ///< optimizer.safetensors
   std::vector<TextFile> texts;          ///< config.json, trainer.json, …
   std::function<void(const std::filesystem::path& directory)> write_more;  ///< may be empty

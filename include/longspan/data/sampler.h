@@ -26,6 +26,8 @@ struct MicroBatch {
   std::vector<std::int32_t> positions;   ///< restart with each span
   std::vector<std::int32_t> cu_seqlens;  ///< of the spans
   std::int64_t targets = 0;              ///< labels that are not ignored
+  /// Which of its step's each token is; empty: they are the step's first.
+  std::vector<std::int32_t> numbers = {};
 };
 
 /// How documents become rows of tokens.

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "longspan/backend/backend.h"
+#include "longspan/model/lora.h"
 #include "longspan/model/memory_policy.h"
 #include "longspan/model/model_config.h"
 #include "longspan/nn/parameter.h"
@@ -21,6 +23,14 @@ struct KvCache {
   std::int64_t capacity() const { return keys.empty() ? 0 : keys.front().size(0); }
 };
 
+/// What dropout draws from in a pass that trains: `numbers` tells of each token of a batch which of
+/// its step's it is, whoever holds it.
+struct TokenDraws {
+  std::uint64_t seed = 0;
+  std::uint64_t step = 0;
+  const std::vector<std::int32_t>& numbers;
+};
+
 /// A packed micro-batch on the host, as far as this rank holds it: arrays of equal length, which
 /// may be empty; labels are already shifted, kIgnoredLabel is not trained on. `cu_seqlens` are
 /// those of the whole row, of which `shard` says what this rank holds; null: all of it.
@@ -30,6 +40,7 @@ struct TokenBatch {
   const std::vector<std::int32_t>& positions;
   const std::vector<std::int32_t>& cu_seqlens;
   const nn::SequenceShard* shard = nullptr;
+  const TokenDraws* draws = nullptr;  ///< of a model with dropout that is trained
 };
 
 /// What a loss pass returns: of this rank's tokens.
@@ -48,14 +59,21 @@ class Decoder {
   /// positions), blocks, and final norm with the head are the
   /// units in which `placement` divides parameters. The inputs that blocks keep for the backward
   /// wait on `host`, a backend of the processor, unless it is null.
+  /// With `lora` the parameters are a frozen base, which has no gradients, and adapters are added,
+  /// in units of the blocks that have some; `placement` is theirs, and the base's but that it does not
+  /// train.
   Decoder(const ModelConfig& config, base::DType dtype, backend::Backend& backend,
           const MemoryPolicy& memory = {}, const nn::Placement& placement = {},
-          backend::Backend* host = nullptr);
+          backend::Backend* host = nullptr, const std::optional<LoraConfig>& lora = std::nullopt);
   ~Decoder();
 
   const ModelConfig& config() const;
   base::DType dtype() const;
   nn::ParameterSet& parameters();
+  /// Null for a model without adapters.
+  nn::ParameterSet* adapters();
+  /// What is trained: the adapters, or else the parameters.
+  nn::ParameterSet& trained() { return adapters() != nullptr ? *adapters() : parameters(); }
 
   /// Forward and backward of one packed micro-batch: adds the gradients of `loss_scale` * sum of
   /// NLL to the parameters' (of this rank's tokens: what ranks hold is to be summed). Where ranks

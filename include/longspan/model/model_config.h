@@ -68,6 +68,8 @@ struct ModelConfig {
   /// each; backward: twice that): causal attention counted once, windows as they are, recomputation
   /// not at all. Of the documents that `cu_seqlens` marks.
   double training_flops(const std::vector<std::int32_t>& cu_seqlens) const;
+  /// Weights of all matrix products, the head's included.
+  double matmul_weights() const;
   /// Whether a sequence beyond max_position_embeddings is not just untrained but impossible: the
   /// model has a table with a row for each position.
   bool has_learned_positions() const;

@@ -98,6 +98,8 @@ class Attention {
   /// From there to dx, which may be x.
   void backward_to_input(const backend::Tensor& dx, const backend::Tensor& dqkv,
                          const backend::Tensor& x, Pass& pass) const;
+  /// Whether it reads x at all.
+  bool needs_input() const { return qkv_.needs_input(); }
 
  private:
   /// What went into norms, with their statistics; undefined where there is none.

@@ -58,6 +58,11 @@ class Mlp {
   void backward(const backend::Tensor& dx, const backend::Tensor& dy, const backend::Tensor& x,
                 Pass& pass, const Portions& mini_sequence = {}) const;
 
+  /// Whether the backward reads x at all.
+  bool needs_input(const Portions& mini_sequence) const {
+    return mini_sequence || up_.needs_input();
+  }
+
  private:
   /// What a range of tokens needs; the last three only where the output is normalised.
   struct Buffers {
@@ -72,7 +77,7 @@ class Mlp {
   Buffers make_buffers(backend::Index rows, bool keeps, const Pass& pass) const;
   /// Calls visit(begin, end, buffers of its rows) for every range.
   template <typename Visit>
-  void in_ranges(const MiniSequence& mini_sequence, backend::Index tokens, const Pass& pass,
+  void in_ranges(const MiniSequence& mini_sequence, backend::Index tokens, Pass& pass,
                  const Visit& visit) const;
   void forward_range(const backend::Tensor& out, const backend::Tensor& x, const Buffers& buffers,
                      Pass& pass) const;

@@ -21,8 +21,10 @@ struct Parameter {
   backend::Shape shape;
   ParameterKind kind = ParameterKind::kMatrix;
   double initial_scale = 1.0;  ///< of its first values' deviation; a norm's are this
-  backend::Index offset = 0;   ///< first element on the flat axis
-  int unit = 0;                ///< of which unit it is a part
+  std::optional<double>
+      initial_bound;          ///< first values are uniform within it instead; 0: all are 0
+  backend::Index offset = 0;  ///< first element on the flat axis
+  int unit = 0;               ///< of which unit it is a part
 };
 
 /// How a set lies on the ranks of a job: ZeRO (Rajbhandari et al. 2020). From stage 1 on a rank
@@ -34,7 +36,8 @@ struct Placement {
   /// Sums of gradients go on while a backward does: worth it on an asynchronous device. From stage
   /// 2 on the gradients of two units may then be there at a time.
   bool overlap = false;
-  /// False for a model that is only read: there are no gradients then, and stages below 3 are as 0.
+  /// False for weights that are only read, of a model that does not learn or of the frozen base of
+  /// one that does: there are no gradients then, and stages below 3 are as 0.
   bool trains = true;
   /// A parameter is cut at multiples of so many of its elements alone, which optimizers keep in
   /// blocks: 1, or a multiple of ParameterSet::kAlignment.
@@ -69,6 +72,8 @@ class ParameterSet {
   /// `allocate`.
   int declare(std::string name, backend::Shape shape, ParameterKind kind, bool join = false,
               double initial_scale = 1.0);
+  /// The parameter's first values are uniform in [-bound, bound), or 0.
+  void begin_uniform(int number, double bound);
   /// What is declared from now on is of another unit. The first begins by itself.
   void begin_unit();
   /// Makes the storage: weights in `dtype`, gradients (unless the placement has none) in float32
@@ -76,6 +81,9 @@ class ParameterSet {
   void allocate(backend::Backend& backend, base::DType dtype, const Placement& placement = {});
 
   backend::Index elements() const { return elements_; }
+  /// Whether there are gradients. Layers of a set without any form none: what their backward gives
+  /// besides is the same bits.
+  bool trains() const { return gradients_.defined(); }
   const std::vector<Parameter>& parameters() const { return parameters_; }
   const Parameter& at(int number) const { return parameters_[static_cast<std::size_t>(number)]; }
 
@@ -132,7 +140,8 @@ class ParameterSet {
   const backend::Tensor& gradients() const { return gradients_; }
 
   /// Writes first values: matrices and embeddings normal(0, deviation * initial_scale), norms 1,
-  /// biases 0. Depends on the seed, the parameter's number and the element alone.
+  /// biases 0; or as `begin_uniform` said. Depends on the seed, the parameter's number and the
+  /// element alone.
   void initialise(std::uint64_t seed, double deviation);
 
  private:

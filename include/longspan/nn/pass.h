@@ -20,6 +20,13 @@ struct SequenceShard {
   shard::TokenLayout layout;
 };
 
+/// What dropout in a pass draws from: masks are the same whoever runs it, and when it is run again.
+struct Draws {
+  std::uint64_t seed = 0;
+  std::uint64_t step = 0;
+  backend::Tensor numbers;  ///< int32 [tokens]: which of its step's tokens each one is
+};
+
 /// One micro-batch on one rank, on its way forward and back: what every layer may know. Nothing
 /// is global. Slots are a stack: a forward pushes what its backward needs, the backward pops in
 /// reverse order. A pass without a backward (evaluation, generation) keeps nothing: `push` drops.
@@ -64,6 +71,12 @@ class Pass {
   const backend::Tensor& rope_table(std::size_t number) const { return rope_tables_.at(number); }
   void set_rope_tables(std::vector<backend::Tensor> tables) { rope_tables_ = std::move(tables); }
 
+  /// Null where nothing is dropped: in a pass that does not train, or in one of a model without.
+  const Draws* draws() const { return draws_ ? &*draws_ : nullptr; }
+  void set_draws(Draws draws) { draws_ = std::move(draws); }
+  /// Which of the pass's tokens is the first row of what layers are given at the moment.
+  backend::Index first_token() const { return first_token_; }
+
   /// Activations that live until the layer ends / until the backward takes them (workspace too
   /// when this pass keeps nothing).
   backend::Tensor workspace(const backend::Shape& shape) const;
@@ -100,10 +113,29 @@ class Pass {
   void send_away_others();
   void bring_back(int block);
 
+  friend class TokenRange;
+
   backend::Backend* host_;
+  std::optional<Draws> draws_;
+  backend::Index first_token_ = 0;
   std::vector<backend::Tensor> rope_tables_;
   std::vector<Slot> slots_;
   int block_ = 0;
+};
+
+/// For as long as this lives, what layers are given begins with the pass's token `first`.
+class TokenRange {
+ public:
+  TokenRange(Pass& pass, backend::Index first) : pass_(&pass), before_(pass.first_token_) {
+    pass.first_token_ = first;
+  }
+  ~TokenRange() { pass_->first_token_ = before_; }
+  TokenRange(const TokenRange&) = delete;
+  TokenRange& operator=(const TokenRange&) = delete;
+
+ private:
+  Pass* pass_;
+  backend::Index before_;
 };
 
 }  // namespace longspan::nn

@@ -18,7 +18,8 @@ struct EvaluateOptions {
   std::string tokenizer = {};           ///< name or path; empty: the model's own, if it has one
   std::string precision = {};  ///< "fp32", "bf16", "fp64"; empty: that of the model's files
   std::string device = "cpu";
-  std::string raw_type = {};       ///< of files without a header: see data::FlatTokens
+  std::string base = {};      ///< of an adapter: its base's directory; empty: as it says itself
+  std::string raw_type = {};  ///< of files without a header: see data::FlatTokens
   std::int64_t document_end = -1;  ///< likewise
   /// Tokens of a window; 0: the model's max_position_embeddings, or the longest document if that is
   /// shorter.

@@ -25,6 +25,7 @@ struct GenerateOptions {
   std::string tokenizer;  ///< name or path; empty: the model's own
   std::string dtype;      ///< "fp32", "bf16", "fp64"; empty: that of the files
   std::string device = "cpu";
+  std::string base = {};  ///< of an adapter: its base's directory; empty: as it says itself
   SamplingOptions sampling;
   /// Most tokens of a continuation; 0: kDefaultTokens, or as many as the model's positions leave.
   std::int64_t max_tokens = 0;

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "longspan/model/lora.h"
 #include "longspan/model/memory_policy.h"
 #include "longspan/model/model_config.h"
 
@@ -30,6 +32,22 @@ struct Job {
   /// A model directory, whose config.json `model` then is (but for what the job may change) and
   /// with whose weights the run begins; empty: new weights.
   std::string model_from;
+
+  /// What is trained instead of the model, which then is a frozen base.
+  struct Adapter {
+    std::string type = "none";
+    std::string from;  ///< a directory with one, which `lora` then is; empty: a new one
+    model::LoraConfig lora;
+  } adapter;
+  /// The adapter's; nothing where the model itself is trained.
+  std::optional<model::LoraConfig> lora() const {
+    return adapter.type == "lora" ? std::optional(adapter.lora) : std::nullopt;
+  }
+  /// Numbers that are trained.
+  std::int64_t trained_parameters() const;
+  /// Model FLOPs of forward and backward: see model::ModelConfig::training_flops and
+  /// model::adapter_training_flops.
+  double training_flops(const std::vector<std::int32_t>& cu_seqlens) const;
 
   struct Data {
     std::vector<std::string> train;       ///< token files

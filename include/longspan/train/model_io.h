@@ -9,6 +9,8 @@ struct ModelOutput {
   std::string directory;  ///< must not exist, or be empty
   std::string dtype;      ///< "fp32", "bf16" or "fp16"; empty: as the weights are
   std::uint64_t shard_bytes = 5'000'000'000;  ///< of tensors in a file, but for a larger tensor
+  bool merge = false;     ///< of an adapter: it is added to the weights of its base
+  std::string base = {};  ///< of an adapter: its base's directory; empty: as it says itself
 };
 
 /// What was read, and perhaps written.
@@ -28,7 +30,9 @@ struct ModelRead {
 ModelRead import_model(const std::string& directory, const ModelOutput& output);
 
 /// Writes a checkpoint (a step's directory, or a run's: then the newest step), which is verified
-/// first, as a model directory in the same way. Throws InputError, and DamagedCheckpointError.
+/// first, as a model directory in the same way. Of an adapter (a checkpoint's, or a directory that
+/// PEFT wrote) its base with it, merged: sums in float64, rounded once. Throws InputError, and
+/// DamagedCheckpointError.
 ModelRead export_model(const std::string& checkpoint, const ModelOutput& output);
 
 }  // namespace longspan::train

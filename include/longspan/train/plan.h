@@ -42,6 +42,7 @@ struct Plan {
   int threads = 1;                  ///< of a rank, for devices of kind "cpu"
   backend::DeviceProfile device;
   std::int64_t parameters = 0;
+  std::int64_t trained_parameters = 0;  ///< of an adapter; else all
   std::int64_t micro_batch_tokens = 0;
   std::int64_t micro_batches = 0;  ///< of a group, in a step
   std::int64_t tokens_per_step = 0;

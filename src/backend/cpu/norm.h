@@ -123,8 +123,9 @@ void add_and_normalise(const char* operation, const NormTensors& norm) {
   });
 }
 
-/// dx = residual + the gradient through the norm; adds to a block's shares what the row gives.
-template <bool kCentred, bool kResidual, typename T>
+/// dx = residual + the gradient through the norm; adds to a block's shares what the row gives
+/// (kWeights).
+template <bool kCentred, bool kResidual, bool kWeights, typename T>
 void backward_row(const NormGradientTensors& norm, const NormRow& row, Compute<T>* dweight,
                   Compute<T>* dbias) {
   using Real = Compute<T>;
@@ -151,8 +152,8 @@ void backward_row(const NormGradientTensors& norm, const NormRow& row, Compute<T
   for (Index h = 0; h < row.width; ++h) {
     const Real upstream = load(dy[h]);
     const Real value = centred<kCentred>(load(x[h]), mean);
-    dweight[h] += norm_weight_gradient(upstream, value, rstd);
-    if constexpr (kCentred) dbias[h] += upstream;
+    if constexpr (kWeights) dweight[h] += norm_weight_gradient(upstream, value, rstd);
+    if constexpr (kWeights && kCentred) dbias[h] += upstream;
     Real sum =
         norm_gradient<Real>(upstream, weight_offset + load(weight[h]), value, rstd, slope, offset);
     if constexpr (kResidual) sum = load(residual[h]) + sum;
@@ -164,10 +165,17 @@ template <bool kCentred, bool kResidual, typename T>
 void backward(const NormGradientTensors& norm) {
   using Real = Compute<T>;
   const Index hidden = width_of(norm.x);
+  if (!norm.dweight.defined()) {
+    return parallel_for(norm.x.size(0), norm.x.row_elements(), [&](Index token) {
+      for_heads(norm.x, token, [&](const NormRow& row) {
+        backward_row<kCentred, kResidual, /*kWeights=*/false, T>(norm, row, nullptr, nullptr);
+      });
+    });
+  }
   const Index width = kCentred ? 2 * hidden : hidden;  // dweight, then dbias
   const RowSums<Real> sums(norm.x.size(0), width, [&](Index token, Real* share) {
     for_heads(norm.x, token, [&](const NormRow& row) {
-      backward_row<kCentred, kResidual, T>(norm, row, share, share + hidden);
+      backward_row<kCentred, kResidual, /*kWeights=*/true, T>(norm, row, share, share + hidden);
     });
   });
   sums.add_to(norm.dweight.data<Real>(), 0, hidden);

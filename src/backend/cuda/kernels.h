@@ -92,6 +92,12 @@ class CudaKernels : public Backend {
   // random.cu
   void random_normal(const Tensor& out, const base::RandomStream& stream, double deviation,
                      std::uint64_t first_element) override;
+  void random_uniform(const Tensor& out, const base::RandomStream& stream, double bound,
+                      std::uint64_t first_element) override;
+
+  // dropout.cu
+  void dropout(const Tensor& out, const Tensor& x, const Tensor& numbers,
+               const base::RandomStream& stream, double probability) override;
 
   // adamw.cu
   void adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,

@@ -199,7 +199,7 @@ void DryBackend::rms_norm_again(const Tensor& out, const Tensor& rstd, const Ten
 void DryBackend::rms_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dy,
                                    const Tensor& residual, const Tensor& rstd, const Tensor& x,
                                    const Tensor& weight, const RmsNormOptions& /*options*/) {
-  if (state_->profile.kind == "cuda") {
+  if (state_->profile.kind == "cuda" && dweight.defined()) {
     state_->transient({rms_norm_backward_scratch_bytes(x.dtype(), x.size(0), weight.size(0))});
   }
   stream({&dx, &dweight, &dweight, &dy, &residual, &rstd, &x, &weight});
@@ -218,7 +218,7 @@ void DryBackend::add_layer_norm_forward(const Tensor& out, const Tensor& mean, c
 void DryBackend::layer_norm_backward(const Tensor& dx, const Tensor& dweight, const Tensor& dbias,
                                      const Tensor& dy, const Tensor& residual, const Tensor& mean,
                                      const Tensor& rstd, const Tensor& x, const Tensor& weight) {
-  if (state_->profile.kind == "cuda") {
+  if (state_->profile.kind == "cuda" && dweight.defined()) {
     state_->transient({layer_norm_backward_scratch_bytes(x.dtype(), x.size(0), x.size(1))});
   }
   stream({&dx, &dweight, &dweight, &dbias, &dbias, &dy, &residual, &mean, &rstd, &x, &weight});
@@ -339,6 +339,14 @@ void DryBackend::random_normal(const Tensor& out, const base::RandomStream& /*st
 }
 void DryBackend::principal_directions(const Tensor& directions, const Tensor& gram) {
   stream({&directions, &gram});
+}
+void DryBackend::random_uniform(const Tensor& out, const base::RandomStream& /*stream*/,
+                                double /*bound*/, std::uint64_t /*first_element*/) {
+  stream({&out});
+}
+void DryBackend::dropout(const Tensor& out, const Tensor& x, const Tensor& numbers,
+                         const base::RandomStream& /*stream*/, double /*probability*/) {
+  stream({&out, &x, &numbers});
 }
 void DryBackend::adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
                        const Tensor& moment2, const Tensor& gradient,

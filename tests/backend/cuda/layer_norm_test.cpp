@@ -193,5 +193,19 @@ TEST_CASE("cuda layer_norm launches nothing for nothing and refuses what breaks 
                   base::InternalError);
 }
 
+TEST_CASE("cuda layer_norm_backward without dweight and dbias: the same dx, and no scratch") {
+  Device device(every_order());
+  const DType dtype = every_float();
+  const NormCase size = awkward_norm();
+  LayerNorm norm = make(dtype, size);
+  run_forward(device, norm);
+  Array alone(dtype, {size.tokens, size.hidden}, size.padding);
+  device.layer_norm_backward(alone, Tensor(), Tensor(), norm.dy, norm.residual, norm.mean,
+                             norm.rstd, norm.x, norm.weight);
+  CHECK(device.scratch_sizes().empty());
+  run_backward(device, norm, norm.residual);
+  CHECK(alone.same_bits(norm.dx));
+}
+
 }  // namespace
 }  // namespace longspan::backend::cuda::testing

@@ -31,5 +31,17 @@ TEST_CASE("cuda: random_normal of nothing, of one, and of integers") {
                   base::InternalError);
 }
 
+TEST_CASE("cuda: random_uniform gives the cpu's bits") {
+  const DType dtype = every_float();
+  const base::RandomStream stream(11, base::Purpose::kInitialWeight, 0, 5);
+  Array expected(dtype, {13, 77}, 3);
+  processor().random_uniform(expected, stream, 0.02, 0xFFFFFFF0U);
+  for (const shim::Order order : kOrders) {
+    Array out(dtype, {13, 77}, 3);
+    Device(order).random_uniform(out, stream, 0.02, 0xFFFFFFF0U);
+    CHECK(out.same_bits(expected));
+  }
+}
+
 }  // namespace
 }  // namespace longspan::backend::cuda::testing

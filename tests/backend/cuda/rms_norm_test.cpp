@@ -253,5 +253,20 @@ TEST_CASE("cuda rms_norm launches nothing for nothing and refuses what breaks it
                   base::InternalError);
 }
 
+TEST_CASE("cuda rms_norm_backward without a dweight: the same dx, and no scratch") {
+  const DType dtype = every_float();
+  const NormCase size = awkward_norm();
+  Device device(every_order());
+  Norm norm(dtype, size);
+  device.rms_norm_forward(norm.out, norm.rstd, norm.x, norm.weight, kOptions);
+  Array alone(dtype, {size.tokens, size.hidden}, size.padding);
+  device.rms_norm_backward(alone, Tensor(), norm.dy, norm.residual, norm.rstd, norm.x, norm.weight,
+                           kOptions);
+  CHECK(device.scratch_sizes().empty());
+  device.rms_norm_backward(norm.dx, norm.dweight, norm.dy, norm.residual, norm.rstd, norm.x,
+                           norm.weight, kOptions);
+  CHECK(alone.same_bits(norm.dx));
+}
+
 }  // namespace
 }  // namespace longspan::backend::cuda::testing

@@ -19,7 +19,7 @@ struct NormGradient {
   const T* weight;
   const Compute<T>* mean;  // of layer norm
   const Compute<T>* rstd;
-  Compute<T>* shares;  // of dweight and, of layer norm, dbias
+  Compute<T>* shares;  // of dweight and, of layer norm, dbias; null: nobody wants them
   RowShares layout;
   Compute<T> weight_offset;
   Index rows;
@@ -82,7 +82,7 @@ __device__ void sum_pack(const NormGradient<T>& norm, Index column, const Gradie
   }
 }
 
-/// Writes dx and adds to the block's shares.
+/// Writes dx and adds to the block's shares, unless they are null.
 template <bool kAligned, bool kCentred, typename T>
 __device__ void finish_pack(const NormGradient<T>& norm, Index row, Index column,
                             const RowGradient<Compute<T>>& of, const GradientPacks<T>& packs,
@@ -91,14 +91,16 @@ __device__ void finish_pack(const NormGradient<T>& norm, Index row, Index column
   const Index left = norm.hidden - column;
   const Index all_packs = divide_up(norm.hidden, kPack<T>);
   const auto weight = load_pack<kAligned, kPack<T>>(norm.weight + column, left);
-  Real* share = shares + column / kPack<T>;
+  Real* share = shares == nullptr ? nullptr : shares + column / kPack<T>;
   Pack<T, kPack<T>> dx;
   LONGSPAN_UNROLL
   for (int k = 0; k < kPack<T>; ++k) {
     const Real dy = load(packs.dy.values[k]);
     const Real x = centred<kCentred>(load(packs.x.values[k]), of.mean);
-    share[k * all_packs] += norm_weight_gradient(dy, x, of.rstd);
-    if constexpr (kCentred) share[norm.layout.columns + k * all_packs] += dy;
+    if (share != nullptr) {
+      share[k * all_packs] += norm_weight_gradient(dy, x, of.rstd);
+      if constexpr (kCentred) share[norm.layout.columns + k * all_packs] += dy;
+    }
     const Real through = norm_gradient<Real>(dy, norm.weight_offset + load(weight.values[k]), x,
                                              of.rstd, of.slope, of.offset);
     dx.values[k] = round_to<T>(load(packs.residual.values[k]) + through);
@@ -131,8 +133,8 @@ __device__ void backward_row(const NormGradient<T>& norm, Index row, Compute<T>*
   });
 }
 
-/// One block of rows. Its shares lie in shared memory when they fit, else in their place in
-/// scratch.
+/// One block of rows. Its shares, if they are wanted, lie in shared memory when they fit, else in
+/// their place in scratch.
 template <typename T, bool kAligned, bool kCentred>
 __global__ void __launch_bounds__(kMostThreadsBackward) backward_rows(NormGradient<T> norm) {
   using Real = Compute<T>;
@@ -140,9 +142,9 @@ __global__ void __launch_bounds__(kMostThreadsBackward) backward_rows(NormGradie
   // Two, so that one barrier a sum is enough: rows take turns where they have one sum.
   Real* partial = dynamic_shared_memory<Real>();
   Real* other = partial + warps;
-  Real* result = norm.shares + blockIdx.x * norm.layout.pitch();
+  Real* result = norm.shares == nullptr ? nullptr : norm.shares + blockIdx.x * norm.layout.pitch();
   Real* shares = norm.shares_in_shared_memory ? other + warps : result;
-  clear_shares<kPack<T>>(shares, norm.layout, norm.hidden);
+  if (shares != nullptr) clear_shares<kPack<T>>(shares, norm.layout, norm.hidden);
   const Index begin = blockIdx.x * norm.layout.rows_each;
   const Index end = std::min(norm.rows, begin + norm.layout.rows_each);
   bool swap = false;
@@ -167,14 +169,17 @@ void backward(const Queue& queue, const NormGradientTensors& tensors) {
   const Index hidden = width_of(tensors.x);
   NormGradient<T> norm{};
   norm.layout = row_shares(tensors.x.size(0), hidden, /*vectors=*/kCentred ? 2 : 1);
-  const Shape shape{norm.layout.elements()};
-  const Tensor scratch =
-      queue.backend->allocate(shape, tensors.dweight.dtype(), MemoryTag::kWorkspace);
+  const bool trains = tensors.dweight.defined();
+  Tensor scratch;
+  if (trains) {
+    scratch = queue.backend->allocate({norm.layout.elements()}, tensors.dweight.dtype(),
+                                      MemoryTag::kWorkspace);
+  }
   const Index threads = threads_of_row<T>(hidden, kHeldBackward, kMostThreadsBackward);
   constexpr auto kReal = static_cast<Index>(sizeof(Real));
   const Index sum_bytes = 2 * threads / kLanes * kReal;
   const Index share_bytes = norm.layout.pitch() * kReal;
-  const bool fits = sum_bytes + share_bytes <= kSharedBytes;
+  const bool fits = trains && sum_bytes + share_bytes <= kSharedBytes;
   norm.dx = rows_of<T>(tensors.dx);
   norm.dy = rows_of<const T>(tensors.dy);
   norm.residual = rows_of<const T>(tensors.residual);
@@ -182,7 +187,7 @@ void backward(const Queue& queue, const NormGradientTensors& tensors) {
   norm.weight = vector_of<T>(tensors.weight);
   norm.mean = vector_of<Real>(tensors.mean);
   norm.rstd = vector_of<Real>(tensors.rstd);
-  norm.shares = scratch.data<Real>();
+  norm.shares = trains ? scratch.data<Real>() : nullptr;
   norm.weight_offset = static_cast<Real>(tensors.options.weight_offset);
   norm.rows = tensors.x.size(0);
   norm.heads = heads_of(tensors.x);
@@ -196,6 +201,7 @@ void backward(const Queue& queue, const NormGradientTensors& tensors) {
                     static_cast<std::size_t>(sum_bytes + (fits ? share_bytes : 0)), queue.stream,
                     norm);
   });
+  if (!trains) return;
   launch_add_shares(queue, vector_of<Real>(tensors.dweight), vector_of<Real>(tensors.dbias),
                     norm.shares, norm.layout, hidden, kPack<T>);
 }

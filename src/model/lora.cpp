@@ -1,0 +1,110 @@
+#include "longspan/model/lora.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "longspan/base/error.h"
+#include "longspan/nn/lora.h"
+#include "model/composition.h"
+
+namespace longspan::model {
+namespace {
+
+struct Module {
+  std::string name;  ///< within a block
+  std::int64_t inputs = 0;
+  std::int64_t outputs = 0;
+};
+
+/// The matrices of a block, of which those that lie together in one product are several.
+std::vector<Module> modules_of(const ModelConfig& config, const Composition& composition) {
+  const std::int64_t q = config.num_attention_heads * config.head_dim;
+  const std::int64_t kv = config.num_key_value_heads * config.head_dim;
+  std::vector<Module> modules;
+  const std::vector<std::string>& qkv = composition.attention.qkv;
+  for (std::size_t i = 0; i < qkv.size(); ++i) {
+    const std::int64_t width = qkv.size() == 1 ? q + 2 * kv : i == 0 ? q : kv;
+    modules.push_back({qkv[i], config.hidden_size, width});
+  }
+  modules.push_back({composition.attention.output, q, config.hidden_size});
+  const bool is_gated = composition.activation != nn::Activation::kGeluTanh;
+  const auto parts = static_cast<std::int64_t>(composition.mlp.up.size());
+  for (const std::string& name : composition.mlp.up) {
+    modules.push_back(
+        {name, config.hidden_size, (is_gated ? 2 : 1) * config.intermediate_size / parts});
+  }
+  modules.push_back({composition.mlp.down, config.intermediate_size, config.hidden_size});
+  return modules;
+}
+
+/// Calls visit(module, its full name) for the modules of all blocks.
+template <typename Visit>
+void for_all_modules(const ModelConfig& config, const Visit& visit) {
+  const Composition composition = composition_of(config);
+  const std::vector<Module> modules = modules_of(config, composition);
+  for (std::int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    for (const Module& module : modules) {
+      visit(module, fmt::format("{}{}.{}", composition.blocks, layer, module.name));
+    }
+  }
+}
+
+}  // namespace
+
+double LoraConfig::scale() const {
+  const auto width = static_cast<double>(rank);
+  return alpha / (rank_stabilized ? std::sqrt(width) : width);
+}
+
+void LoraConfig::check_targets(const ModelConfig& config, const std::string& key) const {
+  for (const std::string& target : target_modules) {
+    const bool is_word = target == nn::LoraOptions::kAllLinear;
+    if (is_word && target_modules.size() == 1) continue;
+    nn::LoraOptions one;
+    one.targets = {target};
+    bool is_there = false;
+    for_all_modules(config, [&](const Module&, const std::string& name) {
+      is_there = is_there || (!is_word && one.adapts(name));
+    });
+    if (is_there) continue;
+    throw base::InputError(fmt::format(
+        "{} names \"{}\", of which the model (model_type \"{}\") has no matrix{}; legal: \"{}\" "
+        "{}, or some of {}",
+        key, target, config.model_type, is_word ? " beside others" : "",
+        nn::LoraOptions::kAllLinear, "alone", fmt::join(linear_modules(config), ", ")));
+  }
+}
+
+std::vector<std::string> linear_modules(const ModelConfig& config) {
+  std::vector<std::string> names;
+  for (const Module& module : modules_of(config, composition_of(config))) {
+    const std::string name = module.name.substr(module.name.rfind('.') + 1);
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  }
+  return names;
+}
+
+bool stores_inputs_first(const ModelConfig& config) {
+  return composition_of(config).attention.qkv_options.inputs_first;
+}
+
+double adapter_training_flops(const ModelConfig& config, const LoraConfig& lora,
+                              const std::vector<std::int32_t>& cu_seqlens) {
+  const auto tokens = static_cast<double>(cu_seqlens.back());
+  return config.training_flops(cu_seqlens) - 2.0 * config.matmul_weights() * tokens +
+         6.0 * static_cast<double>(adapter_parameters(config, lora)) * tokens;
+}
+
+std::int64_t adapter_parameters(const ModelConfig& config, const LoraConfig& lora) {
+  nn::LoraOptions options;
+  options.targets = lora.target_modules;
+  std::int64_t count = 0;
+  for_all_modules(config, [&](const Module& module, const std::string& name) {
+    if (options.adapts(name)) count += lora.rank * (module.inputs + module.outputs);
+  });
+  return count;
+}
+
+}  // namespace longspan::model
