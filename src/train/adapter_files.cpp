@@ -42,19 +42,21 @@ fs::path find_base(const fs::path& adapter, const model::AdapterConfig& config,
       (adapter / kAdapterConfigName).string(), config.base));
 }
 
-void load_state_from(const checkpoint::SafetensorsFile& file, const State& state,
-                     const nn::ParameterSet& parameters) {
+/// Each as many numbers as its parameter.
+void load_from(const checkpoint::SafetensorsFile& file, const std::vector<StateTensor>& states,
+               const nn::ParameterSet& parameters) {
   std::vector<std::byte> stored;
-  load_state(state, parameters,
-             [&](const nn::Parameter& parameter, Index first, Index count, void* out) {
-               const base::DType dtype = file.tensors().at(parameter.name).dtype;
-               const std::size_t size = base::size_of(dtype);
-               stored.resize(static_cast<std::size_t>(count) * size);
-               file.read(parameter.name, static_cast<std::uint64_t>(first) * size, stored.size(),
-                         stored.data());
-               checkpoint::convert(out, state.storage.dtype(), stored.data(), dtype,
-                                   static_cast<std::size_t>(count));
-             });
+  for (const StateTensor& state : states) {
+    const std::string& name = parameters.at(state.parameter).name;
+    const base::DType dtype = file.tensors().at(name).dtype;
+    const std::size_t size = base::size_of(dtype);
+    load_state(state, parameters, [&](Index first, Index count, void* out) {
+      stored.resize(static_cast<std::size_t>(count) * size);
+      file.read(name, static_cast<std::uint64_t>(first) * size, stored.size(), stored.data());
+      checkpoint::convert(out, state.held.dtype(), stored.data(), dtype,
+                          static_cast<std::size_t>(count));
+    });
+  }
 }
 
 nn::ParameterSet& adapters_of(model::Decoder& model) {
@@ -133,17 +135,16 @@ std::unique_ptr<checkpoint::SafetensorsFile> open_adapter(const fs::path& direct
 
 void load_adapter(const fs::path& directory, model::Decoder& model, backend::Backend& backend) {
   const nn::ParameterSet& parameters = adapters_of(model);
-  load_state_from(*open_adapter(directory, parameters), weights_of(parameters, backend),
-                  parameters);
+  load_from(*open_adapter(directory, parameters), weights_of(parameters, backend), parameters);
 }
 
-void load_adapter(const fs::path& directory, model::Decoder& model, optim::AdamW& optimizer,
+void load_adapter(const fs::path& directory, model::Decoder& model, optim::Optimizer& optimizer,
                   backend::Backend& backend) {
   const nn::ParameterSet& parameters = adapters_of(model);
   const auto file = open_adapter(directory, parameters);
-  load_state_from(*file, weights_of(parameters, backend), parameters);
+  load_from(*file, weights_of(parameters, backend), parameters);
   if (optimizer.saves_master()) {
-    load_state_from(*file, master_of(optimizer), parameters);
+    load_from(*file, optimizer.master(), parameters);
   } else {
     optimizer.reset_master();
   }

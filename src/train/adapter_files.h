@@ -7,7 +7,7 @@
 #include "longspan/checkpoint/safetensors.h"
 #include "longspan/model/decoder.h"
 #include "longspan/model/lora.h"
-#include "longspan/optim/adamw.h"
+#include "longspan/optim/optimizer.h"
 #include "train/pretrained.h"
 
 // Adapters in PEFT's format: a directory with adapter_config.json and adapter_model.safetensors.
@@ -44,6 +44,6 @@ void load_adapter(const std::filesystem::path& directory, model::Decoder& model,
                   backend::Backend& backend);
 /// The same, and the master weights of an optimizer that has some.
 void load_adapter(const std::filesystem::path& directory, model::Decoder& model,
-                  optim::AdamW& optimizer, backend::Backend& backend);
+                  optim::Optimizer& optimizer, backend::Backend& backend);
 
 }  // namespace longspan::train
