@@ -110,6 +110,9 @@ class Decoder::Impl {
                               const MemoryPolicy* other) {
     check(batch);
     check_draws(batch);
+    if (!(adapters_ ? adapter_parameters_ : parameters_).trains()) {
+      throw base::InternalError("a model that is only read has no gradients");
+    }
     const MemoryPolicy& memory = other == nullptr ? memory_ : *other;
     nn::Pass pass =
         make_pass(batch.positions, batch.cu_seqlens, batch.shard, nn::Pass::Keep::kSlots);

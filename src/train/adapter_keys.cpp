@@ -33,7 +33,8 @@ void declare_adapter(Job::Adapter& adapter, base::Declarations& keys) {
   keys.path("adapter.from", adapter.from,
             "A directory with an adapter to begin with, of PEFT's format: a checkpoint of such a "
             "job, or what PEFT saved; rank, alpha, target_modules and rank_stabilized are then its "
-            "own. Empty: a new one.")
+            "own.")
+      .may_be_absent("a new one")
       .known_elsewhere_as({"adapter_path", "adapter_name_or_path", "lora_path"});
   keys.integer("adapter.rank", adapter.lora.rank, "Rank of each adapter.")
       .at_least(1)

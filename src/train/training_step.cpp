@@ -130,8 +130,8 @@ TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, comm::Comm
       backend_(&backend),
       ranks_(&ranks),
       model_(job.model, supported_dtype(job, backend), backend, memory_policy(job),
-             placement_of(job, backend, ranks),
-             job.memory.offloads_saved_inputs() ? host : nullptr, job.lora()),
+             placement_of(job, backend, ranks), job.memory.offloads_saved_inputs() ? host : nullptr,
+             job.lora()),
       optimizer_(optim::make_optimizer(optimizer_config(job), initialised(model_, job), backend,
                                        job.optimizer.offload == "host" ? host : nullptr)),
       schedule_(schedule_of(job)) {}

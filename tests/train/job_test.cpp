@@ -106,7 +106,7 @@ TEST_CASE("every key is bound to its own member") {
       "initializer_range": 0.03, "rope_scaling": {"rope_type": "llama3", "factor": 3.0,
         "original_max_position_embeddings": 1024, "low_freq_factor": 1.5,
         "high_freq_factor": 2.5}},
-    "adapter": {"type": "none", "from": "", "rank": 16, "alpha": 32.0, "dropout": 0.0,
+    "adapter": {"type": "none", "rank": 16, "alpha": 32.0, "dropout": 0.0,
                 "target_modules": "all-linear", "rank_stabilized": false},
     "data": {"train": ["t1", "t2"], "weights": [3.0, 0.5], "validation": ["v"], "validation_fraction": 0.0,
       "tokenizer": "bytes", "raw_type": "uint16", "document_end": 299, "packing": "streamed",

@@ -60,8 +60,8 @@ class Decoder {
   /// units in which `placement` divides parameters. The inputs that blocks keep for the backward
   /// wait on `host`, a backend of the processor, unless it is null.
   /// With `lora` the parameters are a frozen base, which has no gradients, and adapters are added,
-  /// in units of the blocks that have some; `placement` is theirs, and the base's but that it does not
-  /// train.
+  /// in units of the blocks that have some; `placement` is theirs, and the base's but that it does
+  /// not train.
   Decoder(const ModelConfig& config, base::DType dtype, backend::Backend& backend,
           const MemoryPolicy& memory = {}, const nn::Placement& placement = {},
           backend::Backend* host = nullptr, const std::optional<LoraConfig>& lora = std::nullopt);
