@@ -172,7 +172,7 @@ void backward(const Queue& queue, const NormGradientTensors& tensors) {
   const bool trains = tensors.dweight.defined();
   Tensor scratch;
   if (trains) {
-    scratch = queue.backend->allocate({norm.layout.elements()}, tensors.dweight.dtype(),
+    scratch = queue.backend->allocate(Shape{norm.layout.elements()}, tensors.dweight.dtype(),
                                       MemoryTag::kWorkspace);
   }
   const Index threads = threads_of_row<T>(hidden, kHeldBackward, kMostThreadsBackward);
