@@ -77,9 +77,13 @@ int first_rank_of_widest(const PlanSetting& setting, int degree) {
 
 /// A group's part of the time that is there without tokens. Gathering of weights and the like, of
 /// every micro-batch, is what an empty pass takes, as far as no group hides it behind its work.
+/// Half of a group's time remains its own where measuring found none that grows with its tokens.
 double shared_seconds(const std::vector<plan::CostFit>& fits, double empty_seconds) {
   double least = empty_seconds;
-  for (const plan::CostFit& fit : fits) least = std::min(least, fit.fixed);
+  for (const plan::CostFit& fit : fits) {
+    const bool grows = fit.per_token > 0 || fit.per_token_squared > 0;
+    least = std::min(least, grows ? fit.fixed : fit.fixed / 2);
+  }
   return least;
 }
 

@@ -189,6 +189,16 @@ TEST_CASE("Ranks that are no power of two have groups that divide them") {
   CHECK(costs.kinds[1].degree == 2);
 }
 
+TEST_CASE("A group takes some time, even where measuring found that of an empty pass") {
+  KindJob kind;
+  kind.kind.max_tokens = 100;
+  kind.sizes = {{100, 100}, {100, 20}, {20, 20}};
+  const Costs costs = fit_kinds(1, {kind}, 0.5, {{0.5, 0.5, 0.5}});
+  REQUIRE(costs.model.kinds.size() == 1);
+  CHECK(costs.model.kinds[0].fixed_seconds > 0.2);
+  CHECK(costs.model.kinds[0].fixed_seconds + costs.model.micro_batch_seconds == Approx(0.5));
+}
+
 TEST_CASE("The text has every kind and pass") {
   const Costs costs = predict_costs(job_of(1, 65536), setting_of("cpu", 2));
   CHECK_THAT(costs_text(costs), Contains("predicted: run on 2 x cpu, ZeRO stage 1") &&
