@@ -206,18 +206,6 @@ TEST_CASE("adapters: the base has no gradients and stays as it is, bit for bit")
   CHECK(adapted.backend->ledger().peak(MemoryTag::kGradients) < 4 * elements + 4096);
 }
 
-TEST_CASE("a model without adapters that only reads can run a backward, which forms no gradient") {
-  const ModelConfig config = GENERATE(from_range(test::small_configs()));
-  const auto backend = test::make_backend();
-  Decoder trained(config, DType::kFloat64, *backend);
-  Decoder frozen(config, DType::kFloat64, *backend, {}, {.trains = false});
-  trained.parameters().initialise(5, 0.3);
-  frozen.parameters().initialise(5, 0.3);
-  const Batch batch = test::random_batch(config, {9, 5}, 2);
-  CHECK(test::run(frozen, batch, 1.0).nll_sum == test::run(trained, batch, 1.0).nll_sum);
-  CHECK_FALSE(frozen.parameters().gradients().defined());
-}
-
 TEST_CASE("adapters of single layers, and targets that are none") {
   const ModelConfig config = test::small_config(false);
   Adapted second(config, lora_of({"model.layers.1.mlp.down_proj", "layers.1.self_attn.q_proj"}));
