@@ -24,7 +24,8 @@ struct Outcome {
 
 /// The second of two passes may be recorded.
 Outcome train_on(backend::Backend& device, backend::Backend& host, Recorder* recorder) {
-  const auto memory = model::MemoryPolicy::parse("block", "2", "2", 2, "memory");
+  auto memory = model::MemoryPolicy::parse("block", "2", "2", 2, "memory");
+  memory.set_slots({"host", "full", "full", "full", "full"}, "memory.saved_inputs", false);
   const auto config = model::test::small_config(true);
   Decoder decoder(config, DType::kFloat32, device, memory, {}, &host);
   decoder.parameters().initialise(5, 0.3);
