@@ -10,6 +10,7 @@
 
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/model_options.h"
 #include "longspan/base/file.h"
 #include "longspan/comm/communicator.h"
 
@@ -83,16 +84,8 @@ void add_evaluate_command(const Command& program) {
       "evaluate", "Loss and perplexity of a model on token files, by position in the context");
   auto arguments = std::make_shared<Arguments>();
   auto& options = arguments->options;
-  command
-      .option("model", options.model,
-              "A model's, adapter's or checkpoint's directory, or a run's output_dir (its newest "
-              "checkpoint)")
-      .required();
-  command
-      .option("--base", options.base,
-              "Of an adapter: its base model's directory (default: the one that "
-              "adapter_config.json names)")
-      .not_empty("needs the name of a directory");
+  add_model_option(command, options.model);
+  add_base_option(command, options.base);
   command.option("files", options.files, "Token files, which count as one").required();
   add_data_options(command, options);
   command

@@ -9,6 +9,7 @@
 #include "cli/chat.h"
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/model_options.h"
 #include "longspan/base/error.h"
 #include "longspan/comm/communicator.h"
 #include "longspan/data/chat.h"
@@ -122,16 +123,8 @@ void add_generate_command(const Command& program) {
   const Command command = program.subcommand("generate", "Continue texts with a model");
   auto arguments = std::make_shared<Arguments>();
   auto& options = arguments->options;
-  command
-      .option("model", options.model,
-              "A model's, adapter's or checkpoint's directory, or a run's output_dir (its newest "
-              "checkpoint)")
-      .required();
-  command
-      .option("--base", options.base,
-              "Of an adapter: its base model's directory (default: the one that "
-              "adapter_config.json names)")
-      .not_empty("needs the name of a directory");
+  add_model_option(command, options.model);
+  add_base_option(command, options.base);
   const Option prompt = command.option("--prompt", arguments->prompt, "Text to continue");
   const Option prompts =
       command

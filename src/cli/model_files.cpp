@@ -6,6 +6,7 @@
 
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/model_options.h"
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
 #include "longspan/base/size_text.h"
@@ -85,11 +86,7 @@ void add_export_command(const Command& program) {
       .required();
   command.flag("--merge", arguments->output.merge,
                "Of an adapter: add it to the weights of its base, and write these");
-  command
-      .option("--base", arguments->output.base,
-              "Of an adapter: its base model's directory (default: the one that "
-              "adapter_config.json names)")
-      .not_empty("needs the name of a directory");
+  add_base_option(command, arguments->output.base);
   command.option("-o,--output", arguments->output.directory, "A new directory for the model")
       .required()
       .not_empty("needs the name of a directory");

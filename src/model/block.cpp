@@ -44,10 +44,6 @@ nn::AttentionKeep keep_of(Checkpointing level) {
   return nn::AttentionKeep::kNothing;
 }
 
-nn::SavePolicy policy_of(const BlockMemory& memory, Slot slot) {
-  return memory.slots[static_cast<std::size_t>(slot)];
-}
-
 }  // namespace
 
 Block::Block(nn::ParameterSet& parameters, const std::string& prefix, const ModelConfig& config,
@@ -68,7 +64,7 @@ Block::Block(nn::ParameterSet& parameters, const std::string& prefix, const Mode
 void Block::forward(const Tensor& out, const Tensor& x, nn::Pass& pass, const BlockMemory& memory,
                     const nn::AttentionCache* cache) const {
   const bool keeps = memory.checkpointing == Checkpointing::kNone;
-  const nn::SavePolicy middle = policy_of(memory, Slot::kBlockMiddle);
+  const nn::SavePolicy middle = memory.slots[Slot::kBlockMiddle];
   pass.start_block();
   const auto statistics_of = [&](const nn::Norm& norm) {
     const backend::Shape shape = norm.statistics(x.size(0));
@@ -81,8 +77,8 @@ void Block::forward(const Tensor& out, const Tensor& x, nn::Pass& pass, const Bl
     const backend::Scope scope(pass.backend(), "attention");
     attention_norm_->forward(mid, attention_statistics, x, pass);
     attention_.forward(mid, mid, pass, cache, keep_of(memory.checkpointing),
-                       {.qkv = policy_of(memory, Slot::kAttentionQkv),
-                        .output = policy_of(memory, Slot::kAttentionOutput),
+                       {.qkv = memory.slots[Slot::kAttentionQkv],
+                        .output = memory.slots[Slot::kAttentionOutput],
                         .projected = middle});
   }
   Tensor mlp_statistics = statistics_of(*mlp_norm_);
@@ -90,7 +86,7 @@ void Block::forward(const Tensor& out, const Tensor& x, nn::Pass& pass, const Bl
     const backend::Scope scope(pass.backend(), "mlp");
     mlp_norm_->add_forward(out, mlp_statistics, mid, mid, x, pass);
     mlp_.forward(out, out, pass, memory.mlp,
-                 {.up = policy_of(memory, Slot::kMlpUp), .projected = middle});
+                 {.up = memory.slots[Slot::kMlpUp], .projected = middle});
     pass.backend().add(out, out, mid);
   }
   if (keeps) {
@@ -98,7 +94,7 @@ void Block::forward(const Tensor& out, const Tensor& x, nn::Pass& pass, const Bl
     pass.push(std::move(mlp_statistics));
     pass.push(std::move(mid), middle, x.size(1));
   }
-  pass.push(x, policy_of(memory, Slot::kBlockInput), x.size(1));
+  pass.push(x, memory.slots[Slot::kBlockInput], x.size(1));
 }
 
 /// The forward once more, as far as the MLP's norm, which adds x to `mid`; the attention's slots

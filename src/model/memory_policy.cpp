@@ -206,10 +206,9 @@ MemoryPolicy MemoryPolicy::parse(const std::string& checkpointing, const std::st
 void MemoryPolicy::set_slots(const SlotTexts& texts, const std::string& where, bool may_be_absent) {
   slots_.assign(layers_.size(), {});
   for (const SlotWords& slot : saved_slots()) {
-    const auto number = static_cast<std::size_t>(slot.slot);
     const std::string key = fmt::format("{}.{}", where, slot.name);
     const auto layers = static_cast<std::int64_t>(layers_.size());
-    const std::vector<nn::SavePolicy> policies = parse_slot(slot, texts.at(number), key, layers);
+    const std::vector<nn::SavePolicy> policies = parse_slot(slot, texts[slot.slot], key, layers);
     for (std::int64_t layer = 0; layer < layers; ++layer) {
       const nn::SavePolicy& policy = policies[static_cast<std::size_t>(layer)];
       if (policy == nn::SavePolicy{}) continue;
@@ -218,13 +217,13 @@ void MemoryPolicy::set_slots(const SlotTexts& texts, const std::string& where, b
         throw InputError(fmt::format(
             "{} is \"{}\", but layer {} does not keep {}: it is computed again ({}); leave that "
             "layer out, or change what it keeps",
-            key, texts[number], layer, slot.holds,
+            key, texts[slot.slot], layer, slot.holds,
             checkpointing(layer) == Checkpointing::kNone
                 ? "memory.mini_sequence.mlp"
                 : fmt::format("memory.activation_checkpointing \"{}\"",
                               words_of(checkpointing(layer)).name)));
       }
-      slots_[static_cast<std::size_t>(layer)][number] = policy;
+      slots_[static_cast<std::size_t>(layer)][slot.slot] = policy;
     }
   }
 }

@@ -15,12 +15,11 @@ namespace {
 /// Of x without what is dropped, at a time.
 constexpr std::size_t kDroppedBytes = std::size_t{16} << 20U;
 
-/// PEFT's name of an adapter's tensor.
-std::string name_of(const std::string& module, const char* matrix) {
-  return "base_model.model." + module + "." + matrix + ".weight";
-}
-
 }  // namespace
+
+std::string lora_name(const std::string& module, const char* matrix) {
+  return "base_model.model." + module + ".lora_" + matrix + ".weight";
+}
 
 bool LoraOptions::adapts(const std::string& module) const {
   return std::any_of(targets.begin(), targets.end(), [&](const std::string& target) {
@@ -39,13 +38,13 @@ Lora::Lora(const Adapters& adapters, const std::vector<Part>& parts, Index input
   const double bound = 1.0 / std::sqrt(static_cast<double>(inputs));
   for (const Part& part : parts) {
     const bool continues = &part != &parts.front();
-    const int number = parameters_->declare(name_of(part.module, "lora_A"), {rank_, inputs},
+    const int number = parameters_->declare(lora_name(part.module, "A"), {rank_, inputs},
                                             ParameterKind::kMatrix, continues);
     parameters_->begin_uniform(number, bound);
     if (!continues) first_a_ = number;
   }
   for (const Part& part : parts) {
-    const int number = parameters_->declare(name_of(part.module, "lora_B"), {part.outputs, rank_},
+    const int number = parameters_->declare(lora_name(part.module, "B"), {part.outputs, rank_},
                                             ParameterKind::kMatrix);
     parameters_->begin_uniform(number, 0.0);
     if (&part == &parts.front()) first_b_ = number;

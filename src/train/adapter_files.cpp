@@ -15,16 +15,9 @@ namespace longspan::train {
 namespace {
 
 namespace fs = std::filesystem;
-using backend::Index;
 using base::InputError;
 
 constexpr std::uint64_t kMaxConfigBytes = std::uint64_t{1} << 20U;
-
-std::vector<std::int64_t> extents(const backend::Shape& shape) {
-  std::vector<std::int64_t> result;
-  for (int axis = 0; axis < shape.rank(); ++axis) result.push_back(shape[axis]);
-  return result;
-}
 
 /// The base that an adapter names, which PEFT would also look for in the hub.
 fs::path find_base(const fs::path& adapter, const model::AdapterConfig& config,
@@ -42,21 +35,16 @@ fs::path find_base(const fs::path& adapter, const model::AdapterConfig& config,
       (adapter / kAdapterConfigName).string(), config.base));
 }
 
-/// Each as many numbers as its parameter.
+/// Takes what this rank holds of these states out of the file.
 void load_from(const checkpoint::SafetensorsFile& file, const std::vector<StateTensor>& states,
                const nn::ParameterSet& parameters) {
-  std::vector<std::byte> stored;
-  for (const StateTensor& state : states) {
-    const std::string& name = parameters.at(state.parameter).name;
-    const base::DType dtype = file.tensors().at(name).dtype;
-    const std::size_t size = base::size_of(dtype);
-    load_state(state, parameters, [&](Index first, Index count, void* out) {
-      stored.resize(static_cast<std::size_t>(count) * size);
-      file.read(name, static_cast<std::uint64_t>(first) * size, stored.size(), stored.data());
-      checkpoint::convert(out, state.held.dtype(), stored.data(), dtype,
-                          static_cast<std::size_t>(count));
-    });
-  }
+  load_converted(states, parameters, [&](const nn::Parameter& parameter) {
+    const std::string& name = parameter.name;
+    return StoredNumbers{file.tensors().at(name).dtype,
+                         [&file, &name](std::uint64_t first, std::uint64_t bytes, void* out) {
+                           file.read(name, first, bytes, out);
+                         }};
+  });
 }
 
 nn::ParameterSet& adapters_of(model::Decoder& model) {
@@ -117,7 +105,7 @@ std::unique_ptr<checkpoint::SafetensorsFile> open_adapter(const fs::path& direct
                                    kAdapterConfigName));
     }
     const checkpoint::TensorInfo& info = found->second;
-    if (info.shape == extents(parameter.shape) && checkpoint::is_float(info.dtype)) continue;
+    if (info.shape == parameter.shape.extents() && checkpoint::is_float(info.dtype)) continue;
     throw InputError(fmt::format("{}: {} is {} [{}]; expected a float type {}", name,
                                  parameter.name, base::name_of(info.dtype),
                                  fmt::join(info.shape, ", "), parameter.shape.to_string()));

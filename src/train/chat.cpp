@@ -14,10 +14,6 @@ namespace {
 /// Room of the first cache, in tokens.
 constexpr std::int64_t kFirstRoom = 1024;
 
-ModelChoice choice_of(const GenerateOptions& options) {
-  return {options.model, options.tokenizer, options.dtype, options.device, options.base};
-}
-
 }  // namespace
 
 class ChatSession::Impl {

@@ -10,8 +10,7 @@ namespace longspan::train {
 void generate(const GenerateOptions& options, const std::string& prompt,
               const GenerateListener& listener) {
   const auto alone = comm::make_single_communicator();
-  LoadedModel model({options.model, options.tokenizer, options.dtype, options.device, options.base},
-                    *alone);
+  LoadedModel model(choice_of(options), *alone);
   for (const std::string& note : model.notes()) listener.note(note);
   const auto ids = prompt_ids(model.needed_tokenizer(), prompt);
   const auto tell = [&](std::int64_t sample, const std::string& piece) {

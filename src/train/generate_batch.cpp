@@ -81,8 +81,7 @@ std::vector<FilePrompt> checked_prompts(const std::string& path, const GenerateO
 std::int64_t generate_batch(const GenerateOptions& options, const std::string& prompts_path,
                             const std::string& output, const std::string& chat_template,
                             comm::Communicator& world, const GenerateListener& listener) {
-  LoadedModel model({options.model, options.tokenizer, options.dtype, options.device, options.base},
-                    world);
+  LoadedModel model(choice_of(options), world);
   std::vector<FilePrompt> prompts;
   std::optional<NewFile> file;
   comm::run_agreed(world, [&] {

@@ -276,9 +276,8 @@ void declare_saved_inputs(model::SlotTexts& texts, Declarations& keys) {
     for (const model::SavePolicyWords& policy : model::save_policies(slot.slot)) {
       words.push_back({policy.name, policy.meaning});
     }
-    keys.phrase(fmt::format("memory.saved_inputs.{}", slot.name),
-                texts[static_cast<std::size_t>(slot.slot)], std::move(words),
-                "policies by layers such as \"0-15: int8, 16-31: host\"",
+    keys.phrase(fmt::format("memory.saved_inputs.{}", slot.name), texts[slot.slot],
+                std::move(words), "policies by layers such as \"0-15: int8, 16-31: host\"",
                 fmt::format("How {} waits.", slot.holds))
         .known_elsewhere_as(other_names_of(slot.slot));
   }
@@ -452,23 +451,11 @@ model::MemoryPolicy memory_policy(const Job& job, const std::string& level) {
   return policy;
 }
 
-namespace {
-
-bool any_has(const model::SlotTexts& texts, const char* word) {
-  return std::any_of(texts.begin(), texts.end(), [word](const std::string& text) {
-    return text.find(word) != std::string::npos;
-  });
+bool Job::Memory::offloads_saved_inputs() const {
+  return std::any_of(
+      saved_inputs.values.begin(), saved_inputs.values.end(),
+      [](const std::string& text) { return text.find("host") != std::string::npos; });
 }
-
-}  // namespace
-
-model::SlotTexts Job::Memory::full_slots() {
-  model::SlotTexts texts;
-  texts.fill("full");
-  return texts;
-}
-bool Job::Memory::offloads_saved_inputs() const { return any_has(saved_inputs, "host"); }
-bool Job::Memory::rounds_saved_inputs() const { return any_has(saved_inputs, "int8"); }
 
 std::string to_json(const Job& job) {
   Job copy = job;

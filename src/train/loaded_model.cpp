@@ -82,6 +82,10 @@ bool has_tokenizer(const fs::path& directory) {
 
 }  // namespace
 
+ModelChoice choice_of(const GenerateOptions& options) {
+  return {options.model, options.tokenizer, options.dtype, options.device, options.base};
+}
+
 LoadedModel::LoadedModel(const ModelChoice& choice, comm::Communicator& world) {
   omp_set_num_threads(thread_count(Job(), world.local_size()));
   comm::run_agreed(world, [&] { read(choice, world); });

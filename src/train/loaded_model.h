@@ -10,6 +10,7 @@
 #include "longspan/comm/communicator.h"
 #include "longspan/data/tokenizer.h"
 #include "longspan/model/decoder.h"
+#include "longspan/train/generate.h"
 
 // Models for the commands that read them and train nothing: generate, evaluate.
 namespace longspan::train {
@@ -22,6 +23,8 @@ struct ModelChoice {
   std::string device = "cpu";
   std::string base = {};  ///< of an adapter: its base model's directory; empty: as it says itself
 };
+
+ModelChoice choice_of(const GenerateOptions& options);
 
 /// A model with its weights and without gradients, on every rank whole.
 class LoadedModel {

@@ -1,15 +1,16 @@
 #include "train/merge.h"
 
 #include <algorithm>
+#include <string_view>
 
 #include "longspan/backend/dry.h"
 #include "longspan/checkpoint/convert.h"
+#include "longspan/nn/lora.h"
 
 namespace longspan::train {
 namespace {
 
-constexpr const char* kPrefix = "base_model.model.";
-constexpr const char* kEndOfA = ".lora_A.weight";
+constexpr std::string_view kWeight = ".weight";
 
 std::vector<double> read(const checkpoint::SafetensorsFile& file, const std::string& name) {
   const checkpoint::TensorInfo& info = file.tensors().at(name);
@@ -42,20 +43,21 @@ Merge::Merge(const AdaptedModel& adapted) {
                        adapted.lora);
   const auto file = open_adapter(adapted.adapter, *model.adapters());
   const bool inputs_first = model::stores_inputs_first(adapted.model.config);
-  for (const auto& [name, info] : file->tensors()) {
-    if (!name.ends_with(kEndOfA)) continue;
-    const std::string stem = name.substr(0, name.size() - std::string(kEndOfA).size());
-    const std::string b = stem + ".lora_B.weight";
-    const std::int64_t rank = info.shape[0];
+  for (const nn::Parameter& weight : model.parameters().parameters()) {
+    if (!weight.name.ends_with(kWeight)) continue;
+    const std::string module = weight.name.substr(0, weight.name.size() - kWeight.size());
+    const std::string a = nn::lora_name(module, "A");
+    if (!file->tensors().contains(a)) continue;
+    const std::vector<double> down = read(*file, a);                         // [rank, inputs]
+    const std::vector<double> up = read(*file, nn::lora_name(module, "B"));  // [outputs, rank]
+    const std::int64_t rank = adapted.lora.rank;
     Change change;
     change.rank = rank;
-    change.columns = inputs_first ? file->tensors().at(b).shape[0] : info.shape[1];
-    const std::vector<double> down = read(*file, name);  // [rank, inputs]
-    const std::vector<double> up = read(*file, b);       // [outputs, rank]
-    change.left = inputs_first ? transposed(down, info.shape[1]) : up;
+    change.columns = weight.shape[1];
+    change.left = inputs_first ? transposed(down, weight.shape[0]) : up;
     change.right = inputs_first ? transposed(up, rank) : down;
     for (double& number : change.left) number *= adapted.lora.scale();
-    changes_.emplace(stem.substr(std::string(kPrefix).size()) + ".weight", std::move(change));
+    changes_.emplace(weight.name, std::move(change));
   }
 }
 

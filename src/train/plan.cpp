@@ -57,6 +57,17 @@ std::vector<std::string> describe_recomputation(const Job& job) {
   return lines;
 }
 
+/// What a job that computes blocks again does not keep waits in no way of its own; says so where
+/// that changes the job.
+std::string forget_lost_slots(Job& job) {
+  const model::SlotTexts before = job.memory.saved_inputs;
+  job.memory.saved_inputs = model::SlotTexts::all("full");
+  // Always kept.
+  job.memory.saved_inputs[model::Slot::kBlockInput] = before[model::Slot::kBlockInput];
+  return job.memory.saved_inputs == before ? ""
+                                           : " with memory.saved_inputs of blocks' inputs alone";
+}
+
 /// The job with rows halved until it fits, or to one token; nothing when they cannot be halved.
 std::optional<Remedy> shorter_rows(const Job& job, const PlanSetting& setting,
                                    const std::string& change) {
@@ -154,20 +165,6 @@ Plan make_plan(const Job& job, const PlanSetting& setting) {
   return plan;
 }
 
-namespace {
-
-/// What a job that computes blocks again does not keep waits in no way of its own; says so where
-/// that changes the job.
-std::string forget_lost_slots(Job& job) {
-  const model::SlotTexts before = job.memory.saved_inputs;
-  job.memory.saved_inputs = Job::Memory::full_slots();
-  job.memory.saved_inputs.front() = before.front();  // a block's input is always kept
-  return job.memory.saved_inputs == before ? ""
-                                           : " with memory.saved_inputs of blocks' inputs alone";
-}
-
-}  // namespace
-
 std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
   const std::uint64_t limit = limit_of(job, setting);
   std::vector<Remedy> remedies;
@@ -196,7 +193,7 @@ std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
   if (attempt("memory.mini_sequence = {\"mlp\": \"16MiB\", \"lm_head\": \"64MiB\"}")) {
     return remedies;
   }
-  std::string& inputs = changed.memory.saved_inputs.front();
+  std::string& inputs = changed.memory.saved_inputs[model::Slot::kBlockInput];
   if (setting.device.kind != "cpu" && inputs == "full") {
     inputs = "host";
     if (attempt("memory.saved_inputs.block_input = \"host\"")) return remedies;

@@ -9,7 +9,6 @@
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
 #include "longspan/base/json.h"
-#include "longspan/checkpoint/convert.h"
 #include "longspan/model/weight_files.h"
 #include "train/states.h"
 
@@ -17,7 +16,6 @@ namespace longspan::train {
 namespace {
 
 namespace fs = std::filesystem;
-using backend::Index;
 using base::InputError;
 using nlohmann::json;
 using nlohmann::ordered_json;
@@ -37,12 +35,6 @@ std::string token_ids(const json& config, const char* key, const std::string& fi
                                  key, base::json_text(*found)));
   }
   return base::json_text(*found);
-}
-
-std::vector<std::int64_t> extents(const nn::Parameter& parameter) {
-  std::vector<std::int64_t> shape;
-  for (int axis = 0; axis < parameter.shape.rank(); ++axis) shape.push_back(parameter.shape[axis]);
-  return shape;
 }
 
 }  // namespace
@@ -114,7 +106,7 @@ checkpoint::WantedTensors wanted_tensors(const nn::ParameterSet& parameters,
   model::WeightFiles files = model::weight_files(config);
   checkpoint::WantedTensors wanted;
   for (const nn::Parameter& parameter : parameters.parameters()) {
-    wanted.tensors.push_back({parameter.name, base::DType::kFloat32, extents(parameter)});
+    wanted.tensors.push_back({parameter.name, base::DType::kFloat32, parameter.shape.extents()});
   }
   wanted.prefix = std::move(files.prefix);
   wanted.ignored = std::move(files.ignored);
@@ -156,20 +148,14 @@ class WeightSource {
     if (world.rank() == 0) checkpoint::check_tied_head(files_, wanted);
   }
 
-  /// States that each are as many numbers as their parameter.
   void load(const std::vector<StateTensor>& states) const {
-    std::vector<std::byte> stored;
-    for (const StateTensor& state : states) {
-      const std::string& name = names_.at(parameters_->at(state.parameter).name);
-      const base::DType dtype = files_.tensors().at(name).dtype;
-      const std::size_t size = base::size_of(dtype);
-      load_state(state, *parameters_, [&](Index first, Index count, void* out) {
-        stored.resize(static_cast<std::size_t>(count) * size);
-        files_.read(name, static_cast<std::uint64_t>(first) * size, stored.size(), stored.data());
-        checkpoint::convert(out, state.held.dtype(), stored.data(), dtype,
-                            static_cast<std::size_t>(count));
-      });
-    }
+    load_converted(states, *parameters_, [this](const nn::Parameter& parameter) {
+      const std::string& name = names_.at(parameter.name);
+      return StoredNumbers{files_.tensors().at(name).dtype,
+                           [this, &name](std::uint64_t first, std::uint64_t bytes, void* out) {
+                             files_.read(name, first, bytes, out);
+                           }};
+    });
   }
 
  private:

@@ -26,18 +26,17 @@ void unround_slots(const Job& job, Shrunk& shrunk) {
   const std::int64_t layers = job.model.num_hidden_layers;
   const std::int64_t fewer = shrunk.job.model.num_hidden_layers;
   for (const model::SlotWords& slot : model::saved_slots()) {
-    const auto number = static_cast<std::size_t>(slot.slot);
-    if (job.memory.saved_inputs[number] == "full") continue;
+    if (job.memory.saved_inputs[slot.slot] == "full") continue;
     std::string text;
     bool has_codes = false;
     for (std::int64_t layer = 0; layer < fewer; ++layer) {
       const std::int64_t from = layer * (layers - 1) / std::max<std::int64_t>(fewer - 1, 1);
-      const nn::SavePolicy& found = policy.slots(from)[number];
+      const nn::SavePolicy& found = policy.slots(from)[slot.slot];
       has_codes = has_codes || found.codes != nn::SavePolicy::Codes::kNone;
       text +=
           fmt::format("{}{}: {}", layer == 0 ? "" : ", ", layer, found.on_host ? "host" : "full");
     }
-    shrunk.job.memory.saved_inputs[number] = text;
+    shrunk.job.memory.saved_inputs[slot.slot] = text;
     if (!has_codes) continue;
     shrunk.changes.push_back(fmt::format("memory.saved_inputs.{} without 8-bit codes", slot.name));
   }
@@ -96,7 +95,7 @@ class Shrinking {
         memory.mini_sequence_mlp == "none" || (memory.mini_sequence_mlp == "auto" && !recomputes);
     if (!is_whole) {
       take_ranges("memory.mini_sequence.mlp", memory.mini_sequence_mlp);
-      memory.saved_inputs[static_cast<std::size_t>(model::Slot::kMlpUp)] = "full";
+      memory.saved_inputs[model::Slot::kMlpUp] = "full";
     }
     take_ranges("memory.mini_sequence.lm_head", memory.mini_sequence_lm_head);
   }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "longspan/base/error.h"
+#include "longspan/checkpoint/convert.h"
 
 namespace longspan::train {
 
@@ -51,6 +52,21 @@ void load_state(const StateTensor& state, const nn::ParameterSet& parameters,
     piece.resize(part.bytes());
     read(first + begin, end - begin, piece.data());
     state.where->copy_from_host(part, piece.data(), piece.size());
+  }
+}
+
+void load_converted(const std::vector<StateTensor>& states, const nn::ParameterSet& parameters,
+                    const std::function<StoredNumbers(const nn::Parameter&)>& find) {
+  std::vector<std::byte> stored;
+  for (const StateTensor& state : states) {
+    const StoredNumbers numbers = find(parameters.at(state.parameter));
+    const std::size_t size = base::size_of(numbers.dtype);
+    load_state(state, parameters, [&](Index first, Index count, void* out) {
+      stored.resize(static_cast<std::size_t>(count) * size);
+      numbers.read(static_cast<std::uint64_t>(first) * size, stored.size(), stored.data());
+      checkpoint::convert(out, state.held.dtype(), stored.data(), numbers.dtype,
+                          static_cast<std::size_t>(count));
+    });
   }
 }
 

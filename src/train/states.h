@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <vector>
 
@@ -21,6 +22,17 @@ using ReadElements = std::function<void(backend::Index first, backend::Index cou
 /// twice.
 void load_state(const StateTensor& state, const nn::ParameterSet& parameters,
                 const ReadElements& read);
+
+/// Where a parameter's numbers are stored, and how: `read` copies bytes [first, first + bytes) of
+/// them.
+struct StoredNumbers {
+  base::DType dtype;
+  std::function<void(std::uint64_t first, std::uint64_t bytes, void* out)> read;
+};
+/// The same of states that each are as many numbers as their parameter, out of numbers of any float
+/// dtype.
+void load_converted(const std::vector<StateTensor>& states, const nn::ParameterSet& parameters,
+                    const std::function<StoredNumbers(const nn::Parameter&)>& find);
 
 /// Lets rank 0 read states of which every rank holds a part, range by range, so that nothing is
 /// ever whole anywhere. What rank 0 holds itself is read without the others.

@@ -25,7 +25,7 @@ checkpoint::TensorInfo info_of(const StateTensor& state) {
   checkpoint::TensorInfo info;
   info.name = state.name;
   info.dtype = state.held.dtype();
-  for (int axis = 0; axis < state.shape.rank(); ++axis) info.shape.push_back(state.shape[axis]);
+  info.shape = state.shape.extents();
   return info;
 }
 

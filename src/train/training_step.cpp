@@ -138,7 +138,6 @@ TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, comm::Comm
 
 TrainingStep::Sums TrainingStep::forward_backward(const std::vector<RankPass>& passes,
                                                   std::int64_t step) {
-  present_step_ = step;
   std::vector<double> counts(3);  // targets, tokens, model FLOPs
   for (const RankPass& pass : passes) {
     // Once for all ranks that share it.
@@ -155,7 +154,7 @@ TrainingStep::Sums TrainingStep::forward_backward(const std::vector<RankPass>& p
   std::vector<double> nll(1);
   for (const RankPass& one : passes) {
     if (&one == &passes.back()) parameters.start_last_pass();
-    nll[0] += pass(one, loss_scale).nll_sum;
+    nll[0] += pass(one, loss_scale, step).nll_sum;
   }
   const backend::Scope scope(*backend_, "reduction");
   parameters.reduce_gradients();
@@ -163,10 +162,9 @@ TrainingStep::Sums TrainingStep::forward_backward(const std::vector<RankPass>& p
   return {nll[0], counts[0], counts[1], counts[2]};
 }
 
-model::LossResult TrainingStep::pass(const RankPass& pass, double loss_scale) {
+model::LossResult TrainingStep::pass(const RankPass& pass, double loss_scale, std::int64_t step) {
   const Part part(pass);
-  const model::TokenDraws draws{job_->run.seed, static_cast<std::uint64_t>(present_step_),
-                                part.numbers()};
+  const model::TokenDraws draws{job_->run.seed, static_cast<std::uint64_t>(step), part.numbers()};
   return model_.forward_backward(part.batch(&draws), loss_scale, pass.blocks.get());
 }
 

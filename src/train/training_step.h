@@ -56,7 +56,7 @@ class TrainingStep {
   Sums forward_backward(const std::vector<RankPass>& passes, std::int64_t step = 0);
 
   /// One pass of those that `forward_backward` makes, which is not its last: adds to the gradients.
-  model::LossResult pass(const RankPass& pass, double loss_scale);
+  model::LossResult pass(const RankPass& pass, double loss_scale, std::int64_t step = 0);
 
   /// Loss of a micro-batch: the sums of this rank's tokens alone.
   model::LossResult evaluate(const RankPass& pass);
@@ -78,7 +78,6 @@ class TrainingStep {
   model::Decoder model_;
   std::unique_ptr<optim::Optimizer> optimizer_;
   optim::Schedule schedule_;
-  std::int64_t present_step_ = 0;
 };
 
 }  // namespace longspan::train

@@ -101,7 +101,7 @@ TEST_CASE("gpu: checkpointing, and inputs that wait on the host, change no bit")
       INFO(level);
       auto memory = policy(level, "1", config);
       if (where != nullptr) {
-        memory.set_slots({"host", "host", "host", "host", "host"}, "memory.saved_inputs",
+        memory.set_slots(model::SlotTexts::all("host"), "memory.saved_inputs",
                          /*may_be_absent=*/true);
       }
       const Outcome again = train(backend, dtype, memory, config, batch, where);

@@ -131,16 +131,10 @@ MemoryPolicy with_slots(const std::string& level, const SlotTexts& texts, Index 
   return memory;
 }
 
-SlotTexts all_slots(const std::string& word) {
-  SlotTexts texts;
-  texts.fill(word);
-  return texts;
-}
-
 TEST_CASE("slots that wait on the host give the same bits and leave the device") {
   const std::string level = GENERATE("none", "block", "block_keep_attention");
   const SlotTexts texts =
-      GENERATE(all_slots("host"), SlotTexts{"host", "full", "full", "full", "full"},
+      GENERATE(SlotTexts::all("host"), SlotTexts{"host", "full", "full", "full", "full"},
                SlotTexts{"1: host", "0: host", "0-1: host", "full", "1: host"});
   const auto host = test::make_backend();
   for (const ModelConfig& config : test::small_configs()) {
@@ -167,7 +161,7 @@ TEST_CASE("on the device are slots of two blocks at most that wait on the host, 
     const auto backend = test::make_backend();
     const auto host = test::make_backend();
     MemoryPolicy memory = MemoryPolicy::parse(level, "none", "1", layers, "memory");
-    memory.set_slots(all_slots("host"), "memory.saved_inputs", /*may_be_absent=*/true);
+    memory.set_slots(SlotTexts::all("host"), "memory.saved_inputs", /*may_be_absent=*/true);
     Decoder decoder(config, DType::kFloat32, *backend, memory, {}, host.get());
     test::run(decoder, test::random_batch(config, {1024}, 8), 1.0);
     return backend->ledger().peak(backend::MemoryTag::kSaved);
@@ -186,8 +180,8 @@ TEST_CASE("slots in 8-bit codes: the loss's bits, gradients nearby, a fraction o
   const std::string level = GENERATE("none", "block", "block_keep_attention");
   const std::string word = GENERATE("int8", "int8_rows");
   const ModelConfig config = GENERATE(test::small_config(true), test::small_gpt2());
-  SlotTexts texts = all_slots(word);
-  if (word == "int8_rows") texts[2] = texts[3] = "full";
+  SlotTexts texts = SlotTexts::all(word);
+  if (word == "int8_rows") texts[Slot::kAttentionQkv] = texts[Slot::kAttentionOutput] = "full";
   const Batch batch = masked_batch();
   const Outcome kept = outcome_of(policy(level, "none", "2"), DType::kFloat32, batch, config);
   const Outcome coded = outcome_of(with_slots(level, texts), DType::kFloat32, batch, config);
@@ -205,7 +199,7 @@ TEST_CASE("slots in 8-bit codes: the loss's bits, gradients nearby, a fraction o
   CHECK(std::sqrt(apart / size) < 0.02);
 
   // With a host as well: the same codes, so the same bits.
-  for (std::string& text : texts) {
+  for (std::string& text : texts.values) {
     if (text != "full") text += "+host";
   }
   const auto host = test::make_backend();
@@ -224,7 +218,7 @@ TEST_CASE("8-bit codes of all slots take little more than a quarter of float32")
     wide.intermediate_size = 256;
     const auto backend = test::make_backend();
     MemoryPolicy memory = MemoryPolicy::parse("none", "none", "1", 8, "memory");
-    memory.set_slots(all_slots(word), "memory.saved_inputs", /*may_be_absent=*/false);
+    memory.set_slots(SlotTexts::all(word), "memory.saved_inputs", /*may_be_absent=*/false);
     Decoder decoder(wide, DType::kFloat32, *backend, memory);
     test::run(decoder, test::random_batch(wide, {256}, 8), 1.0);
     return static_cast<double>(backend->ledger().peak(backend::MemoryTag::kSaved));
@@ -340,28 +334,29 @@ TEST_CASE("the words of slots") {
   MemoryPolicy memory = MemoryPolicy::parse("0-1: block", "none", "1", 4, "memory");
   memory.set_slots({"int8+host", "full", "2: int8 ,3 : host", "3: int8", "full"}, "slots", false);
   using Codes = nn::SavePolicy::Codes;
-  CHECK(memory.slots(0)[0] == nn::SavePolicy{Codes::kBlocks, true});
-  CHECK(memory.slots(2)[2] == nn::SavePolicy{Codes::kBlocks, false});
-  CHECK(memory.slots(3)[2] == nn::SavePolicy{Codes::kNone, true});
-  CHECK(memory.slots(2)[3] == nn::SavePolicy{});
+  CHECK(memory.slots(0)[Slot::kBlockInput] == nn::SavePolicy{Codes::kBlocks, true});
+  CHECK(memory.slots(2)[Slot::kAttentionQkv] == nn::SavePolicy{Codes::kBlocks, false});
+  CHECK(memory.slots(3)[Slot::kAttentionQkv] == nn::SavePolicy{Codes::kNone, true});
+  CHECK(memory.slots(2)[Slot::kAttentionOutput] == nn::SavePolicy{});
 
-  const auto one = [](std::size_t slot, const std::string& text) {
-    SlotTexts texts = all_slots("full");
+  const auto one = [](Slot slot, const std::string& text) {
+    SlotTexts texts = SlotTexts::all("full");
     texts[slot] = text;
     return texts;
   };
-  CHECK_THAT(refusal("none", "none", one(0, "int4")),
+  CHECK_THAT(refusal("none", "none", one(Slot::kBlockInput, "int4")),
              Contains("memory.saved_inputs.block_input is \"int4\"") && Contains("\"int8_rows\""));
-  CHECK_THAT(refusal("none", "none", one(2, "int8_rows")),
+  CHECK_THAT(refusal("none", "none", one(Slot::kAttentionQkv, "int8_rows")),
              Contains("memory.saved_inputs.attention_qkv is \"int8_rows\"") &&
                  Contains("legal: \"full\", \"host\", \"int8\""));
-  CHECK_THAT(refusal("block", "none", one(1, "int8")),
+  CHECK_THAT(refusal("block", "none", one(Slot::kBlockMiddle, "int8")),
              Contains("memory.saved_inputs.block_middle is \"int8\", but layer 0 does not keep") &&
                  Contains("memory.activation_checkpointing \"block\""));
-  CHECK_THAT(refusal("0: block", "none", one(2, "0-3: int8")), Contains("layer 0 does not keep"));
-  CHECK_THAT(refusal("none", "7", one(4, "host")), Contains("memory.mini_sequence.mlp"));
-  CHECK(refusal("block_keep_attention", "none", one(3, "int8")).empty());
-  CHECK(refusal("none", "none", all_slots("int8")).empty());
+  CHECK_THAT(refusal("0: block", "none", one(Slot::kAttentionQkv, "0-3: int8")),
+             Contains("layer 0 does not keep"));
+  CHECK_THAT(refusal("none", "7", one(Slot::kMlpUp, "host")), Contains("memory.mini_sequence.mlp"));
+  CHECK(refusal("block_keep_attention", "none", one(Slot::kAttentionOutput, "int8")).empty());
+  CHECK(refusal("none", "none", SlotTexts::all("int8")).empty());
 }
 
 }  // namespace

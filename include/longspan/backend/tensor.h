@@ -6,6 +6,7 @@
 #include <initializer_list>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "longspan/base/bfloat16.h"
 #include "longspan/base/dtype.h"
@@ -24,6 +25,8 @@ class Shape {
 
   int rank() const { return rank_; }
   Index operator[](int axis) const { return extents_[static_cast<std::size_t>(axis)]; }
+  /// One for each axis.
+  std::vector<Index> extents() const { return {extents_.begin(), extents_.begin() + rank_}; }
   /// Product of all extents; 1 for rank 0.
   Index elements() const;
   bool operator==(const Shape& other) const = default;

@@ -40,8 +40,23 @@ enum class Slot : std::uint8_t {
   kMlpUp,
 };
 inline constexpr std::size_t kSlots = 5;
-using SlotPolicies = std::array<nn::SavePolicy, kSlots>;  // by Slot
-using SlotTexts = std::array<std::string, kSlots>;        // likewise
+
+/// Something of each slot.
+template <typename T>
+struct BySlot {
+  std::array<T, kSlots> values{};  ///< in the order of Slot
+
+  static BySlot all(const T& value) {
+    BySlot same;
+    same.values.fill(value);
+    return same;
+  }
+  T& operator[](Slot slot) { return values[static_cast<std::size_t>(slot)]; }
+  const T& operator[](Slot slot) const { return values[static_cast<std::size_t>(slot)]; }
+  bool operator==(const BySlot&) const = default;
+};
+using SlotPolicies = BySlot<nn::SavePolicy>;
+using SlotTexts = BySlot<std::string>;
 
 /// A slot as a user meets it.
 struct SlotWords {

@@ -23,6 +23,9 @@ struct LoraOptions {
   bool adapts(const std::string& module) const;
 };
 
+/// PEFT's name of an adapter's tensor: that of the module and of the matrix, "A" or "B".
+std::string lora_name(const std::string& module, const char* matrix);
+
 /// Where the adapters of a model are declared, in units of their own.
 struct Adapters {
   ParameterSet* parameters = nullptr;  ///< must outlive all layers

@@ -21,8 +21,8 @@ struct Parameter {
   backend::Shape shape;
   ParameterKind kind = ParameterKind::kMatrix;
   double initial_scale = 1.0;  ///< of its first values' deviation; a norm's are this
-  std::optional<double>
-      initial_bound;          ///< first values are uniform within it instead; 0: all are 0
+  /// First values are uniform within it instead; 0: all are 0.
+  std::optional<double> initial_bound = {};
   backend::Index offset = 0;  ///< first element on the flat axis
   int unit = 0;               ///< of which unit it is a part
 };

@@ -97,16 +97,13 @@ struct Job {
   struct Memory {
     std::uint64_t limit = 0;  ///< bytes per rank; 0 ("auto"): see device_memory
     std::string activation_checkpointing = "none";  ///< see model::MemoryPolicy; or "auto"
-    model::SlotTexts saved_inputs = full_slots();   ///< by model::Slot; see model::MemoryPolicy
+    model::SlotTexts saved_inputs = model::SlotTexts::all("full");  ///< see model::MemoryPolicy
     std::string mini_sequence_mlp = "auto";
     std::string mini_sequence_lm_head = "auto";
     /// Whether a planner of steps chooses a level for each group.
     bool chooses_checkpointing() const { return activation_checkpointing == "auto"; }
-    /// Whether something that is kept waits on the host, or is not kept exactly.
+    /// Whether something that is kept waits on the host.
     bool offloads_saved_inputs() const;
-    bool rounds_saved_inputs() const;
-
-    static model::SlotTexts full_slots();
   } memory;
 
   struct Parallel {

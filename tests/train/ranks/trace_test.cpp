@@ -102,7 +102,7 @@ void check_names(const Recorder& recorder, const Job& job) {
 TEST_CASE("a step that is traced gives the same bits, and all of it is seen") {
   Job job = longspan::test::small_job(false, GENERATE(0, 3));
   job.memory.activation_checkpointing = "block";
-  job.memory.saved_inputs.front() = "host";
+  job.memory.saved_inputs[model::Slot::kBlockInput] = "host";
   job.optimizer.offload = "host";
   const auto make = [] { return backend::make_cpu_backend(kMemory); };
   const Outcome plain = train(job, make(), make(), world(), nullptr);
