@@ -9,14 +9,8 @@ namespace longspan::backend::testing {
 namespace {
 
 AdamWOptions make_options(std::int64_t update) {
-  AdamWOptions options;
-  options.learning_rate = 0.01F;
-  options.beta1 = 0.9F;
-  options.beta2 = 0.95F;
+  AdamWOptions options = adamw_options(update);
   options.epsilon = 1e-8F;
-  options.weight_decay = 0.1F;
-  options.gradient_scale = 0.7F;
-  options.update = update;
   return options;
 }
 

@@ -3,18 +3,6 @@
 namespace longspan::backend::testing {
 namespace {
 
-AdamWOptions make_options(std::int64_t update) {
-  AdamWOptions options;
-  options.learning_rate = 0.01F;
-  options.beta1 = 0.9F;
-  options.beta2 = 0.95F;
-  options.epsilon = 1e-6F;
-  options.weight_decay = 0.1F;
-  options.gradient_scale = 0.7F;
-  options.update = update;
-  return options;
-}
-
 /// The state of one parameter range.
 struct State {
   State(DType dtype, Index size) : master(dtype, {size}), m(dtype, {size}), v(dtype, {size}) {
@@ -53,8 +41,8 @@ TEST_CASE("adamw follows the paper over several updates") {
   for (std::int64_t update = 1; update <= 3; ++update) {
     gradient.random(10 + static_cast<std::uint64_t>(update));
     const Array before = gradient;
-    processor().adamw(Tensor(), found.master, found.m, found.v, gradient, make_options(update));
-    exact_update(expected, gradient, make_options(update));
+    processor().adamw(Tensor(), found.master, found.m, found.v, gradient, adamw_options(update));
+    exact_update(expected, gradient, adamw_options(update));
     CHECK(gradient.same_bits(before));
   }
   // A handful of roundings an update, of numbers near 1.
@@ -70,8 +58,8 @@ TEST_CASE("adamw writes the rounded master as the weight and changes nothing els
   Array gradient(wide(dtype), {1000});
   gradient.random(3);
   Array weight(dtype, {1000});
-  processor().adamw(weight, with.master, with.m, with.v, gradient, make_options(1));
-  processor().adamw(Tensor(), without.master, without.m, without.v, gradient, make_options(1));
+  processor().adamw(weight, with.master, with.m, with.v, gradient, adamw_options(1));
+  processor().adamw(Tensor(), without.master, without.m, without.v, gradient, adamw_options(1));
   CHECK(with.master.same_bits(without.master));
   CHECK(with.v.same_bits(without.v));
   Array rounded(dtype, {1000});
@@ -84,7 +72,7 @@ TEST_CASE("decay is decoupled: a zero gradient shrinks the weight by lr * decay 
   const std::vector<double> before = state.master.values();
   Array gradient(DType::kFloat64, {5});
   gradient.fill(0.0);
-  const AdamWOptions options = make_options(1);
+  const AdamWOptions options = adamw_options(1);
   processor().adamw(Tensor(), state.master, state.m, state.v, gradient, options);
   std::vector<double> expected = before;
   for (double& value : expected) {
@@ -100,10 +88,10 @@ TEST_CASE("adamw is the same on one thread and on two") {
   gradient.random(3);
   {
     const Threads threads(1);
-    processor().adamw(Tensor(), one.master, one.m, one.v, gradient, make_options(2));
+    processor().adamw(Tensor(), one.master, one.m, one.v, gradient, adamw_options(2));
   }
   const Threads threads(2);
-  processor().adamw(Tensor(), two.master, two.m, two.v, gradient, make_options(2));
+  processor().adamw(Tensor(), two.master, two.m, two.v, gradient, adamw_options(2));
   CHECK(one.master.same_bits(two.master));
 }
 
@@ -118,7 +106,7 @@ struct RoundedState {
     v.fill(0.0);
   }
   void update(const Tensor& gradient, std::int64_t number, Index begin, Index end) {
-    AdamWOptions options = make_options(number);
+    AdamWOptions options = adamw_options(number);
     options.rounding.emplace(11, base::Purpose::kMomentRounding, static_cast<std::uint64_t>(number),
                              4);
     options.first_element = static_cast<std::uint64_t>(1000 + begin);
@@ -137,7 +125,7 @@ TEST_CASE("adamw rounds bfloat16 moments to one of the two around them, by the e
   Array gradient(DType::kFloat32, {size});
   for (int number = 1; number <= 4; ++number) {
     gradient.random(static_cast<std::uint64_t>(number));
-    const AdamWOptions o = make_options(number);
+    const AdamWOptions o = adamw_options(number);
     const std::vector<double> m = whole.m.values();
     const std::vector<double> v = whole.v.values();
     whole.update(gradient, number, 0, size);
@@ -169,7 +157,7 @@ TEST_CASE("adamw's rounded moments are right in the mean, where the nearest woul
   state.v.fill(1.0);
   Array gradient(DType::kFloat32, {size});
   gradient.fill(0.0);
-  AdamWOptions options = make_options(1);
+  AdamWOptions options = adamw_options(1);
   options.beta2 = 0.999F;  // v loses a thousandth: an eighth of bfloat16's last bit below 1
   const int updates = 200;
   for (int number = 1; number <= updates; ++number) {
@@ -187,7 +175,7 @@ TEST_CASE("adamw refuses tensors that break its contract") {
   State state(DType::kFloat32, 4);
   const Array gradient(DType::kFloat32, {4});
   const auto update = [&](const Tensor& weight, const Tensor& master, const Tensor& g) {
-    processor().adamw(weight, master, state.m, state.v, g, make_options(1));
+    processor().adamw(weight, master, state.m, state.v, g, adamw_options(1));
   };
   CHECK_THROWS_WITH(update(Tensor(), state.master, Array(DType::kBFloat16, {4})),
                     "adamw: gradient is bfloat16 [4]; expected float32 [4]");
@@ -197,7 +185,7 @@ TEST_CASE("adamw refuses tensors that break its contract") {
   CHECK_THROWS_AS(update(Array(DType::kFloat32, {3}), state.master, gradient), base::InternalError);
   CHECK_THROWS_AS(update(Tensor(), Array(DType::kFloat32, {2, 2}), gradient), base::InternalError);
   CHECK_THROWS_AS(
-      processor().adamw(Tensor(), state.master, state.m, state.v, gradient, make_options(0)),
+      processor().adamw(Tensor(), state.master, state.m, state.v, gradient, adamw_options(0)),
       base::InternalError);
 }
 

@@ -38,6 +38,19 @@ inline DType wide(DType dtype) {
   return dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
 }
 
+/// Of an update with everything in it.
+inline AdamWOptions adamw_options(std::int64_t update) {
+  AdamWOptions options;
+  options.learning_rate = 0.01F;
+  options.beta1 = 0.9F;
+  options.beta2 = 0.95F;
+  options.epsilon = 1e-6F;
+  options.weight_decay = 0.1F;
+  options.gradient_scale = 0.7F;
+  options.update = update;
+  return options;
+}
+
 /// A tensor with its memory. With `padding` each row of axis 0 is followed by that many elements
 /// that no kernel may touch.
 class Array {

@@ -5,9 +5,8 @@ import json
 import sys
 import unittest
 
-import harness
 from harness import run
-from transformers_test import PYTHON, SKIPPED, python
+from other_python import PYTHON, SKIPPED, Documents, python
 
 FAMILIES = {
     "llama": {"tie_word_embeddings": True},
@@ -48,28 +47,18 @@ model.save_pretrained(sys.argv[2])
 """
 
 
-class Peft(harness.Workspace):
+class Peft(Documents):
 
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        texts = ["a word", "light upon water", "bread and salt, and seven names", "x"]
-        lines = cls.root / "short.jsonl"
-        lines.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-        cls.short = cls.root / "short.tokens"
-        run("tokenize", lines, "--output", cls.short, "--tokenizer", "bytes")
-        cls.documents = cls.root / "documents.jsonl"
-        cls.documents.write_text("".join(
-            json.dumps([1] + [byte + 3 for byte in text.encode()] + [1]) + "\n" for text in texts))
         for family, model in FAMILIES.items():
             run("train", cls.job(cls, f"base-{family}", model=model, training={"steps": 10},
                                  checkpoint={"every": 0}))
             run("export", cls.root / f"base-{family}", "-o", cls.root / f"model-{family}")
 
     def theirs(self, family, adapter):
-        result = python(PROBE, self.root / f"model-{family}", adapter, self.documents)
-        self.assertEqual(result.returncode, 0, result.stderr)
-        found = json.loads(result.stdout)
+        found = self.asked(PROBE, self.root / f"model-{family}", adapter, self.documents)
         self.assertEqual([line for line in found["said"] if "missing" in line or "unexpected" in line],
                          [])
         return found["loss"]

@@ -2,17 +2,13 @@
 (default: the one that runs this). No network is needed."""
 
 import json
-import os
 import pathlib
-import subprocess
 import sys
 import unittest
 
-import harness
 from harness import run
+from other_python import PYTHON, SKIPPED, Documents, python
 
-PYTHON = os.environ.get("LONGSPAN_PYTHON", sys.executable)
-SKIPPED = 77  # what ctest takes for it
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 FAMILIES = {
@@ -107,19 +103,11 @@ print(count, worst)
 """
 
 
-def python(code, *arguments):
-    environment = dict(os.environ, HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", OMP_NUM_THREADS="1")
-    return subprocess.run([PYTHON, "-I", "-c", code, *map(str, arguments)], env=environment, text=True,
-                          capture_output=True, check=False)
-
-
-class Transformers(harness.Workspace):
+class Transformers(Documents):
 
     def probe(self, directory):
         """What transformers says of a model, on the documents that train() validates on."""
-        result = python(PROBE, directory, self.documents)
-        self.assertEqual(result.returncode, 0, result.stderr)
-        return json.loads(result.stdout)
+        return self.asked(PROBE, directory, self.documents)
 
     def job_of(self, name, model, **training):
         """Validates on all of its data: rows hold whole documents."""
@@ -133,18 +121,6 @@ class Transformers(harness.Workspace):
             keys["model"] = model
         job.write_text(json.dumps(keys))
         return job
-
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        texts = ["a word", "light upon water", "bread and salt, and seven names", "x"]
-        lines = cls.root / "short.jsonl"
-        lines.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-        cls.short = cls.root / "short.tokens"
-        run("tokenize", lines, "--output", cls.short, "--tokenizer", "bytes")
-        cls.documents = cls.root / "documents.jsonl"
-        cls.documents.write_text("".join(
-            json.dumps([1] + [byte + 3 for byte in text.encode()] + [1]) + "\n" for text in texts))
 
     def validation_loss(self, name):
         return [row["validation_loss"] for row in self.metrics(name) if "validation_loss" in row][-1]

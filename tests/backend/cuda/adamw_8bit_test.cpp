@@ -4,16 +4,6 @@
 namespace longspan::backend::cuda::testing {
 namespace {
 
-AdamWOptions make_options(std::int64_t update) {
-  AdamWOptions options;
-  options.learning_rate = 0.01F;
-  options.epsilon = 1e-6F;
-  options.weight_decay = 0.1F;
-  options.gradient_scale = 0.7F;
-  options.update = update;
-  return options;
-}
-
 struct State {
   State(DType dtype, Index size)
       : master(DType::kFloat32, {size}),
@@ -33,7 +23,7 @@ struct State {
                     {static_cast<Index>(scales[i].size())});
     };
     on.adamw_8bit(with_weight ? weight.tensor() : Tensor(), master, code(0), scale(0), code(1),
-                  scale(1), gradient, make_options(number));
+                  scale(1), gradient, adamw_options(number));
   }
 
   Array master;

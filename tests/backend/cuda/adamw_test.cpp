@@ -3,17 +3,6 @@
 namespace longspan::backend::cuda::testing {
 namespace {
 
-AdamWOptions make_options() {
-  AdamWOptions options;
-  options.learning_rate = 0.01F;
-  options.beta2 = 0.95F;
-  options.epsilon = 1e-6F;
-  options.weight_decay = 0.1F;
-  options.gradient_scale = 0.7F;
-  options.update = 3;
-  return options;
-}
-
 /// One update of `size` elements on both devices; each tensor begins `offset` (and the gradient
 /// `gradient_offset`) elements into its memory.
 void compare(DType dtype, Index size, Index offset, Index gradient_offset, bool with_weight,
@@ -35,9 +24,9 @@ void compare(DType dtype, Index size, Index offset, Index gradient_offset, bool 
   const Shifted g(gradient, gradient_offset);
   const Shifted w(weight, offset);
   const Tensor none;
-  Device(order).adamw(with_weight ? w.tensor() : none, to, m, v, g, make_options());
+  Device(order).adamw(with_weight ? w.tensor() : none, to, m, v, g, adamw_options(3));
   processor().adamw(with_weight ? weight.tensor() : none, master, moment1, moment2, gradient,
-                    make_options());
+                    adamw_options(3));
   // A product and a sum may be rounded together on one device and apart on the other: a handful of
   // roundings of numbers near 1.
   const double tolerance = 8.0 * unit_roundoff(wide(dtype));
@@ -83,7 +72,7 @@ void compare_rounded(DType dtype, Index size, Index offset, shim::Order order) {
   const Shifted v(moment2, offset);
   const Shifted g(gradient, offset);
   const Shifted w(weight, offset);
-  AdamWOptions options = make_options();
+  AdamWOptions options = adamw_options(3);
   options.rounding.emplace(5, base::Purpose::kMomentRounding, 3, 2);
   options.first_element = 77;
   Device(order).adamw(w.tensor(), to, m, v, g, options);

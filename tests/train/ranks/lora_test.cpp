@@ -12,57 +12,31 @@
 namespace longspan::train {
 namespace {
 
+using longspan::test::all_degrees;
+using longspan::test::row_of;
 using longspan::test::world;
 using shard::SequenceDegrees;
 using Rows = std::vector<std::shared_ptr<const data::MicroBatch>>;
 
 Job job_of(const std::string& precision, double dropout, const std::string& model_type = "llama") {
-  Job job;
-  job.model.model_type = model_type;
-  job.model.vocab_size = 61;
-  job.model.hidden_size = 32;
-  job.model.intermediate_size = 40;
-  job.model.num_hidden_layers = 2;
-  job.model.num_attention_heads = 8;
-  if (model_type != "gpt2") job.model.num_key_value_heads = 2;
-  job.model.initializer_range = 0.2;
-  job.model.resolve("model");
+  Job job = longspan::test::job_of(8, model_type == "gpt2" ? 8 : 2, precision, model_type);
   job.adapter.type = "lora";
   job.adapter.lora.rank = 3;
   job.adapter.lora.alpha = 4.5;
   job.adapter.lora.dropout = dropout;
-  job.optimizer.learning_rate = 1e-3;
   job.optimizer.epsilon = 1e-4;
-  job.training.steps = 10;
-  job.training.precision = precision;
   return job;
-}
-
-std::shared_ptr<const data::MicroBatch> row_of(const std::vector<std::int32_t>& lengths,
-                                               std::uint64_t seed) {
-  const base::RandomStream random(seed, base::Purpose::kTest, 0, 0);
-  auto row = std::make_shared<data::MicroBatch>();
-  row->cu_seqlens = {0};
-  for (const std::int32_t length : lengths) {
-    for (std::int32_t i = 0; i < length; ++i) {
-      const std::uint64_t at = row->tokens.size();
-      row->tokens.push_back(static_cast<data::TokenId>(random.bits(2 * at) % 61));
-      row->labels.push_back(static_cast<std::int32_t>(random.bits(2 * at + 1) % 61));
-      row->positions.push_back(i);
-    }
-    row->cu_seqlens.push_back(static_cast<std::int32_t>(row->tokens.size()));
-  }
-  row->targets = static_cast<std::int64_t>(row->tokens.size());
-  return row;
 }
 
 /// Rows that are packed and not, one shorter than there are ranks.
 Rows packed_rows() {
-  return {row_of({37}, 1), row_of({5, 1, 12, 3}, 2), row_of({9, 8}, 3), row_of({2}, 4)};
+  return {row_of({37}, 1.0, 1), row_of({5, 1, 12, 3}, 1.0, 2), row_of({9, 8}, 1.0, 3),
+          row_of({2}, 1.0, 4)};
 }
 /// A document each, as planners deal them out.
 Rows single_rows() {
-  return {row_of({23}, 1), row_of({5}, 2), row_of({40}, 3), row_of({1}, 4), row_of({11}, 5)};
+  return {row_of({23}, 1.0, 1), row_of({5}, 1.0, 2), row_of({40}, 1.0, 3), row_of({1}, 1.0, 4),
+          row_of({11}, 1.0, 5)};
 }
 
 std::vector<std::int64_t> lengths_of(const Rows& rows) {
@@ -102,16 +76,6 @@ void check_same(Step& found, Step& expected, double tolerance) {
   CHECK(std::abs(found.grad_norm - expected.grad_norm) <= tolerance * expected.grad_norm);
   CHECK(longspan::test::largest_distance(found.step.model().trained(), false,
                                          expected.step.model().trained()) <= tolerance);
-}
-
-std::vector<SequenceDegrees> all_degrees() {
-  std::vector<SequenceDegrees> all;
-  for (int ulysses = 1; ulysses <= world().size(); ++ulysses) {
-    for (int ring = 1; ulysses * ring <= world().size(); ++ring) {
-      if (world().size() % (ulysses * ring) == 0) all.push_back({ulysses, ring});
-    }
-  }
-  return all;
 }
 
 /// Two steps with an update between them.

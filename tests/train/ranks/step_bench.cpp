@@ -49,6 +49,36 @@ train::Job job_of(backend::Index heads, backend::Index kv_heads, const std::stri
   return job;
 }
 
+std::vector<shard::SequenceDegrees> all_degrees() {
+  std::vector<shard::SequenceDegrees> all;
+  for (int ulysses = 1; ulysses <= world().size(); ++ulysses) {
+    for (int ring = 1; ulysses * ring <= world().size(); ++ring) {
+      if (world().size() % (ulysses * ring) == 0) all.push_back({ulysses, ring});
+    }
+  }
+  return all;
+}
+
+std::shared_ptr<const data::MicroBatch> row_of(const std::vector<std::int32_t>& lengths,
+                                               double unmasked, std::uint64_t seed) {
+  const base::RandomStream random(seed, base::Purpose::kTest, 0, 0);
+  auto row = std::make_shared<data::MicroBatch>();
+  row->cu_seqlens = {0};
+  for (const std::int32_t length : lengths) {
+    for (std::int32_t i = 0; i < length; ++i) {
+      const std::uint64_t at = row->tokens.size();
+      row->tokens.push_back(static_cast<data::TokenId>(random.bits(3 * at) % kVocab));
+      const bool counts = random.uniform(3 * at + 1) < unmasked;
+      row->labels.push_back(counts ? static_cast<std::int32_t>(random.bits(3 * at + 2) % kVocab)
+                                   : data::kIgnoredLabel);
+      row->targets += counts ? 1 : 0;
+      row->positions.push_back(i);
+    }
+    row->cu_seqlens.push_back(static_cast<std::int32_t>(row->tokens.size()));
+  }
+  return row;
+}
+
 std::vector<Batches> batches_of_ranks(const train::Job& job, int ranks, int first,
                                       std::uint64_t step) {
   std::vector<Batches> all;

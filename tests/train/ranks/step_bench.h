@@ -23,6 +23,13 @@ train::Job job_of(backend::Index heads, backend::Index kv_heads, const std::stri
                   const std::string& model_type = "llama");
 inline constexpr int kVocab = 61;
 
+/// Ways for all ranks to share rows: Ulysses ranks, rings, and rings of Ulysses ranks.
+std::vector<shard::SequenceDegrees> all_degrees();
+
+/// Documents of these lengths as one row; `unmasked` of their labels count, spread over the row.
+std::shared_ptr<const data::MicroBatch> row_of(const std::vector<std::int32_t>& lengths,
+                                               double unmasked, std::uint64_t seed);
+
 using Batches = std::vector<std::shared_ptr<const data::MicroBatch>>;
 
 /// Micro-batches of every rank in a step. Ranks play four parts in turn, beginning with `first`:

@@ -13,32 +13,12 @@ namespace longspan::train {
 namespace {
 
 using backend::Index;
+using longspan::test::all_degrees;
 using longspan::test::job_of;
-using longspan::test::kVocab;
+using longspan::test::row_of;
 using longspan::test::world;
 using shard::SequenceDegrees;
 using Rows = std::vector<std::shared_ptr<const data::MicroBatch>>;
-
-/// Documents of these lengths as one row; `unmasked` of their labels count, spread over the row.
-std::shared_ptr<const data::MicroBatch> row_of(const std::vector<std::int32_t>& lengths,
-                                               double unmasked, std::uint64_t seed) {
-  const base::RandomStream random(seed, base::Purpose::kTest, 0, 0);
-  auto row = std::make_shared<data::MicroBatch>();
-  row->cu_seqlens = {0};
-  for (const std::int32_t length : lengths) {
-    for (std::int32_t i = 0; i < length; ++i) {
-      const std::uint64_t at = row->tokens.size();
-      row->tokens.push_back(static_cast<data::TokenId>(random.bits(3 * at) % kVocab));
-      const bool counts = random.uniform(3 * at + 1) < unmasked;
-      row->labels.push_back(counts ? static_cast<std::int32_t>(random.bits(3 * at + 2) % kVocab)
-                                   : data::kIgnoredLabel);
-      row->targets += counts ? 1 : 0;
-      row->positions.push_back(i);
-    }
-    row->cu_seqlens.push_back(static_cast<std::int32_t>(row->tokens.size()));
-  }
-  return row;
-}
 
 /// Four rows of a step: packed and not, of odd and unequal lengths, one with few labels, one with
 /// none, one shorter than there are ranks.
@@ -68,16 +48,6 @@ struct Step {
   double loss = 0;
   double grad_norm = 0;
 };
-
-std::vector<SequenceDegrees> all_degrees() {
-  std::vector<SequenceDegrees> all;
-  for (int ulysses = 1; ulysses <= world().size(); ++ulysses) {
-    for (int ring = 1; ulysses * ring <= world().size(); ++ring) {
-      if (world().size() % (ulysses * ring) == 0) all.push_back({ulysses, ring});
-    }
-  }
-  return all;
-}
 
 void check_layouts(Job job, double tolerance) {
   const auto alone = comm::make_single_communicator();
@@ -120,7 +90,7 @@ TEST_CASE("every layout of ranks, with recomputation and mini-sequences") {
 
 TEST_CASE("every layout of ranks, with slots in 8-bit codes") {
   Job job = GENERATE(job_of(8, 2, "fp64"), job_of(6, 3, "fp64"), job_of(8, 8, "fp64", "gpt2"));
-  SECTION("of everything") { job.memory.saved_inputs.fill("int8"); }
+  SECTION("of everything") { job.memory.saved_inputs = model::SlotTexts::all("int8"); }
   SECTION("of what a level keeps, where others keep all") {
     job.memory.activation_checkpointing = "1: block_keep_attention";
     job.memory.saved_inputs = {"int8_rows", "0: int8_rows", "0: int8", "int8", "full"};
