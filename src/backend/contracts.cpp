@@ -331,9 +331,9 @@ void check_dropout(const Tensor& out, const Tensor& x, const Tensor& numbers, do
 
 namespace {
 
-/// What every AdamW has, whatever its moments.
-void expect_adamw(const char* name, const Tensor& weight, const Tensor& master,
-                  const Tensor& gradient, const AdamWOptions& options) {
+/// What every AdamW has, whatever its moments and gradient.
+void expect_weights(const char* name, const Tensor& weight, const Tensor& master,
+                    const AdamWOptions& options) {
   expect_rank(name, "master", master, 1);
   expect_float(name, "master", master);
   if (options.update < 1) {
@@ -342,13 +342,18 @@ void expect_adamw(const char* name, const Tensor& weight, const Tensor& master,
   const base::DType dtype = compute_dtype(master.dtype());
   const Shape shape{master.size(0)};
   expect(name, "master", master, dtype, shape);
-  expect(name, "gradient", gradient, dtype, shape);
   if (!weight.defined()) return;
   expect_float(name, "weight", weight);
   expect(name, "weight", weight, weight.dtype(), shape);
   if (compute_dtype(weight.dtype()) != dtype) {
     contract_broken(name, "weight", weight, "the width of master, " + describe(master));
   }
+}
+
+void expect_adamw(const char* name, const Tensor& weight, const Tensor& master,
+                  const Tensor& gradient, const AdamWOptions& options) {
+  expect_weights(name, weight, master, options);
+  expect(name, "gradient", gradient, master.dtype(), {master.size(0)});
 }
 
 }  // namespace
@@ -363,6 +368,32 @@ void check_adamw(const Tensor& weight, const Tensor& master, const Tensor& momen
   if (is_rounded) expect(kName, "master", master, base::DType::kFloat32, shape);
   expect(kName, "moment1", moment1, dtype, shape);
   expect(kName, "moment2", moment2, dtype, shape);
+}
+
+void check_project(const Tensor& out, const Tensor& x, const Tensor& direction) {
+  constexpr const char* kName = "project";
+  expect_rank(kName, "direction", direction, 1);
+  expect_rank(kName, "out", out, 2);
+  expect_float(kName, "x", x);
+  expect(kName, "direction", direction, compute_dtype(x.dtype()), direction.shape());
+  expect(kName, "out", out, x.dtype(), out.shape());
+  expect(kName, "x", x, x.dtype(), {out.size(0), out.size(1) * direction.size(0)});
+}
+
+void check_adamw_compressed(const Tensor& weight, const Tensor& master, const Tensor& moment1,
+                            const Tensor& moment2, const Tensor& gradient, const Tensor& direction,
+                            const AdamWOptions& options) {
+  constexpr const char* kName = "adamw_compressed";
+  expect_rank(kName, "gradient", gradient, 1);
+  expect_rank(kName, "direction", direction, 1);
+  expect_weights(kName, weight, master, options);
+  expect(kName, "master", master, master.dtype(), {gradient.size(0) * direction.size(0)});
+  for (const auto& [name, tensor] :
+       {std::pair{"gradient", &gradient}, {"moment1", &moment1}, {"moment2", &moment2}}) {
+    expect(kName, name, *tensor, master.dtype(), gradient.shape());
+  }
+  expect(kName, "direction", direction, master.dtype(), direction.shape());
+  if (options.rounding) contract_broken(kName, "moments are not rounded here");
 }
 
 void check_principal_directions(const Tensor& directions, const Tensor& gram) {

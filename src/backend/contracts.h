@@ -76,6 +76,10 @@ void check_principal_directions(const Tensor& directions, const Tensor& gram);
 void check_adamw_8bit(const Tensor& weight, const Tensor& master, const Tensor& codes1,
                       const Tensor& scales1, const Tensor& codes2, const Tensor& scales2,
                       const Tensor& gradient, const AdamWOptions& options);
+void check_project(const Tensor& out, const Tensor& x, const Tensor& direction);
+void check_adamw_compressed(const Tensor& weight, const Tensor& master, const Tensor& moment1,
+                            const Tensor& moment2, const Tensor& gradient, const Tensor& direction,
+                            const AdamWOptions& options);
 void check_adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
                  const Tensor& moment2, const Tensor& gradient, const AdamWOptions& options);
 

@@ -42,10 +42,10 @@ std::vector<std::string> read_targets(ConfigReader& reader, const json& document
   constexpr const char* kKey = "target_modules";
   if (reader.has(kKey) && document.at(kKey).is_string()) {
     const std::string word = reader.text(kKey, "");
-    if (word == nn::LoraOptions::kAllLinear) return {word};
+    if (word == nn::ModuleNames::kAllLinear) return {word};
     reader.fail(kKey, fmt::format("is the pattern \"{}\"; only a list of names, or \"{}\", is "
                                   "supported",
-                                  word, nn::LoraOptions::kAllLinear));
+                                  word, nn::ModuleNames::kAllLinear));
   }
   std::vector<std::string> targets = reader.texts(kKey);
   if (targets.empty()) reader.fail(kKey, "is missing or empty; expected a list of modules' names");
@@ -55,7 +55,7 @@ std::vector<std::string> read_targets(ConfigReader& reader, const json& document
 }  // namespace
 
 std::string AdapterConfig::to_json(const ModelConfig& model) const {
-  const bool is_all = lora.target_modules.front() == nn::LoraOptions::kAllLinear;
+  const bool is_all = lora.target_modules.front() == nn::ModuleNames::kAllLinear;
   ordered_json out;
   out["peft_type"] = "LORA";
   out["task_type"] = "CAUSAL_LM";

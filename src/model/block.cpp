@@ -10,9 +10,9 @@ namespace {
 
 /// The same projections, of one block.
 nn::AttentionProjections of_block(nn::AttentionProjections projections, const std::string& prefix,
-                                  const nn::Adapters* adapters) {
-  projections.qkv_options.adapters = adapters;
-  projections.output_options.adapters = adapters;
+                                  const nn::MatrixMethods& methods) {
+  projections.qkv_options.methods = methods;
+  projections.output_options.methods = methods;
   for (std::string& name : projections.qkv) name.insert(0, prefix);
   projections.output.insert(0, prefix);
   for (std::string* norm :
@@ -23,9 +23,9 @@ nn::AttentionProjections of_block(nn::AttentionProjections projections, const st
 }
 
 nn::MlpProjections of_block(nn::MlpProjections projections, const std::string& prefix,
-                            const nn::Adapters* adapters) {
-  projections.up_options.adapters = adapters;
-  projections.down_options.adapters = adapters;
+                            const nn::MatrixMethods& methods) {
+  projections.up_options.methods = methods;
+  projections.down_options.methods = methods;
   for (std::string& name : projections.up) name.insert(0, prefix);
   projections.down.insert(0, prefix);
   if (!projections.output_norm.empty()) projections.output_norm.insert(0, prefix);
@@ -48,17 +48,17 @@ nn::AttentionKeep keep_of(Checkpointing level) {
 
 Block::Block(nn::ParameterSet& parameters, const std::string& prefix, const ModelConfig& config,
              const Composition& composition, const nn::AttentionKind& kind,
-             const nn::Adapters* adapters)
+             const nn::MatrixMethods& methods)
     : attention_norm_(
           make_norm(parameters, composition, prefix + composition.norms.attention, config)),
-      attention_(parameters, of_block(composition.attention, prefix, adapters),
+      attention_(parameters, of_block(composition.attention, prefix, methods),
                  {.hidden = config.hidden_size,
                   .heads = config.num_attention_heads,
                   .kv_heads = config.num_key_value_heads,
                   .head_dim = config.head_dim},
                  kind),
       mlp_norm_(make_norm(parameters, composition, prefix + composition.norms.mlp, config)),
-      mlp_(parameters, of_block(composition.mlp, prefix, adapters), composition.activation,
+      mlp_(parameters, of_block(composition.mlp, prefix, methods), composition.activation,
            config.hidden_size, config.intermediate_size) {}
 
 void Block::forward(const Tensor& out, const Tensor& x, nn::Pass& pass, const BlockMemory& memory,

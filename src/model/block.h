@@ -26,10 +26,10 @@ struct BlockMemory {
 class Block {
  public:
   /// Declares the parameters of block `prefix` ("model.layers.0.") in the order attention's norm,
-  /// attention, MLP's norm, MLP; and its adapters, unless `adapters` is null.
+  /// attention, MLP's norm, MLP; and its adapters, if `methods` say so.
   Block(nn::ParameterSet& parameters, const std::string& prefix, const ModelConfig& config,
         const Composition& composition, const nn::AttentionKind& kind,
-        const nn::Adapters* adapters);
+        const nn::MatrixMethods& methods);
 
   /// x, out [tokens, hidden]; out is not x. See nn::Attention for `cache`.
   void forward(const backend::Tensor& out, const backend::Tensor& x, nn::Pass& pass,

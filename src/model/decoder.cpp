@@ -81,12 +81,13 @@ class Decoder::Impl {
  public:
   Impl(const ModelConfig& config, base::DType dtype, backend::Backend& backend,
        const MemoryPolicy& memory, const nn::Placement& placement, backend::Backend* host,
-       const std::optional<LoraConfig>& lora)
+       const std::optional<LoraConfig>& lora, const VeloraConfig& velora)
       : config_(config),
         composition_(composition_of(config)),
         dtype_(dtype),
         backend_(&backend),
         host_(host),
+        velora_{velora.groups, velora.scale, {velora.target_modules}},
         adapters_(adapters_of(lora)),
         embedding_(parameters_, composition_.embedding, config.vocab_size, config.hidden_size,
                    composition_.embedding_scale),
@@ -232,9 +233,10 @@ class Decoder::Impl {
     modules.push_back(composition_.attention.output);
     modules.insert(modules.end(), composition_.mlp.up.begin(), composition_.mlp.up.end());
     modules.push_back(composition_.mlp.down);
-    const bool is_adapted = std::any_of(
-        modules.begin(), modules.end(),
-        [&](const std::string& module) { return adapters_->options.adapts(prefix + module); });
+    const bool is_adapted =
+        std::any_of(modules.begin(), modules.end(), [&](const std::string& module) {
+          return adapters_->options.targets.contain(prefix + module);
+        });
     adapter_units_.push_back(is_adapted ? adapted_blocks_++ : nn::ParameterSet::kNoUnit);
     if (is_adapted) adapter_parameters_.begin_unit();
   }
@@ -247,7 +249,8 @@ class Decoder::Impl {
                         {.rank = lora->rank,
                          .scale = lora->scale(),
                          .dropout = lora->dropout,
-                         .targets = lora->target_modules}};
+                         .targets = {lora->target_modules}},
+                        &velora_};
   }
 
   /// A tied head reads the embedding's unit, too.
@@ -277,7 +280,8 @@ class Decoder::Impl {
       if (adapters_) begin_adapters(prefix);
       blocks.emplace_back(parameters_, prefix, config_, composition_,
                           composition_.layers.at(static_cast<std::size_t>(layer)),
-                          adapters_ ? &*adapters_ : nullptr);
+                          adapters_ ? nn::MatrixMethods{.adapters = &*adapters_}
+                                    : nn::MatrixMethods{.velora = &velora_});
     }
     parameters_.begin_unit();
     return blocks;
@@ -411,6 +415,7 @@ class Decoder::Impl {
   backend::Backend* host_;
   nn::ParameterSet parameters_;
   nn::ParameterSet adapter_parameters_;
+  nn::VeloraOptions velora_;
   std::optional<nn::Adapters> adapters_;
   std::vector<int> adapter_units_;  ///< of each block; kNoUnit: it has none
   int adapted_blocks_ = 0;
@@ -424,8 +429,9 @@ class Decoder::Impl {
 
 Decoder::Decoder(const ModelConfig& config, base::DType dtype, backend::Backend& backend,
                  const MemoryPolicy& memory, const nn::Placement& placement, backend::Backend* host,
-                 const std::optional<LoraConfig>& lora)
-    : impl_(std::make_unique<Impl>(config, dtype, backend, memory, placement, host, lora)) {}
+                 const std::optional<LoraConfig>& lora, const VeloraConfig& velora)
+    : impl_(std::make_unique<Impl>(config, dtype, backend, memory, placement, host, lora, velora)) {
+}
 
 Decoder::~Decoder() = default;
 

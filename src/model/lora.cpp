@@ -12,17 +12,12 @@
 namespace longspan::model {
 namespace {
 
-struct Module {
-  std::string name;  ///< within a block
-  std::int64_t inputs = 0;
-  std::int64_t outputs = 0;
-};
-
-/// The matrices of a block, of which those that lie together in one product are several.
-std::vector<Module> modules_of(const ModelConfig& config, const Composition& composition) {
+/// The matrices of a block, by their names in it, of which those that lie together in one product
+/// are several.
+std::vector<LinearModule> modules_of(const ModelConfig& config, const Composition& composition) {
   const std::int64_t q = config.num_attention_heads * config.head_dim;
   const std::int64_t kv = config.num_key_value_heads * config.head_dim;
-  std::vector<Module> modules;
+  std::vector<LinearModule> modules;
   const std::vector<std::string>& qkv = composition.attention.qkv;
   for (std::size_t i = 0; i < qkv.size(); ++i) {
     const std::int64_t width = qkv.size() == 1 ? q + 2 * kv : i == 0 ? q : kv;
@@ -39,18 +34,6 @@ std::vector<Module> modules_of(const ModelConfig& config, const Composition& com
   return modules;
 }
 
-/// Calls visit(module, its full name) for the modules of all blocks.
-template <typename Visit>
-void for_all_modules(const ModelConfig& config, const Visit& visit) {
-  const Composition composition = composition_of(config);
-  const std::vector<Module> modules = modules_of(config, composition);
-  for (std::int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    for (const Module& module : modules) {
-      visit(module, fmt::format("{}{}.{}", composition.blocks, layer, module.name));
-    }
-  }
-}
-
 }  // namespace
 
 double LoraConfig::scale() const {
@@ -58,28 +41,37 @@ double LoraConfig::scale() const {
   return alpha / (rank_stabilized ? std::sqrt(width) : width);
 }
 
-void LoraConfig::check_targets(const ModelConfig& config, const std::string& key) const {
-  for (const std::string& target : target_modules) {
-    const bool is_word = target == nn::LoraOptions::kAllLinear;
-    if (is_word && target_modules.size() == 1) continue;
-    nn::LoraOptions one;
-    one.targets = {target};
-    bool is_there = false;
-    for_all_modules(config, [&](const Module&, const std::string& name) {
-      is_there = is_there || (!is_word && one.adapts(name));
-    });
-    if (is_there) continue;
+std::vector<LinearModule> targeted_modules(const ModelConfig& config,
+                                           const std::vector<std::string>& targets) {
+  const Composition composition = composition_of(config);
+  const nn::ModuleNames names{targets};
+  std::vector<LinearModule> targeted;
+  for (std::int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    for (LinearModule& module : modules_of(config, composition)) {
+      module.name = fmt::format("{}{}.{}", composition.blocks, layer, module.name);
+      if (names.contain(module.name)) targeted.push_back(std::move(module));
+    }
+  }
+  return targeted;
+}
+
+void check_targets(const std::vector<std::string>& targets, const ModelConfig& config,
+                   const std::string& key) {
+  for (const std::string& target : targets) {
+    const bool is_word = target == nn::ModuleNames::kAllLinear;
+    if (is_word && targets.size() == 1) continue;
+    if (!is_word && !targeted_modules(config, {target}).empty()) continue;
     throw base::InputError(fmt::format(
         "{} names \"{}\", of which the model (model_type \"{}\") has no matrix{}; legal: \"{}\" "
         "{}, or some of {}",
         key, target, config.model_type, is_word ? " beside others" : "",
-        nn::LoraOptions::kAllLinear, "alone", fmt::join(linear_modules(config), ", ")));
+        nn::ModuleNames::kAllLinear, "alone", fmt::join(linear_modules(config), ", ")));
   }
 }
 
 std::vector<std::string> linear_modules(const ModelConfig& config) {
   std::vector<std::string> names;
-  for (const Module& module : modules_of(config, composition_of(config))) {
+  for (const LinearModule& module : modules_of(config, composition_of(config))) {
     const std::string name = module.name.substr(module.name.rfind('.') + 1);
     if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   }
@@ -98,12 +90,10 @@ double adapter_training_flops(const ModelConfig& config, const LoraConfig& lora,
 }
 
 std::int64_t adapter_parameters(const ModelConfig& config, const LoraConfig& lora) {
-  nn::LoraOptions options;
-  options.targets = lora.target_modules;
   std::int64_t count = 0;
-  for_all_modules(config, [&](const Module& module, const std::string& name) {
-    if (options.adapts(name)) count += lora.rank * (module.inputs + module.outputs);
-  });
+  for (const LinearModule& module : targeted_modules(config, lora.target_modules)) {
+    count += lora.rank * (module.inputs + module.outputs);
+  }
   return count;
 }
 

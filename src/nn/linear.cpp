@@ -33,19 +33,24 @@ Linear::Linear(ParameterSet& parameters, const std::vector<Part>& parts, Index i
     parameters.declare(part.name + ".bias", {part.outputs}, ParameterKind::kBias,
                        /*join=*/&part != &parts.front());
   }
-  if (options.adapters != nullptr) adapt(parts);
+  std::vector<WeightGradient::Part> matrices;
+  matrices.reserve(parts.size());
+  for (const Part& part : parts) matrices.push_back({part.name, part.outputs});
+  gradient_.emplace(parameters, first_, matrices, inputs, options.inputs_first,
+                    options.methods.velora);
+  if (options.methods.adapters != nullptr) adapt(parts);
 }
 
 void Linear::adapt(const std::vector<Part>& parts) {
   std::vector<Lora::Part> adapted;
   Index first = 0;
   for (const Part& part : parts) {
-    if (options_.adapters->options.adapts(part.name)) {
+    if (options_.methods.adapters->options.targets.contain(part.name)) {
       adapted.push_back({part.name, first, part.outputs});
     }
     first += part.outputs;
   }
-  if (!adapted.empty()) lora_.emplace(*options_.adapters, adapted, inputs_);
+  if (!adapted.empty()) lora_.emplace(*options_.methods.adapters, adapted, inputs_);
 }
 
 void Linear::forward(const Tensor& out, const Tensor& x, Pass& pass) const {
@@ -77,11 +82,7 @@ void Linear::backward_input(const Tensor& dx, const Tensor& dy, Pass& pass) cons
 
 void Linear::base_backward_weight(const Tensor& dy, const Tensor& x, Pass& pass) const {
   if (!parameters_->trains()) return;
-  const bool accumulate = !parameters_->claim_gradient(first_, count_);
-  const Tensor& left = options_.inputs_first ? x : dy;
-  const Tensor& right = options_.inputs_first ? dy : x;
-  pass.backend().matmul(parameters_->joined_gradient(first_, count_), left, right,
-                        {.transpose_a = true, .accumulate = accumulate});
+  gradient_->add(dy, x, pass);
   if (options_.has_bias) {
     pass.backend().bias_backward(parameters_->joined_gradient(first_bias_, count_), dy);
   }

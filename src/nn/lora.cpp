@@ -21,12 +21,6 @@ std::string lora_name(const std::string& module, const char* matrix) {
   return "base_model.model." + module + ".lora_" + matrix + ".weight";
 }
 
-bool LoraOptions::adapts(const std::string& module) const {
-  return std::any_of(targets.begin(), targets.end(), [&](const std::string& target) {
-    return target == kAllLinear || module == target || module.ends_with("." + target);
-  });
-}
-
 Lora::Lora(const Adapters& adapters, const std::vector<Part>& parts, Index inputs)
     : parameters_(adapters.parameters),
       rank_(adapters.options.rank),
@@ -43,6 +37,10 @@ Lora::Lora(const Adapters& adapters, const std::vector<Part>& parts, Index input
     parameters_->begin_uniform(number, bound);
     if (!continues) first_a_ = number;
   }
+  std::vector<WeightGradient::Part> as;
+  as.reserve(parts.size());
+  for (const Part& part : parts) as.push_back({part.module, rank_});
+  gradient_a_.emplace(*parameters_, first_a_, as, inputs, /*inputs_first=*/false, adapters.velora);
   for (const Part& part : parts) {
     const int number = parameters_->declare(lora_name(part.module, "B"), {part.outputs, rank_},
                                             ParameterKind::kMatrix);
@@ -127,12 +125,8 @@ Tensor Lora::gradient_of_rows(const Tensor& dy, Pass& pass) const {
 void Lora::backward_weight(const Tensor& rows_gradient, const Tensor& dy, const Tensor& x,
                            Pass& pass) const {
   if (!parameters_->trains()) return;
-  const auto count = static_cast<int>(parts_.size());
   visit_dropped(x, pass, [&](Index begin, Index end, const Tensor& dropped) {
-    const bool accumulate = !parameters_->claim_gradient(first_a_, count);
-    pass.backend().matmul(parameters_->joined_gradient(first_a_, count),
-                          rows_gradient.rows(begin, end), dropped,
-                          {.transpose_a = true, .accumulate = accumulate});
+    gradient_a_->add(rows_gradient.rows(begin, end), dropped, pass);
     const Tensor rows = down(dropped, pass);
     for (std::size_t i = 0; i < parts_.size(); ++i) {
       const Part& part = parts_[i];

@@ -19,7 +19,10 @@ void ParameterSet::start_gathering(int number) {
   if (!splits_weights() || unit.coming.defined() || unit.weights.defined()) return;
   unit.coming =
       backend_->allocate({partition_->unit(number).size()}, weights_.dtype(), MemoryTag::kWeights);
-  backend_->copy(own_rows(unit.coming, number), piece_of(weights_, splits_weights(), number));
+  const shard::Range own = partition_->own(number);
+  const shard::Range stored = partition_->stored(number);
+  backend_->copy(unit.coming.rows(own.begin - unit.begin, own.end - unit.begin),
+                 weights_.rows(stored.begin, stored.end));
   unit.gathering = ranks_->start_all_gather(unit.coming, partition_->offsets(number), *backend_);
 }
 
@@ -38,8 +41,8 @@ void ParameterSet::open(int number, Use use, int next) {
     unit.weights = std::exchange(unit.coming, {});
   }
   if (unit.gets_gradients) {
-    unit.gradients = backend_->allocate({partition_->unit(number).size()}, gradients_.dtype(),
-                                        MemoryTag::kGradients);
+    unit.gradients = backend_->allocate({gradient_partition_->unit(number).size()},
+                                        gradients_.dtype(), MemoryTag::kGradients);
     zero_gaps(unit);
     void_gradients(unit.first, unit.end);
   }
@@ -64,8 +67,9 @@ void ParameterSet::start_reduction(int number) {
   settle(unit);
   if (leaving_ != kNoUnit) finish_reduction(leaving_);
   if (splits_updates()) {
-    unit.reduction = ranks_->start_reduce_scatter_sum(
-        own_rows(unit.gradients, number), unit.gradients, partition_->offsets(number), *backend_);
+    unit.reduction =
+        ranks_->start_reduce_scatter_sum(own_gradients(unit.gradients, number), unit.gradients,
+                                         gradient_partition_->offsets(number), *backend_);
   } else {
     unit.reduction = ranks_->start_all_reduce_sum(unit.gradients, *backend_);
   }
@@ -82,8 +86,8 @@ void ParameterSet::finish_reduction(int number) {
   unit.reduction->wait();
   unit.reduction.reset();
   if (!splits_gradients()) return;
-  const Tensor sum = own_rows(unit.leaving, number);
-  const Tensor kept = piece_of(gradients_, splits_gradients(), number);
+  const Tensor sum = own_gradients(unit.leaving, number);
+  const Tensor kept = kept_gradients(number);
   if (std::exchange(unit.kept_is_void, false)) {
     backend_->copy(kept, sum);
   } else {
@@ -132,7 +136,7 @@ void ParameterSet::settle_gradients() {
     if (!splits_gradients()) {
       settle(unit);
     } else if (std::exchange(unit.kept_is_void, false)) {
-      backend_->zero(piece_of(gradients_, splits_gradients(), number));
+      backend_->zero(kept_gradients(number));
     }
   }
 }
@@ -140,9 +144,10 @@ void ParameterSet::settle_gradients() {
 /// A unit that was just made has anything between its parameters and behind the last.
 void ParameterSet::zero_gaps(const Unit& unit) const {
   for (int number = unit.first; number < unit.end; ++number) {
-    const Index begin = at(number).offset + at(number).shape.elements() - unit.begin;
-    const Index end =
-        number + 1 < unit.end ? at(number + 1).offset - unit.begin : unit.gradients.elements();
+    const Index begin =
+        at(number).gradient_offset + at(number).gradient_shape().elements() - unit.gradient_begin;
+    const Index end = number + 1 < unit.end ? at(number + 1).gradient_offset - unit.gradient_begin
+                                            : unit.gradients.elements();
     if (begin < end) backend_->zero(unit.gradients.rows(begin, end));
   }
 }
@@ -163,9 +168,19 @@ double ParameterSet::gradient_squares() const {
   if (!splits_updates()) return backend_->sum_of_squares(gradients_);
   std::vector<double> squares(1);
   for (int number = 0; number < partition_->units(); ++number) {
-    squares[0] += backend_->sum_of_squares(piece_of(gradients_, splits_gradients(), number));
+    squares[0] += backend_->sum_of_squares(kept_gradients(number));
   }
   ranks_->all_reduce_sum(squares);
+  return squares[0];
+}
+
+double ParameterSet::compressed_gradient_squares() const {
+  std::vector<double> squares(1);
+  for (const OwnRange& range : own_ranges_) {
+    if (at(range.number).compression == 1) continue;
+    squares[0] += backend_->sum_of_squares(own_gradient(range));
+  }
+  if (splits_updates()) ranks_->all_reduce_sum(squares);
   return squares[0];
 }
 

@@ -35,6 +35,7 @@ const std::vector<OptimizerKind>& optimizer_kinds() {
       {.name = "adamw",
        .words = "Adam with decoupled weight decay",
        .may_round_moments = true,
+       .takes_compressed_gradients = true,
        .make = make_adamw},
       {.name = "adamw_8bit",
        .words = "the same with moments of 8 bits, in blocks of 256 with a scale each",
@@ -61,7 +62,12 @@ const OptimizerKind& optimizer_kind(const std::string& name) {
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config,
                                           nn::ParameterSet& parameters, backend::Backend& backend,
                                           backend::Backend* host) {
-  return optimizer_kind(config.name).make(config, parameters, backend, host);
+  const OptimizerKind& kind = optimizer_kind(config.name);
+  const bool takes_compressed = kind.takes_compressed_gradients && !config.rounds_moments;
+  if (parameters.directions().count() > 0 && !takes_compressed) {
+    throw base::InternalError("optimizer \"" + config.name + "\" and compressed gradients");
+  }
+  return kind.make(config, parameters, backend, host);
 }
 
 }  // namespace longspan::optim

@@ -29,7 +29,26 @@ Optimizer::Optimizer(const AdamConfig& config, nn::ParameterSet& parameters,
 std::vector<StateTensor> Optimizer::states() const {
   std::vector<StateTensor> states;
   append_states(states);
+  for (StateTensor& state : directions()) states.push_back(std::move(state));
   for (StateTensor& state : master()) states.push_back(std::move(state));
+  return states;
+}
+
+/// Of each compressed gradient: those that share one have it each.
+std::vector<StateTensor> Optimizer::directions() const {
+  std::vector<StateTensor> states;
+  for (int number = 0; number < static_cast<int>(parameters_->parameters().size()); ++number) {
+    const nn::Parameter& parameter = parameters_->at(number);
+    if (parameter.compression == 1) continue;
+    StateTensor state;
+    state.name = "direction." + parameter.name;
+    state.parameter = number;
+    state.held = parameters_->directions().of(parameter.direction);
+    state.shape = state.held.shape();
+    state.where = backend_;
+    state.is_split = false;
+    states.push_back(std::move(state));
+  }
   return states;
 }
 
@@ -43,6 +62,7 @@ std::vector<StateTensor> Optimizer::master() const {
 struct Optimizer::Staging {
   Tensor weights;  // undefined where the master has their dtype
   Tensor gradients;
+  Tensor directions;  // undefined where gradients are not compressed
 };
 
 Optimizer::Staging Optimizer::make_staging() const {
@@ -52,6 +72,14 @@ Optimizer::Staging Optimizer::make_staging() const {
   }
   most = std::min(most, kChunk);
   Staging staging;
+  const nn::Directions& directions = parameters_->directions();
+  Index longest = 0;
+  for (int number = 0; number < directions.count(); ++number) {
+    longest = std::max(longest, directions.length(number));
+  }
+  if (longest > 0) {
+    staging.directions = home_->allocate({longest}, wide_dtype(), MemoryTag::kWorkspace);
+  }
   staging.gradients = home_->allocate({most}, wide_dtype(), MemoryTag::kWorkspace);
   if (saves_master()) {
     staging.weights =
@@ -60,17 +88,25 @@ Optimizer::Staging Optimizer::make_staging() const {
   return staging;
 }
 
+Index Optimizer::chunk_of(const nn::OwnRange& range) const {
+  const Index compression = parameters_->at(range.number).compression;
+  return kChunk / compression * compression;
+}
+
 std::vector<Optimizer::Piece> Optimizer::chunks_of(const nn::OwnRange& range,
                                                    const Staging& staging) const {
   std::vector<Piece> chunks;
-  for (Index begin = 0; begin < range.elements.size(); begin += kChunk) {
-    const Index end = std::min(begin + kChunk, range.elements.size());
+  const Index compression = parameters_->at(range.number).compression;
+  const Index most = chunk_of(range);
+  for (Index begin = 0; begin < range.elements.size(); begin += most) {
+    const Index end = std::min(begin + most, range.elements.size());
     Piece chunk;
     chunk.range = &range;
     chunk.begin = begin;
     chunk.end = end;
     chunk.master = master_->of(range, begin, end);
-    chunk.gradient = staging.gradients.rows(0, end - begin);
+    chunk.gradient = staging.gradients.rows(0, (end - begin) / compression);
+    if (compression > 1) chunk.direction = staging.directions.rows(0, compression);
     if (staging.weights.defined()) chunk.weight = staging.weights.rows(0, end - begin);
     chunks.push_back(std::move(chunk));
   }
@@ -85,6 +121,10 @@ Optimizer::Piece Optimizer::resident(const nn::OwnRange& range) const {
   if (master_) piece.weight = weight;
   piece.master = master_ ? master_->of(range) : weight;
   piece.gradient = parameters_->own_gradient(range);
+  const nn::Parameter& parameter = parameters_->at(range.number);
+  if (parameter.compression > 1) {
+    piece.direction = parameters_->directions().of(parameter.direction);
+  }
   return piece;
 }
 
@@ -129,7 +169,13 @@ void Optimizer::step(double learning_rate, double gradient_scale) {
 
 void Optimizer::update_on_host(const Piece& chunk, const backend::AdamWOptions& options) {
   const nn::OwnRange& range = *chunk.range;
-  backend_->download(chunk.gradient, parameters_->own_gradient(range).rows(chunk.begin, chunk.end));
+  const nn::Parameter& parameter = parameters_->at(range.number);
+  const Index each = parameter.compression;
+  backend_->download(chunk.gradient,
+                     parameters_->own_gradient(range).rows(chunk.begin / each, chunk.end / each));
+  if (each > 1) {
+    backend_->download(chunk.direction, parameters_->directions().of(parameter.direction));
+  }
   update(chunk, options);
   backend_->upload(parameters_->own_weight(range).rows(chunk.begin, chunk.end),
                    saves_master() ? chunk.weight : chunk.master);

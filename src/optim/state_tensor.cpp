@@ -31,19 +31,25 @@ OwnState::OwnState(const nn::ParameterSet& parameters, backend::Backend& where, 
   Index end = 0;
   for (const nn::OwnRange& range : parameters.own_ranges()) {
     if (concerns != nullptr && !concerns(parameters.at(range.number))) continue;
-    if (range.elements.begin % elements_each != 0) {
+    const Index stands_for = each(parameters.at(range.number));
+    if (range.elements.begin % stands_for != 0) {
       throw base::InternalError(parameters.at(range.number).name +
                                 " is cut where a block of its optimizer state is not");
     }
     // As far behind a whole vector as weights and gradients are, so that kernels can take all of
     // them in whole vectors.
-    const Index shift = elements_each == 1 ? range.stored % kAlignment : 0;
+    const Index shift = stands_for == 1 ? range.stored % kAlignment : 0;
     const Index begin = up(end, kAlignment) * kAlignment + shift;
     begins_[static_cast<std::size_t>(range.number)] = begin;
-    end = begin + up(range.elements.size(), elements_each);
+    end = begin + up(range.elements.size(), stands_for);
   }
   storage_ = where.allocate({end}, dtype, MemoryTag::kOptimizer);
   where.zero(storage_);
+}
+
+/// How many of its elements one of the state's stands for.
+Index OwnState::each(const nn::Parameter& parameter) const {
+  return elements_each_ == kLikeGradients ? parameter.compression : elements_each_;
 }
 
 Tensor OwnState::of(const nn::OwnRange& range, Index begin, Index end) const {
@@ -51,7 +57,8 @@ Tensor OwnState::of(const nn::OwnRange& range, Index begin, Index end) const {
   if (first == kNone) {
     throw base::InternalError(parameters_->at(range.number).name + " has no such optimizer state");
   }
-  return storage_.rows(first + begin / elements_each_, first + up(end, elements_each_));
+  const Index stands_for = each(parameters_->at(range.number));
+  return storage_.rows(first + begin / stands_for, first + up(end, stands_for));
 }
 
 void OwnState::append_to(std::vector<StateTensor>& states, const std::string& prefix) const {
@@ -64,13 +71,14 @@ void OwnState::append_to(std::vector<StateTensor>& states, const std::string& pr
     StateTensor state;
     state.name = prefix + parameter.name;
     state.parameter = number;
-    state.shape = elements_each_ == 1
-                      ? parameter.shape
-                      : backend::Shape{up(parameter.shape.elements(), elements_each_)};
+    const Index stands_for = each(parameter);
+    state.shape = elements_each_ == kLikeGradients ? parameter.gradient_shape()
+                  : stands_for == 1                ? parameter.shape
+                                    : backend::Shape{up(parameter.shape.elements(), stands_for)};
     const bool is_there = range != last && range->number == number;
     state.held = is_there ? of(*range) : storage_.rows(0, 0);
     state.where = where_;
-    state.elements_each = elements_each_;
+    state.elements_each = stands_for;
     states.push_back(std::move(state));
   }
 }

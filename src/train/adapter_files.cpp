@@ -82,9 +82,8 @@ AdaptedModel read_adapted_model(const fs::path& adapter, const std::string& base
   if (checkpoint::has_file(adapter, checkpoint::kConfigName)) {
     result.model.config = read_pretrained(adapter).config;
   }
-  result.lora.check_targets(
-      result.model.config,
-      fmt::format("{}: target_modules", (adapter / kAdapterConfigName).string()));
+  model::check_targets(result.lora.target_modules, result.model.config,
+                       fmt::format("{}: target_modules", (adapter / kAdapterConfigName).string()));
   return result;
 }
 

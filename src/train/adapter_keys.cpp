@@ -6,6 +6,7 @@
 
 #include "longspan/base/error.h"
 #include "longspan/nn/lora.h"
+#include "longspan/optim/kinds.h"
 #include "train/key_limits.h"
 
 namespace longspan::train {
@@ -19,8 +20,9 @@ std::int64_t Job::trained_parameters() const {
 
 double Job::training_flops(const std::vector<std::int32_t>& cu_seqlens) const {
   const auto adapters = lora();
-  return adapters ? model::adapter_training_flops(model, *adapters, cu_seqlens)
-                  : model.training_flops(cu_seqlens);
+  const double exact = adapters ? model::adapter_training_flops(model, *adapters, cu_seqlens)
+                                : model.training_flops(cu_seqlens);
+  return exact - velora.saved_flops(model, adapters) * static_cast<double>(cu_seqlens.back());
 }
 
 void declare_adapter(Job::Adapter& adapter, base::Declarations& keys) {
@@ -51,7 +53,7 @@ void declare_adapter(Job::Adapter& adapter, base::Declarations& keys) {
       .known_elsewhere_as({"lora_dropout"});
   keys.texts(
           "adapter.target_modules", adapter.lora.target_modules,
-          {{nn::LoraOptions::kAllLinear, "all matrices of the blocks"}},
+          {{nn::ModuleNames::kAllLinear, "all matrices of the blocks"}},
           "names of modules such as [\"q_proj\", \"v_proj\"]",
           "Which matrices have adapters, by their modules' names in transformers, or the ends of "
           "these behind a dot.")
@@ -59,6 +61,52 @@ void declare_adapter(Job::Adapter& adapter, base::Declarations& keys) {
   keys.boolean("adapter.rank_stabilized", adapter.lora.rank_stabilized,
                "Whether the scale is alpha / sqrt(rank).")
       .known_elsewhere_as({"use_rslora", "rslora"});
+}
+
+void declare_velora(model::VeloraConfig& velora, base::Declarations& keys) {
+  keys.section(
+      "velora",
+      "Gradients of matrices, or of adapters' As, of which groups of inputs are compressed "
+      "to a number each (VeLoRA): the less is multiplied, summed over ranks and kept, with "
+      "optimizer.name \"adamw\". Not exact; the outputs and what goes on backward are.");
+  keys.texts("velora.target_modules", velora.target_modules,
+             {{model::VeloraConfig::kNone, "all gradients are exact"},
+              {nn::ModuleNames::kAllLinear, "all matrices of the blocks"}},
+             "names of modules such as [\"v_proj\", \"down_proj\"]",
+             "Which matrices, as adapter.target_modules names them.")
+      .known_elsewhere_as({"velora_layers", "velora_targets"});
+  keys.integer("velora.groups", velora.groups,
+               "Numbers that are left of the inputs of such a matrix, which they divide.")
+      .at_least(1)
+      .at_most(kMaxCount)
+      .known_elsewhere_as({"num_groups", "velora_num_groups", "velora_groups"});
+  keys.real("velora.scale", velora.scale,
+            "Factor of these gradients, which with Adam matters for clipping and epsilon alone.")
+      .above(0)
+      .known_elsewhere_as({"velora_scale"});
+}
+
+void check_velora(const Job& job) {
+  const model::VeloraConfig& velora = job.velora;
+  if (!velora.is_on()) {
+    if (velora == model::VeloraConfig()) return;
+    throw InputError(
+        "velora has other keys, but velora.target_modules is \"none\": name matrices, or leave "
+        "the section out");
+  }
+  velora.check(job.model, job.lora(), "velora");
+  const optim::OptimizerKind& kind = optim::optimizer_kind(job.optimizer.name);
+  if (!kind.takes_compressed_gradients) {
+    throw InputError(fmt::format(
+        "velora.target_modules is given, but optimizer.name is \"{}\", which needs whole "
+        "gradients; legal: \"adamw\", whose moments of them are compressed, too",
+        kind.name));
+  }
+  if (job.optimizer.moments == "full") return;
+  throw InputError(fmt::format(
+      "velora.target_modules is given, but optimizer.moments is \"{}\"; legal: \"full\", since "
+      "moments are compressed already",
+      job.optimizer.moments));
 }
 
 void check_adapter(const Job& job) {
@@ -78,7 +126,7 @@ void check_adapter(const Job& job) {
   if (adapter.lora.target_modules.empty()) {
     throw InputError("adapter.target_modules is empty; name a module at least");
   }
-  adapter.lora.check_targets(job.model, "adapter.target_modules");
+  model::check_targets(adapter.lora.target_modules, job.model, "adapter.target_modules");
   constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
   if (adapter.lora.dropout > 0.0 && job.training.tokens_per_step > kMost) {
     throw InputError(fmt::format(

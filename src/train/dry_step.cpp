@@ -47,10 +47,12 @@ std::vector<AlikeRanks> alike_ranks(const Job& job, const ParallelLayout& layout
                                     model::Decoder& model) {
   const int degree = layout.sequence.ranks();
   std::vector<comm::Offsets> shares = shares_of(model.parameters().partition(), ranks);
-  if (model.adapters() != nullptr) {
-    const auto more = shares_of(model.adapters()->partition(), ranks);
+  const auto append = [&](const shard::Partition& partition) {
+    const auto more = shares_of(partition, ranks);
     shares.insert(shares.end(), more.begin(), more.end());
-  }
+  };
+  if (model.adapters() != nullptr) append(model.adapters()->partition());
+  if (job.velora.is_on()) append(model.trained().gradient_partition());
   std::vector<std::vector<std::int64_t>> of_place;
   for (int place = 0; place < degree; ++place) {
     of_place.push_back(place_traits(job, layout.sequence, place));
@@ -110,6 +112,7 @@ DryRank::DryRank(const Job& job, const PlanSetting& setting, int rank, std::int6
       meshes(world, {layout.sequence}),
       host(host_of(job, setting)),
       step(job, watching(backend, watched), world, host ? &*host : nullptr) {
+  step.skip_preparation();
   backend.start_step();
   if (host) host->start_step();
 }

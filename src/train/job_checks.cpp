@@ -208,6 +208,7 @@ void check(Job& job) {
   job.model.resolve("model");
   check_beginning(job);
   check_adapter(job);
+  check_velora(job);
   check_tokens(job);
   check_device(job);
   check_planner(job);

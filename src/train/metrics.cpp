@@ -45,12 +45,16 @@ std::string text_of(const std::optional<PlanMetrics>& plan) {
 }
 
 std::string line_of(const StepMetrics& metrics) {
+  const std::string compressed =
+      metrics.compressed_grad_norm
+          ? fmt::format(R"("compressed_grad_norm":{},)", text_of(*metrics.compressed_grad_norm))
+          : "";
   return fmt::format(
-      R"({{"step":{},"tokens":{},"loss":{},"grad_norm":{},"lr":{},"step_seconds":{},)"
+      R"({{"step":{},"tokens":{},"loss":{},"grad_norm":{},{}"lr":{},"step_seconds":{},)"
       R"("tokens_per_second":{},"model_flops_utilization":{},"peak_bytes":{},"comm_bytes":{},)"
       R"("skipped":{}{}}})"
       "\n",
-      metrics.step, metrics.tokens, text_of(metrics.loss), text_of(metrics.grad_norm),
+      metrics.step, metrics.tokens, text_of(metrics.loss), text_of(metrics.grad_norm), compressed,
       text_of(metrics.lr), text_of(metrics.step_seconds), text_of(metrics.tokens_per_second),
       text_of(metrics.model_flops_utilization), text_of(metrics.peak_bytes),
       text_of(metrics.comm_bytes), metrics.skipped, text_of(metrics.plan));

@@ -19,10 +19,11 @@ struct PlanMetrics {
 
 /// One training step, as written to metrics.jsonl.
 struct StepMetrics {
-  std::int64_t step = 0;    ///< counts from 1: steps done
-  std::int64_t tokens = 0;  ///< input tokens of this step, over all ranks
-  double loss = 0;          ///< nats per unmasked label
-  double grad_norm = 0;     ///< before clipping
+  std::int64_t step = 0;                       ///< counts from 1: steps done
+  std::int64_t tokens = 0;                     ///< input tokens of this step, over all ranks
+  double loss = 0;                             ///< nats per unmasked label
+  double grad_norm = 0;                        ///< before clipping
+  std::optional<double> compressed_grad_norm;  ///< likewise, of compressed gradients, if any
   double lr = 0;
   double step_seconds = 0;
   double tokens_per_second = 0;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "longspan/base/error.h"
 #include "longspan/nn/lora.h"
@@ -66,12 +67,30 @@ class Shrinking {
   void shrink_adapter() {
     std::vector<std::string>& targets = result_.job.adapter.lora.target_modules;
     try {
-      if (result_.job.lora()) result_.job.lora()->check_targets(result_.job.model, "");
+      if (result_.job.lora()) model::check_targets(targets, result_.job.model, "");
     } catch (const base::InputError&) {
-      targets = {nn::LoraOptions::kAllLinear};
+      targets = {nn::ModuleNames::kAllLinear};
       result_.changes.emplace_back(
           "adapter.target_modules \"all-linear\" for those of single layers");
     }
+  }
+
+  /// The same, and fewer groups where they do not divide the inputs any more.
+  void shrink_velora() {
+    model::VeloraConfig& velora = result_.job.velora;
+    if (!velora.is_on()) return;
+    try {
+      model::check_targets(velora.target_modules, result_.job.model, "");
+    } catch (const base::InputError&) {
+      velora.target_modules = {nn::ModuleNames::kAllLinear};
+      result_.changes.emplace_back(
+          "velora.target_modules \"all-linear\" for those of single layers");
+    }
+    std::int64_t groups = velora.groups;
+    for (const auto& module : model::targeted_modules(result_.job.model, velora.target_modules)) {
+      groups = std::gcd(groups, module.inputs);
+    }
+    lower("velora.groups", velora.groups, groups);
   }
 
   void shrink_batch(const ParallelLayout& layout) {
@@ -157,6 +176,7 @@ Shrunk shrink(const Job& job, const ParallelLayout& layout) {
   Shrinking shrinking(job);
   shrinking.shrink_model();
   shrinking.shrink_adapter();
+  shrinking.shrink_velora();
   shrinking.shrink_batch(layout);
   shrinking.shrink_slots();
   shrinking.shrink_budgets();

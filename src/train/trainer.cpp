@@ -60,7 +60,7 @@ class Trainer {
   StepMetrics traced_step();
   void write_trace(bool stops);
   std::vector<RankPass> my_passes();
-  bool finish_step(StepMetrics& metrics, const comm::Traffic& before);
+  bool finish_step(StepMetrics& metrics);
   void draw_picture();
   void guard_skips() const;
   std::vector<std::vector<data::Span>> validation_rows() const;
@@ -71,6 +71,7 @@ class Trainer {
   bool leads() const { return world_->rank() == 0; }
 
   Job job_;
+  comm::Traffic before_;  // what was sent before the present step
   comm::Communicator* world_;
   TrainOptions options_;
   std::int64_t last_step_;
@@ -277,9 +278,8 @@ Outcome Trainer::run() {
   bool stop = false;
   if (trace_) trace_->choose_steps(progress_.step, last_step_);
   while (progress_.step < last_step_ && !stop) {
-    const comm::Traffic before = world_->traffic();
     StepMetrics metrics = trace_ ? traced_step() : step();
-    stop = finish_step(metrics, before);
+    stop = finish_step(metrics);
     if (trace_) write_trace(stop);
     const std::int64_t every = job_.training.validation_every;
     const bool last = progress_.step == last_step_;
@@ -322,15 +322,22 @@ void Trainer::warn_of_slow_path() {
 }
 
 StepMetrics Trainer::step() {
-  const auto start = Clock::now();
+  auto start = Clock::now();
+  before_ = world_->traffic();
   comm::set_step(progress_.step + 1);
+  const std::vector<RankPass> passes = my_passes();
+  if (step_->prepare(passes, progress_.step)) {  // is of the run, not of a step
+    start = Clock::now();
+    before_ = world_->traffic();
+  }
   backend_->reset_peaks();  // of this step alone, so that a resumed run tells the same
-  const TrainingStep::Sums sums = step_->forward_backward(my_passes(), progress_.step);
+  const TrainingStep::Sums sums = step_->forward_backward(passes, progress_.step);
   StepMetrics metrics;
   metrics.loss = sums.loss();
   metrics.tokens = static_cast<std::int64_t>(sums.tokens);
   const TrainingStep::Update update = step_->update(progress_.step, metrics.loss);
   metrics.grad_norm = update.grad_norm;
+  if (job_.velora.is_on()) metrics.compressed_grad_norm = update.compressed_grad_norm;
   metrics.lr = update.lr;
   progress_.skipped += update.skipped ? 1 : 0;
   if (sums.targets == 0) {  // as with chats whose answers do not count: it is no sign of trouble
@@ -374,11 +381,11 @@ void Trainer::write_trace(bool stops) {
 }
 
 /// Gathers the other ranks' figures, records the step, and tells whether to stop.
-bool Trainer::finish_step(StepMetrics& metrics, const comm::Traffic& before) {
+bool Trainer::finish_step(StepMetrics& metrics) {
   const comm::Traffic now = world_->traffic();
   std::vector<double> sums;
   for (const comm::Collective kind : comm::kCollectives) {
-    sums.push_back(static_cast<double>(now[kind] - before[kind]));
+    sums.push_back(static_cast<double>(now[kind] - before_[kind]));
   }
   const auto& ledger = backend_->ledger();
   std::vector<double> maxima = {StopSignals::requested() ? 1.0 : 0.0,

@@ -170,6 +170,7 @@ Progress load_checkpoint(const std::filesystem::path& step_directory, model::Dec
                          optim::Optimizer& optimizer, backend::Backend& backend) {
   load_weights(step_directory, model, backend);
   load_states(step_directory / "optimizer.safetensors", optimizer.states(), model.trained());
+  model.trained().directions().set_there();
   if (!optimizer.saves_master()) optimizer.reset_master();
   const Progress progress = read_progress(step_directory);
   optimizer.set_updates(progress.updates);

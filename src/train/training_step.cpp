@@ -131,7 +131,7 @@ TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, comm::Comm
       ranks_(&ranks),
       model_(job.model, supported_dtype(job, backend), backend, memory_policy(job),
              placement_of(job, backend, ranks), job.memory.offloads_saved_inputs() ? host : nullptr,
-             job.lora()),
+             job.lora(), job.velora),
       optimizer_(optim::make_optimizer(optimizer_config(job), initialised(model_, job), backend,
                                        job.optimizer.offload == "host" ? host : nullptr)),
       schedule_(schedule_of(job)) {}
@@ -148,18 +148,38 @@ TrainingStep::Sums TrainingStep::forward_backward(const std::vector<RankPass>& p
   }
   ranks_->all_reduce_sum(counts);
 
+  prepare(passes, step);
+  std::vector<double> nll{run_passes(passes, counts[0] > 0 ? 1.0 / counts[0] : 0.0, step)};
+  ranks_->all_reduce_sum(nll);
+  return {nll[0], counts[0], counts[1], counts[2]};
+}
+
+/// Gradients of these passes, summed over ranks; returns this rank's sum of NLL.
+double TrainingStep::run_passes(const std::vector<RankPass>& passes, double loss_scale,
+                                std::int64_t step) {
   auto& parameters = model_.trained();
   parameters.start_gradients();
-  const double loss_scale = counts[0] > 0 ? 1.0 / counts[0] : 0.0;
-  std::vector<double> nll(1);
+  double nll = 0;
   for (const RankPass& one : passes) {
     if (&one == &passes.back()) parameters.start_last_pass();
-    nll[0] += pass(one, loss_scale, step).nll_sum;
+    nll += pass(one, loss_scale, step).nll_sum;
   }
   const backend::Scope scope(*backend_, "reduction");
   parameters.reduce_gradients();
-  ranks_->all_reduce_sum(nll);
-  return {nll[0], counts[0], counts[1], counts[2]};
+  return nll;
+}
+
+bool TrainingStep::prepare(const std::vector<RankPass>& passes, std::int64_t step) {
+  nn::Directions& directions = model_.trained().directions();
+  if (std::exchange(is_prepared_, true) || directions.count() == 0) return false;
+  if (directions.are_there()) {
+    directions.check(*ranks_);
+    return true;
+  }
+  directions.find();
+  run_passes(passes, 0.0, step);
+  directions.settle(*ranks_);
+  return true;
 }
 
 model::LossResult TrainingStep::pass(const RankPass& pass, double loss_scale, std::int64_t step) {
@@ -176,6 +196,9 @@ TrainingStep::Update TrainingStep::update(std::int64_t step, double loss) {
   const backend::Scope scope(*backend_, "optimizer");
   Update result;
   result.grad_norm = std::sqrt(model_.trained().gradient_squares());
+  if (job_->velora.is_on()) {
+    result.compressed_grad_norm = std::sqrt(model_.trained().compressed_gradient_squares());
+  }
   result.lr = schedule_.at(step);
   result.skipped = !std::isfinite(result.grad_norm) || !std::isfinite(loss);
   if (!result.skipped) {

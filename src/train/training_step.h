@@ -38,7 +38,8 @@ class TrainingStep {
   };
 
   struct Update {
-    double grad_norm = 0;  ///< before clipping
+    double grad_norm = 0;             ///< before clipping
+    double compressed_grad_norm = 0;  ///< likewise, of compressed gradients alone
     double lr = 0;
     bool skipped = false;
   };
@@ -52,7 +53,15 @@ class TrainingStep {
   /// Gradients of the global batch's mean loss, summed over ranks, into the parameters: whatever
   /// ranks run which of its micro-batches. On every rank the same number of passes: where there is
   /// nothing to do, empty ones. `step` counts from 0: with the tokens' numbers in it, and the job's
-  /// seed, it decides what dropout drops.
+  /// seed, it decides what dropout drops. `prepare` first, unless that was done.
+  /// Where compressed gradients have no directions yet, runs these passes for them alone; of a run
+  /// that goes on they were loaded, and are checked to be the same on all ranks. Once: returns
+  /// whether there was anything to do. All ranks call it.
+  bool prepare(const std::vector<RankPass>& passes, std::int64_t step = 0);
+
+  /// Of a step that computes nothing: as all are but the first.
+  void skip_preparation() { is_prepared_ = true; }
+
   Sums forward_backward(const std::vector<RankPass>& passes, std::int64_t step = 0);
 
   /// One pass of those that `forward_backward` makes, which is not its last: adds to the gradients.
@@ -72,12 +81,15 @@ class TrainingStep {
  private:
   class Part;
 
+  double run_passes(const std::vector<RankPass>& passes, double loss_scale, std::int64_t step);
+
   const Job* job_;
   backend::Backend* backend_;
   comm::Communicator* ranks_;
   model::Decoder model_;
   std::unique_ptr<optim::Optimizer> optimizer_;
   optim::Schedule schedule_;
+  bool is_prepared_ = false;
 };
 
 }  // namespace longspan::train

@@ -153,9 +153,9 @@ std::vector<Difference> compare_gradients(Run& shared, Run& alone, comm::Communi
   std::vector<double> squares(2 * parameters.size());
   for (const nn::OwnRange& range : shared.parameters().own_ranges()) {
     const auto number = static_cast<std::size_t>(range.number);
-    const Index size = parameters[number].shape.elements();
+    const Index size = parameters[number].gradient_shape().elements();
     const Tensor whole = alone.parameters().gradient(range.number).reshape({size});
-    const auto expected = alone.host(whole.rows(range.elements.begin, range.elements.end));
+    const auto expected = alone.host(whole.rows(range.gradient.begin, range.gradient.end));
     const auto found = shared.host(shared.parameters().own_gradient(range));
     for (std::size_t i = 0; i < expected.size(); ++i) {
       const double difference = found[i] - expected[i];

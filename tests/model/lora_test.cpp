@@ -217,7 +217,7 @@ TEST_CASE("adapters of single layers, and targets that are none") {
 
   const auto refusal = [](const ModelConfig& of, const std::vector<std::string>& targets) {
     try {
-      lora_of(targets).check_targets(of, "adapter.target_modules");
+      check_targets(targets, of, "adapter.target_modules");
     } catch (const base::InputError& error) {
       return std::string(error.what());
     }

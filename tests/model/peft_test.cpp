@@ -33,7 +33,7 @@ struct Adapted {
 
 void check_against_peft(const Fixture& fixture, DType dtype, double tolerance) {
   Adapted adapted(fixture, dtype);
-  adapted.lora.check_targets(fixture.config, "target_modules");
+  check_targets(adapted.lora.target_modules, fixture.config, "target_modules");
   const LossResult result = test::run(adapted.decoder, fixture.batch, fixture.loss_scale);
   CHECK(std::abs(result.nll_sum - fixture.nll_sum) <= tolerance * fixture.nll_sum);
   nn::ParameterSet& set = *adapted.decoder.adapters();

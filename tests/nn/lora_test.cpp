@@ -17,7 +17,7 @@ using test::LayerBench;
 constexpr Index kTokens = 7;
 
 LoraOptions options_of(const std::vector<std::string>& targets, double dropout = 0.0) {
-  return {.rank = 2, .scale = 1.5, .dropout = dropout, .targets = targets};
+  return {.rank = 2, .scale = 1.5, .dropout = dropout, .targets = {targets}};
 }
 
 /// A frozen linear layer with adapters, all with random values.
@@ -30,7 +30,7 @@ struct Bench : LayerBench {
   }
 
   static LinearOptions with(LinearOptions options, const Adapters* adapters) {
-    options.adapters = adapters;
+    options.methods.adapters = adapters;
     return options;
   }
 
@@ -49,13 +49,13 @@ struct Bench : LayerBench {
 
 TEST_CASE("lora: targets are modules' names, or ends of them behind a dot") {
   const std::string name = "model.layers.0.self_attn.q_proj";
-  CHECK(options_of({"q_proj"}).adapts(name));
-  CHECK(options_of({"k_proj", "self_attn.q_proj"}).adapts(name));
-  CHECK(options_of({name}).adapts(name));
-  CHECK(options_of({"all-linear"}).adapts(name));
-  CHECK_FALSE(options_of({"proj"}).adapts(name));
-  CHECK_FALSE(options_of({"k_proj"}).adapts(name));
-  CHECK_FALSE(options_of({}).adapts(name));
+  CHECK(options_of({"q_proj"}).targets.contain(name));
+  CHECK(options_of({"k_proj", "self_attn.q_proj"}).targets.contain(name));
+  CHECK(options_of({name}).targets.contain(name));
+  CHECK(options_of({"all-linear"}).targets.contain(name));
+  CHECK_FALSE(options_of({"proj"}).targets.contain(name));
+  CHECK_FALSE(options_of({"k_proj"}).targets.contain(name));
+  CHECK_FALSE(options_of({}).targets.contain(name));
 }
 
 TEST_CASE("lora: names, shapes and first values are PEFT's") {
@@ -64,7 +64,7 @@ TEST_CASE("lora: names, shapes and first values are PEFT's") {
   ParameterSet set;
   const Adapters adapters{&set, options_of({"q_proj", "v_proj"})};
   const Linear linear(base, {{"l.q_proj", 6}, {"l.k_proj", 4}, {"l.v_proj", 4}}, 25,
-                      {.adapters = &adapters});
+                      {.methods = {.adapters = &adapters}});
   REQUIRE(set.parameters().size() == 4);
   CHECK(set.at(0).name == "base_model.model.l.q_proj.lora_A.weight");
   CHECK(set.at(0).shape == backend::Shape{2, 25});
@@ -81,7 +81,8 @@ TEST_CASE("lora: names, shapes and first values are PEFT's") {
   for (const int b : {2, 3}) {
     for (const double value : LayerBench::values(set.weight(b))) CHECK(value == 0.0);
   }
-  const Linear plain(base, {{"l.o_proj", 6}}, 4, {.adapters = &adapters});  // no target
+  const Linear plain(base, {{"l.o_proj", 6}}, 4,
+                     {.methods = {.adapters = &adapters}});  // no target
   CHECK(set.parameters().size() == 4);
   CHECK_FALSE((linear.outputs() == 0 || plain.outputs() == 0));
 }
@@ -190,8 +191,8 @@ std::vector<std::vector<double>> run_mlp(const Mlp::Portions& ranges) {
   ParameterSet set;
   const Adapters adapters{&set, options_of({"all-linear"}, 0.3)};
   MlpProjections projections = test::normed_mlp();
-  projections.up_options.adapters = &adapters;
-  projections.down_options.adapters = &adapters;
+  projections.up_options.methods.adapters = &adapters;
+  projections.down_options.methods.adapters = &adapters;
   const Mlp mlp(base, projections, Activation::kSwiGlu, 4, 6);
   bench.fill(base, {.trains = false});
   bench.fill(set);

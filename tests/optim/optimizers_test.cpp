@@ -17,15 +17,28 @@ namespace {
 
 constexpr std::size_t kMemory = std::size_t{1} << 30U;
 
+struct Case : optim::OptimizerConfig {
+  bool compresses = false;  ///< gradients
+
+  std::string words() const {
+    return name + (rounds_moments ? ", rounded moments" : compresses ? ", compressed" : "");
+  }
+};
+
 /// Every optimizer whose state ranks may share.
-std::vector<optim::OptimizerConfig> shared_optimizers() {
-  std::vector<optim::OptimizerConfig> configs;
+std::vector<Case> shared_optimizers() {
+  std::vector<Case> configs;
   for (const optim::OptimizerKind& kind : optim::optimizer_kinds()) {
     if (kind.needs_whole_parameters) continue;
-    optim::OptimizerConfig config;
+    Case config;
     config.name = kind.name;
     config.seed = 5;
     configs.push_back(config);
+    if (kind.takes_compressed_gradients) {
+      config.compresses = true;
+      configs.push_back(config);
+      config.compresses = false;
+    }
     if (!kind.may_round_moments) continue;
     config.rounds_moments = true;
     configs.push_back(config);
@@ -37,21 +50,33 @@ bool same_bytes(const Tensor& a, const Tensor& b) {
   return a.bytes() == b.bytes() && std::memcmp(a.raw(), b.raw(), a.bytes()) == 0;
 }
 
+/// Gives directions any values.
+void direct(const nn::ParameterSet& parameters, backend::Backend& backend) {
+  for (int number = 0; number < parameters.directions().count(); ++number) {
+    const base::RandomStream stream(4, base::Purpose::kTest, 0, static_cast<std::uint64_t>(number));
+    backend.random_normal(parameters.directions().of(number), stream, 0.3, 0);
+  }
+}
+
 /// Parameters of odd sizes, some joined, some too small for blocks, and their optimizer.
 struct Trained {
-  Trained(const optim::OptimizerConfig& config, DType dtype, int stage = 0,
-          comm::Communicator* ranks = nullptr)
+  Trained(const Case& config, DType dtype, int stage = 0, comm::Communicator* ranks = nullptr)
       : backend(backend::make_cpu_backend(kMemory)) {
     parameters.declare("embedding", {131, 67}, nn::ParameterKind::kEmbedding);
     parameters.begin_unit();
-    parameters.declare("query", {101, 67}, nn::ParameterKind::kMatrix);
-    parameters.declare("key", {71, 67}, nn::ParameterKind::kMatrix, true);
+    parameters.declare("query", {101, 69}, nn::ParameterKind::kMatrix);
+    parameters.declare("key", {71, 69}, nn::ParameterKind::kMatrix, true);
     parameters.declare("norm", {67}, nn::ParameterKind::kNorm);
-    parameters.declare("down", {67, 61}, nn::ParameterKind::kMatrix);
+    const int down = parameters.declare("down", {67, 63}, nn::ParameterKind::kMatrix);
+    if (config.compresses) {
+      parameters.compress(2, parameters.directions().declare(23, 69));
+      parameters.compress(down, parameters.directions().declare(9, 63));
+    }
     parameters.allocate(
         *backend, dtype,
         {.zero_stage = stage, .ranks = ranks, .cut = optim::optimizer_kind(config.name).cut});
     parameters.initialise(3, 0.5);
+    direct(parameters, *backend);
     optimizer = optim::make_optimizer(config, parameters, *backend);
   }
 
@@ -61,7 +86,7 @@ struct Trained {
       const base::RandomStream stream(3, base::Purpose::kTest, static_cast<std::uint64_t>(number),
                                       static_cast<std::uint64_t>(range.number));
       backend->random_normal(parameters.own_gradient(range), stream, 0.3,
-                             static_cast<std::uint64_t>(range.elements.begin));
+                             static_cast<std::uint64_t>(range.gradient.begin));
     }
     optimizer->step(0.01, 0.7);
   }
@@ -74,10 +99,9 @@ struct Trained {
 }  // namespace
 
 TEST_CASE("states and weights are the same bits at any number of ranks and ZeRO stage") {
-  const optim::OptimizerConfig config = GENERATE(from_range(shared_optimizers()));
+  const Case config = GENERATE(from_range(shared_optimizers()));
   const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
-  INFO(config.name << (config.rounds_moments ? ", rounded moments" : "") << ", "
-                   << base::name_of(dtype));
+  INFO(config.words() << ", " << base::name_of(dtype));
   Trained alone(config, dtype);
   for (int number = 0; number < 3; ++number) alone.step(number);
   const auto expected = alone.optimizer->states();
@@ -99,7 +123,7 @@ TEST_CASE("states and weights are the same bits at any number of ranks and ZeRO 
           const int known_as = stage == 0 ? 0 : rank;
           const shard::Range own = found[i].part(part.parameters, known_as);
           CHECK(same_bytes(found[i].held, expected[i].held.rows(own.begin, own.end)));
-          compared += found[i].held.bytes();
+          if (found[i].is_split) compared += found[i].held.bytes();
         }
         for (const nn::OwnRange& range : part.parameters.own_ranges()) {
           const Index begin = alone.parameters.at(range.number).offset + range.elements.begin;
@@ -108,19 +132,18 @@ TEST_CASE("states and weights are the same bits at any number of ranks and ZeRO 
         }
       }
       std::size_t whole = 0;
-      for (const auto& state : expected) whole += state.held.bytes();
+      for (const auto& state : expected) whole += state.is_split ? state.held.bytes() : 0;
       CHECK(compared == whole * (stage == 0 ? static_cast<std::size_t>(ranks) : 1));
     }
   }
 }
 
 TEST_CASE("state on the host gives the same bits as state on the device") {
-  const optim::OptimizerConfig config = GENERATE(from_range(shared_optimizers()));
+  const Case config = GENERATE(from_range(shared_optimizers()));
   const optim::OptimizerKind& kind = optim::optimizer_kind(config.name);
   const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16, DType::kFloat64);
   if (dtype == DType::kFloat64 && (config.rounds_moments || !kind.does_float64)) return;
-  INFO(config.name << (config.rounds_moments ? ", rounded moments" : "") << ", "
-                   << base::name_of(dtype));
+  INFO(config.words() << ", " << base::name_of(dtype));
   // Chunks end within a parameter, and elements behind another number of whole vectors.
   const Index rows = 3001;
   const Index columns = 1501;
@@ -130,8 +153,10 @@ TEST_CASE("state on the host gives the same bits as state on the device") {
     set.declare("embedding", {5, 7}, nn::ParameterKind::kEmbedding);
     set.declare("matrix", {rows, columns}, nn::ParameterKind::kMatrix);
     set.declare("norm", {9}, nn::ParameterKind::kNorm);
+    if (config.compresses) set.compress(1, set.directions().declare(79, columns));
     set.allocate(*device, dtype, {.cut = kind.cut});
     set.initialise(7, 0.5);
+    direct(set, *device);
   };
   nn::ParameterSet first;
   nn::ParameterSet second;
@@ -161,7 +186,7 @@ TEST_CASE("state on the host gives the same bits as state on the device") {
 }
 
 TEST_CASE("8-bit moments take two bytes an element and eight a block, small parameters as ever") {
-  optim::OptimizerConfig config;
+  Case config;
   config.name = "adamw_8bit";
   const Trained trained(config, DType::kFloat32);
   std::size_t bytes = 0;
@@ -187,7 +212,7 @@ TEST_CASE("8-bit moments take two bytes an element and eight a block, small para
 
 TEST_CASE("8-bit moments and rounded ones train nearly as full ones do") {
   const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
-  optim::OptimizerConfig config;
+  Case config;
   Trained full(config, dtype);
   config.rounds_moments = true;
   Trained rounded(config, dtype);

@@ -58,11 +58,12 @@ TEST_CASE("partition: with cuts a piece begins at whole blocks of what it cuts")
     const base::RandomStream stream(seed, base::Purpose::kTest, 1, 0);
     // Units of some parameters, of which some begin where the one before ends.
     std::vector<Index> begins{0};
-    Partition::Cuts cuts{.each = 256, .begins = {}};
+    std::vector<Partition::Cut> cuts;
     Index at = 0;
     for (std::uint64_t i = 0; i < 12; ++i) {
       const bool ends_unit = i % 4 == 3;
-      cuts.begins.push_back(at);
+      // Anywhere, or in blocks.
+      cuts.push_back({at, i % 3 == 2 ? 1 : i % 2 == 0 ? 256 : 192});
       at += static_cast<Index>(1 + stream.bits(i) % 3000);
       const bool joins = !ends_unit && stream.bits(100 + i) % 2 == 0;
       const Index aligned = (at + Partition::kAlignment - 1) / 64 * 64;
@@ -81,10 +82,11 @@ TEST_CASE("partition: with cuts a piece begins at whole blocks of what it cuts")
           CHECK(piece.begin == (rank == 0 ? whole.begin : partition.piece(unit, rank - 1).end));
           if (rank == ranks - 1) CHECK(piece.end == whole.end);
           if (piece.begin == whole.end) continue;
-          const auto after = std::upper_bound(cuts.begins.begin(), cuts.begins.end(), piece.begin);
-          CHECK((piece.begin - *std::prev(after)) % cuts.each == 0);
+          auto cut = cuts.end();
+          while ((--cut)->begin > piece.begin) continue;
+          CHECK((piece.begin - cut->begin) % cut->each == 0);
           // No more than a block beyond an even share.
-          CHECK(piece.size() <= (whole.size() + ranks - 1) / ranks + 2 * cuts.each);
+          CHECK(piece.size() <= (whole.size() + ranks - 1) / ranks + 2 * 256);
         }
         total += partition.own_elements();
       }
@@ -97,9 +99,33 @@ TEST_CASE("partition: cuts change nothing where even pieces are whole blocks") {
   const std::vector<Index> begins{0, 4096, 8192 + 512};
   for (int rank = 0; rank < 2; ++rank) {
     const Partition plain(begins, 2, rank);
-    const Partition cut(begins, 2, rank, {.each = 256, .begins = {0, 1024, 4096, 8192}});
+    const Partition cut(begins, 2, rank, {{0, 256}, {1024, 256}, {4096, 256}, {8192, 256}});
     for (int unit = 0; unit < 2; ++unit) CHECK(plain.offsets(unit) == cut.offsets(unit));
   }
+}
+
+TEST_CASE("partition: the image of one has its pieces where their elements are") {
+  // The first unit's elements 640 to 1280 are a tenth as many there.
+  const auto place = [](Index at) {
+    return at <= 640 ? at : at <= 1280 ? 640 + (at - 640) / 10 : at - 576;
+  };
+  const std::vector<Index> begins{0, 1280, 3000};
+  for (int rank = 0; rank < 3; ++rank) {
+    const Partition whole(begins, 3, rank, {{0, 1}, {640, 320}, {1280, 1}});
+    const Partition image = whole.image(place);
+    CHECK(image.elements() == 3000 - 576);
+    CHECK(image.unit(0) == Range{0, 704});
+    Index stored = 0;
+    for (int unit = 0; unit < 2; ++unit) {
+      const Range piece = whole.own(unit);
+      CHECK(image.own(unit) == Range{place(piece.begin), place(piece.end)});
+      CHECK(image.stored(unit) == Range{stored, stored + image.own(unit).size()});
+      stored = image.stored(unit).end;
+    }
+    CHECK(image.own_elements() == stored);
+  }
+  const Partition plain(begins, 3, 0);
+  CHECK_THROWS_AS(plain.image([](Index at) { return at / 3; }), base::InternalError);
 }
 
 TEST_CASE("partition: a rank stores its pieces one behind another, aligned") {
@@ -145,11 +171,13 @@ TEST_CASE("partition: bounds that are none are refused") {
   CHECK_THROWS_AS(Partition({0, 64, 64}, 1, 0), base::InternalError);
   CHECK_THROWS_AS(Partition({0, 64}, 2, 2), base::InternalError);
   CHECK_THROWS_AS(Partition({0, 64}, 2, -1), base::InternalError);
-  CHECK_THROWS_AS(Partition({0, 64}, 2, 0, {.each = 32, .begins = {0}}), base::InternalError);
-  CHECK_THROWS_AS(Partition({0, 64}, 2, 0, {.each = 0, .begins = {0}}), base::InternalError);
-  CHECK_THROWS_AS(Partition({0, 64}, 2, 0, {.each = 64, .begins = {}}), base::InternalError);
-  CHECK_THROWS_AS(Partition({0, 64}, 2, 0, {.each = 64, .begins = {1}}), base::InternalError);
-  CHECK_THROWS_AS(Partition({0, 64}, 2, 0, {.each = 64, .begins = {0, 9, 3}}), base::InternalError);
+  const auto refuses = [](const std::vector<Partition::Cut>& cuts) {
+    CHECK_THROWS_AS(Partition({0, 64}, 2, 0, cuts), base::InternalError);
+  };
+  refuses({{0, 32}});
+  refuses({{0, 0}});
+  refuses({{1, 64}});
+  refuses({{0, 64}, {9, 64}, {3, 64}});
 }
 
 }  // namespace

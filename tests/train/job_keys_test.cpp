@@ -38,6 +38,7 @@ TEST_CASE("every key is bound to its own member") {
         "high_freq_factor": 2.5}},
     "adapter": {"type": "none", "rank": 16, "alpha": 32.0, "dropout": 0.0,
                 "target_modules": "all-linear", "rank_stabilized": false},
+    "velora": {"target_modules": "none", "groups": 32, "scale": 1.0},
     "data": {"train": ["t1", "t2"], "weights": [3.0, 0.5], "validation": ["v"], "validation_fraction": 0.0,
       "tokenizer": "bytes", "raw_type": "uint16", "document_end": 299, "packing": "streamed",
       "shuffle": false},
@@ -75,6 +76,31 @@ TEST_CASE("keys of GaLore are bound to their own members") {
       json::parse(R"({"name": "galore", "galore": {"rank": 7, "interval": 9, "scale": 0.5}})"));
   const json written = json::parse(to_json(read(galore.dump())));
   CHECK(written["optimizer"]["galore"] == galore["optimizer"]["galore"]);
+}
+
+TEST_CASE("keys of compressed gradients, what they must fit, and what they save") {
+  Job job = read(smallest().dump());
+  const double exact = job.training_flops({0, 10});
+  CHECK_FALSE(job.velora.is_on());
+  job.velora = {{"v_proj", "down_proj"}, 4, 1.5};
+  const Job again = read(to_json(job));
+  CHECK(again.velora == job.velora);
+  double saved = 0;
+  for (const auto& module : model::targeted_modules(job.model, job.velora.target_modules)) {
+    const auto inputs = static_cast<double>(module.inputs);
+    saved += 2.0 * static_cast<double>(module.outputs) * (inputs - 4.0) - 2.0 * inputs;
+  }
+  CHECK(saved > 0.0);
+  CHECK(again.training_flops({0, 10}) == Approx(exact - 10.0 * saved).epsilon(1e-12));
+
+  CHECK_THAT(refusal_with("velora", "groups", 4), Contains("velora.target_modules is \"none\""));
+  CHECK_THAT(refusal_with("velora", "groups", 0), Contains("velora.groups"));
+  CHECK_THAT(refusal_with("velora", "scale", 0), Contains("velora.scale"));
+  CHECK_THAT(refusal_with("velora", "target_modules", json::array({"c_attn"})),
+             Contains("velora.target_modules names \"c_attn\""));
+  CHECK_THAT(refusal_with("velora", "target_modules", json::array({"none", "q_proj"})),
+             Contains("velora.target_modules names \"none\""));
+  CHECK_THAT(refusal_with("velora", "velora_layers", 1), Contains("velora.target_modules"));
 }
 
 TEST_CASE("keys of adapters are bound to their own members, and need a base") {

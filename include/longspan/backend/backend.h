@@ -309,6 +309,12 @@ class Backend {
   /// out = low + step code, rounded to out's dtype: at most step / 2 (and a rounding) from x.
   virtual void dequantize(const Tensor& out, const Tensor& codes, const Tensor& ranges) = 0;
 
+  // --- compressed gradients -----------------------------------------------------------------
+  /// out[t, g] = scale * sum over j of x[t, g m + j] direction[j]; out [tokens, groups], x [tokens,
+  /// groups m] of its dtype, direction [m] float32 (float64). Each sum is rounded once.
+  virtual void project(const Tensor& out, const Tensor& x, const Tensor& direction,
+                       double scale) = 0;
+
   // --- attention ----------------------------------------------------------------------------
   /// Packed, exact, grouped-query attention with an online softmax (Dao 2023); memory beyond the
   /// arguments is linear in the number of tokens at most. q, out [query tokens, heads, head_dim];
@@ -388,6 +394,13 @@ class Backend {
   virtual void adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
                      const Tensor& moment2, const Tensor& gradient,
                      const AdamWOptions& options) = 0;
+  /// The same of weights whose gradient is compressed: that of element m i + j is gradient[i]
+  /// direction[j] (VeLoRA, Miles et al. 2024), direction [m], master and weight [m n], gradient
+  /// and moments [n]. The moments are those of `gradient`, of which each element's own are
+  /// direction[j] and direction[j]^2 times as large. Not rounded.
+  virtual void adamw_compressed(const Tensor& weight, const Tensor& master, const Tensor& moment1,
+                                const Tensor& moment2, const Tensor& gradient,
+                                const Tensor& direction, const AdamWOptions& options) = 0;
   /// The same with moments in 8 bits (Dettmers et al. 2022): of each block of kMomentBlock
   /// elements, counted from the range's first, a float32 scale, which is the block's largest size;
   /// and for each element the code of the map's value (see DynamicMap) that is nearest to the

@@ -134,6 +134,7 @@ class DryBackend : public Backend {
   void rope(const Tensor& out, const Tensor& x, const Tensor& table, bool inverse) override;
   void quantize(const Tensor& codes, const Tensor& ranges, const Tensor& x) override;
   void dequantize(const Tensor& out, const Tensor& codes, const Tensor& ranges) override;
+  void project(const Tensor& out, const Tensor& x, const Tensor& direction, double scale) override;
   void gated_forward(const Tensor& out, const Tensor& gate_up, GateActivation activation) override;
   void gated_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
                       const Tensor& gate_up, GateActivation activation) override;
@@ -167,6 +168,9 @@ class DryBackend : public Backend {
   void principal_directions(const Tensor& directions, const Tensor& gram) override;
   void adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
              const Tensor& moment2, const Tensor& gradient, const AdamWOptions& options) override;
+  void adamw_compressed(const Tensor& weight, const Tensor& master, const Tensor& moment1,
+                        const Tensor& moment2, const Tensor& gradient, const Tensor& direction,
+                        const AdamWOptions& options) override;
   void adamw_8bit(const Tensor& weight, const Tensor& master, const Tensor& codes1,
                   const Tensor& scales1, const Tensor& codes2, const Tensor& scales2,
                   const Tensor& gradient, const AdamWOptions& options) override;

@@ -8,6 +8,7 @@
 #include "longspan/model/lora.h"
 #include "longspan/model/memory_policy.h"
 #include "longspan/model/model_config.h"
+#include "longspan/model/velora.h"
 #include "longspan/nn/parameter.h"
 #include "longspan/nn/pass.h"
 
@@ -61,10 +62,12 @@ class Decoder {
   /// wait on `host`, a backend of the processor, unless it is null.
   /// With `lora` the parameters are a frozen base, which has no gradients, and adapters are added,
   /// in units of the blocks that have some; `placement` is theirs, and the base's but that it does
-  /// not train.
+  /// not train. What `velora` names, of what is trained, has compressed gradients: `directions` of
+  /// the trained parameters must be found or loaded before these are worth anything.
   Decoder(const ModelConfig& config, base::DType dtype, backend::Backend& backend,
           const MemoryPolicy& memory = {}, const nn::Placement& placement = {},
-          backend::Backend* host = nullptr, const std::optional<LoraConfig>& lora = std::nullopt);
+          backend::Backend* host = nullptr, const std::optional<LoraConfig>& lora = std::nullopt,
+          const VeloraConfig& velora = {});
   ~Decoder();
 
   const ModelConfig& config() const;

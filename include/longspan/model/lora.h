@@ -14,7 +14,7 @@ struct LoraConfig {
   std::int64_t rank = 16;
   double alpha = 32.0;
   double dropout = 0.0;
-  /// See nn::LoraOptions.
+  /// See nn::ModuleNames.
   std::vector<std::string> target_modules = {"all-linear"};
   /// alpha / sqrt(rank) instead of alpha / rank (Kalajdzievski 2023, "rsLoRA").
   bool rank_stabilized = false;
@@ -23,9 +23,6 @@ struct LoraConfig {
 
   /// What multiplies B A.
   double scale() const;
-  /// Throws InputError naming `key` ("adapter.target_modules") for a target that the model has no
-  /// matrix of, with those that there are.
-  void check_targets(const ModelConfig& config, const std::string& key) const;
 };
 
 /// What adapter_config.json says: adapters in PEFT's format, and what they were trained beside.
@@ -41,6 +38,19 @@ struct AdapterConfig {
   static AdapterConfig from_json(const std::string& text, const std::string& file);
 };
 
+/// A matrix of a model's blocks.
+struct LinearModule {
+  std::string name;  ///< in the model, whole
+  std::int64_t inputs = 0;
+  std::int64_t outputs = 0;
+};
+/// Those of all blocks that the targets name, in order.
+std::vector<LinearModule> targeted_modules(const ModelConfig& config,
+                                           const std::vector<std::string>& targets);
+/// Throws InputError naming `key` ("adapter.target_modules") for a target that the model has no
+/// matrix of, with those that there are.
+void check_targets(const std::vector<std::string>& targets, const ModelConfig& config,
+                   const std::string& key);
 /// Names of the matrices of a model's blocks, as targets call them: "q_proj", in order.
 std::vector<std::string> linear_modules(const ModelConfig& config);
 

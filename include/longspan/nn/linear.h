@@ -7,16 +7,22 @@
 #include "longspan/nn/lora.h"
 #include "longspan/nn/parameter.h"
 #include "longspan/nn/pass.h"
+#include "longspan/nn/weight_gradient.h"
 
 namespace longspan::nn {
+
+/// What a model does with matrices besides multiplying; it outlives its layers.
+struct MatrixMethods {
+  const Adapters* adapters = nullptr;     ///< of which layers declare their own; null: none
+  const VeloraOptions* velora = nullptr;  ///< of their gradients; null: these are exact
+};
 
 /// What a linear layer has besides its matrix, and how that is stored and begun.
 struct LinearOptions {
   bool has_bias = false;
   bool inputs_first = false;   ///< stored [inputs, outputs] (GPT-2's Conv1D): of one part alone
   double initial_scale = 1.0;  ///< of the matrix's first values: see Parameter
-  /// Those of the model, of which the layer declares its own as it is made; null: there are none.
-  const Adapters* adapters = nullptr;
+  MatrixMethods methods = {};
 };
 
 /// y = x W^T + b, W [outputs, inputs], or y = x W + b, W [inputs, outputs]; b if so told. Several
@@ -61,6 +67,7 @@ class Linear {
   int first_ = 0;       ///< of the matrices
   int first_bias_ = 0;  ///< of the biases, if there are any
   int count_ = 0;       ///< of each
+  std::optional<WeightGradient> gradient_;
   std::optional<Lora> lora_;
 };
 

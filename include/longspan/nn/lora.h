@@ -1,11 +1,13 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "longspan/nn/mini_sequence.h"
 #include "longspan/nn/parameter.h"
 #include "longspan/nn/pass.h"
+#include "longspan/nn/weight_gradient.h"
 
 namespace longspan::nn {
 
@@ -14,13 +16,7 @@ struct LoraOptions {
   backend::Index rank = 0;
   double scale = 1.0;    ///< multiplies B A
   double dropout = 0.0;  ///< probability, in [0, 1), with which A does not see an element of x
-  /// Modules by their names in the model, or by the ends of these behind a dot ("q_proj"): as PEFT
-  /// has them. kAllLinear alone: all of a block's matrices.
-  std::vector<std::string> targets;
-
-  static constexpr const char* kAllLinear = "all-linear";
-  /// Whether the module of this full name ("model.layers.0.self_attn.q_proj") gets one.
-  bool adapts(const std::string& module) const;
+  ModuleNames targets;
 };
 
 /// PEFT's name of an adapter's tensor: that of the module and of the matrix, "A" or "B".
@@ -30,6 +26,7 @@ std::string lora_name(const std::string& module, const char* matrix);
 struct Adapters {
   ParameterSet* parameters = nullptr;  ///< must outlive all layers
   LoraOptions options;
+  const VeloraOptions* velora = nullptr;  ///< of the gradients of As; null: these are exact
 };
 
 /// Low-rank adapters beside matrices that read the same input (Hu et al. 2021, "LoRA"): to the
@@ -82,6 +79,7 @@ class Lora {
   std::vector<Part> parts_;
   int first_a_ = 0;  ///< of the As, which lie side by side
   int first_b_ = 0;  ///< of the Bs
+  std::optional<WeightGradient> gradient_a_;
 };
 
 }  // namespace longspan::nn

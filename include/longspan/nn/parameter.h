@@ -8,6 +8,7 @@
 
 #include "longspan/backend/backend.h"
 #include "longspan/comm/communicator.h"
+#include "longspan/nn/directions.h"
 #include "longspan/shard/partition.h"
 
 namespace longspan::nn {
@@ -25,6 +26,15 @@ struct Parameter {
   std::optional<double> initial_bound = {};
   backend::Index offset = 0;  ///< first element on the flat axis
   int unit = 0;               ///< of which unit it is a part
+  bool joins = false;         ///< without a gap the one before, which may be in its unit alone
+  /// Of how many neighbours in a row its gradient is one number times a direction (see
+  /// ParameterSet::compress); 1: the gradient is of the parameter's own shape.
+  backend::Index compression = 1;
+  int direction = -1;                  ///< that one's number
+  backend::Index gradient_offset = 0;  ///< the gradient's first element on the gradients' axis
+
+  /// [..., inputs / compression].
+  backend::Shape gradient_shape() const;
 };
 
 /// How a set lies on the ranks of a job: ZeRO (Rajbhandari et al. 2020). From stage 1 on a rank
@@ -52,6 +62,8 @@ struct OwnRange {
   int number = 0;             ///< the parameter's
   shard::Range elements;      ///< counted from its first
   backend::Index stored = 0;  ///< where they begin in a storage of own elements alone
+  shard::Range gradient;      ///< their gradient's elements, counted from the gradient's first
+  backend::Index gradient_stored = 0;  ///< as stored
 };
 
 /// All parameters of a model on one flat axis; every parameter is a range of it. Parameters
@@ -63,6 +75,12 @@ struct OwnRange {
 /// where a rank keeps a part alone (see Placement), a unit's views are there only between `open`
 /// and `close`. Both are no-ops where nothing needs doing; where something does, every rank calls
 /// them in the same order.
+///
+/// Gradients lie on an axis like that of the weights, on which compressed ones (VeLoRA, Miles et
+/// al. 2024) are shorter: of row o of a matrix, elements m g to m (g + 1) together have one number
+/// H[o, g], and their gradients are H[o, g] v, where v, of length m and norm 1, is a direction that
+/// matrices with the same input share (see Directions). Sums, norms and reductions are of H: |H| is
+/// the gradient's norm.
 class ParameterSet {
  public:
   static constexpr backend::Index kAlignment = shard::Partition::kAlignment;
@@ -74,6 +92,9 @@ class ParameterSet {
               double initial_scale = 1.0);
   /// The parameter's first values are uniform in [-bound, bound), or 0.
   void begin_uniform(int number, double bound);
+  /// The gradient of this matrix is kept compressed along a direction that `directions` has, whose
+  /// length divides the rows' own.
+  void compress(int number, int direction);
   /// What is declared from now on is of another unit. The first begins by itself.
   void begin_unit();
   /// Makes the storage: weights in `dtype`, gradients (unless the placement has none) in float32
@@ -94,6 +115,9 @@ class ParameterSet {
   backend::Tensor gradient(int number) const;
   backend::Tensor joined_weight(int first, int count) const;
   backend::Tensor joined_gradient(int first, int count) const;
+
+  Directions& directions() { return directions_; }
+  const Directions& directions() const { return directions_; }
 
   /// Makes a unit's weights, gradients or both available. Weights are gathered from all ranks, and
   /// those of `next` begin to come: it should be the unit opened for its weights after this one.
@@ -121,6 +145,8 @@ class ParameterSet {
   void reduce_gradients();
   /// Sum of the squares of all gradients, the same bits on every rank.
   double gradient_squares() const;
+  /// Of those that are compressed alone.
+  double compressed_gradient_squares() const;
   /// After an update of own weights: gives every rank the others', where it keeps them.
   void gather_weights();
 
@@ -130,6 +156,8 @@ class ParameterSet {
   backend::Tensor own_weight(const OwnRange& range) const;    // rank 1
   backend::Tensor own_gradient(const OwnRange& range) const;  // rank 1
   const shard::Partition& partition() const { return *partition_; }
+  /// The same of the gradients' axis.
+  const shard::Partition& gradient_partition() const { return *gradient_partition_; }
   /// Which elements of a parameter, counted from its first, are a rank's own; maybe none.
   shard::Range piece(int number, int rank) const;
   /// Whether this rank keeps its own weights alone: then `weights` holds these densely, else the
@@ -147,6 +175,7 @@ class ParameterSet {
  private:
   struct Unit {
     backend::Index begin = 0;
+    backend::Index gradient_begin = 0;
     int first = 0;  ///< number of its first parameter
     int end = 0;
     backend::Tensor weights;    ///< whole; undefined while they are not there
@@ -163,15 +192,16 @@ class ParameterSet {
   bool splits_updates() const { return stage_ >= 1; }
   Unit& unit_at(int number) { return units_[static_cast<std::size_t>(number)]; }
   const Unit& unit_at(int number) const { return units_[static_cast<std::size_t>(number)]; }
+  backend::Index gradient_place(backend::Index element) const;
+  void place_gradients();
+  std::vector<shard::Partition::Cut> cuts(backend::Index each) const;
   void find_own_ranges();
   void place_units();
-  backend::Tensor own_rows(const backend::Tensor& of_unit, int unit) const;
-  backend::Tensor piece_of(const backend::Tensor& storage, bool is_split, int unit) const;
-  backend::Tensor own_part(const backend::Tensor& storage, bool is_split,
-                           const OwnRange& range) const;
-  backend::Tensor view(const backend::Tensor& whole, int first, int count, const char* what) const;
-  backend::Tensor joined(const backend::Tensor& whole, int first, int count,
-                         const char* what) const;
+  backend::Tensor own_gradients(const backend::Tensor& of_unit, int unit) const;
+  backend::Tensor kept_gradients(int unit) const;
+  backend::Tensor weights_of(int first, int count) const;
+  backend::Tensor gradients_of(int first, int count) const;
+  void check_joined(int first, int count) const;
   void void_gradients(int first, int end);
   void settle(const Unit& unit);
   void zero_gaps(const Unit& unit) const;
@@ -191,6 +221,8 @@ class ParameterSet {
   bool is_last_pass_ = false;
   int leaving_ = kNoUnit;  ///< the one unit whose gradients are leaving
   std::optional<shard::Partition> partition_;
+  std::optional<shard::Partition> gradient_partition_;
+  Directions directions_;
   backend::Tensor weights_;
   backend::Tensor gradients_;
 };

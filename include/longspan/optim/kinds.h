@@ -31,6 +31,7 @@ struct OptimizerKind {
   bool needs_whole_parameters = false;  ///< ranks cannot share one
   bool may_be_on_host = true;
   bool has_galore_keys = false;
+  bool takes_compressed_gradients = false;  ///< where moments are not rounded
   /// As Optimizer's constructor.
   std::unique_ptr<Optimizer> (*make)(const OptimizerConfig& config, nn::ParameterSet& parameters,
                                      backend::Backend& backend, backend::Backend* host);
@@ -40,7 +41,8 @@ struct OptimizerKind {
 const std::vector<OptimizerKind>& optimizer_kinds();
 /// Throws InternalError when there is no such kind.
 const OptimizerKind& optimizer_kind(const std::string& name);
-/// Of the kind that `config` names.
+/// Of the kind that `config` names. Throws InternalError where that does not work with the
+/// parameters' compressed gradients.
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config,
                                           nn::ParameterSet& parameters, backend::Backend& backend,
                                           backend::Backend* host = nullptr);

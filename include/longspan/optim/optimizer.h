@@ -21,8 +21,8 @@ struct AdamConfig {
 
 /// Updates this rank's own elements of a ParameterSet with their gradients. What is common is here:
 /// decoupled decay by parameter kind, for bfloat16 weights a float32 master copy, and the way to
-/// the host and back. What an optimizer keeps for its parameters it names (`states`), and that is
-/// all that checkpoints need to know of it.
+/// the host and back; and the directions of compressed gradients. What an optimizer keeps for its
+/// parameters it names (`states`), and that is all that checkpoints need to know of it.
 ///
 /// The host may keep the state (Ren et al. 2021, "ZeRO-Offload"): then the update runs there, chunk
 /// by chunk: gradients come down, weights go up. Where the device is a processor, too, the results
@@ -68,9 +68,11 @@ class Optimizer {
     backend::Tensor weight;    ///< receives the rounded result; undefined: the master is read
     backend::Tensor master;    ///< what is updated
     backend::Tensor gradient;  ///< of the master's dtype
+    /// Of a compressed gradient, which has an element for each `direction.size(0)` of the master.
+    backend::Tensor direction;
   };
   /// One update of a piece. Without a host a piece is an own range; with one a chunk of it, which
-  /// begins at a multiple of kChunk elements.
+  /// begins at a multiple of kChunk elements, or of as many as whole elements of the gradient have.
   virtual void update(const Piece& piece, const backend::AdamWOptions& options) = 0;
   virtual void append_states(std::vector<StateTensor>& states) const = 0;
 
@@ -82,6 +84,8 @@ class Optimizer {
   struct Staging;
   bool is_offloaded() const { return home_ != backend_; }
   Staging make_staging() const;
+  backend::Index chunk_of(const nn::OwnRange& range) const;
+  std::vector<StateTensor> directions() const;
   std::vector<Piece> chunks_of(const nn::OwnRange& range, const Staging& staging) const;
   void update_on_host(const Piece& chunk, const backend::AdamWOptions& options);
   Piece resident(const nn::OwnRange& range) const;

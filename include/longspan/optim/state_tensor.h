@@ -29,9 +29,11 @@ struct StateTensor {
 };
 
 /// Memory for a state of this rank's own elements, all of one dtype, zeroed: one element of it for
-/// `elements_each` of the parameter's, the last one maybe for fewer.
+/// `elements_each` of the parameter's, the last one maybe for fewer; or kLikeGradients, one for
+/// each of the gradient's (see nn::ParameterSet).
 class OwnState {
  public:
+  static constexpr backend::Index kLikeGradients = 0;
   using Concerns = std::function<bool(const nn::Parameter&)>;
 
   /// Of those parameters that `concerns` (null: of all), in memory of `where`, which outlives it.
@@ -39,7 +41,7 @@ class OwnState {
            backend::Index elements_each = 1, const Concerns& concerns = nullptr);
 
   /// What belongs to elements [begin, end) of an own range, counted from its first; begin is a
-  /// multiple of elements_each. Rank 1.
+  /// multiple of what an element of the state stands for. Rank 1.
   backend::Tensor of(const nn::OwnRange& range, backend::Index begin, backend::Index end) const;
   backend::Tensor of(const nn::OwnRange& range) const {
     return of(range, 0, range.elements.size());
@@ -49,6 +51,8 @@ class OwnState {
   void append_to(std::vector<StateTensor>& states, const std::string& prefix) const;
 
  private:
+  backend::Index each(const nn::Parameter& parameter) const;
+
   const nn::ParameterSet* parameters_;
   backend::Backend* where_;
   backend::Tensor storage_;

@@ -8,6 +8,7 @@
 #include "longspan/model/lora.h"
 #include "longspan/model/memory_policy.h"
 #include "longspan/model/model_config.h"
+#include "longspan/model/velora.h"
 
 namespace longspan::base {
 class Declarations;
@@ -43,10 +44,11 @@ struct Job {
   std::optional<model::LoraConfig> lora() const {
     return adapter.type == "lora" ? std::optional(adapter.lora) : std::nullopt;
   }
+  model::VeloraConfig velora;  ///< gradients of what is trained that are compressed
   /// Numbers that are trained.
   std::int64_t trained_parameters() const;
   /// Model FLOPs of forward and backward: see model::ModelConfig::training_flops and
-  /// model::adapter_training_flops.
+  /// model::adapter_training_flops; less what compressed gradients save.
   double training_flops(const std::vector<std::int32_t>& cu_seqlens) const;
 
   struct Data {

@@ -103,6 +103,12 @@ class CudaKernels : public Backend {
   void adamw(const Tensor& weight, const Tensor& master, const Tensor& moment1,
              const Tensor& moment2, const Tensor& gradient, const AdamWOptions& options) override;
 
+  // compressed.cu
+  void project(const Tensor& out, const Tensor& x, const Tensor& direction, double scale) override;
+  void adamw_compressed(const Tensor& weight, const Tensor& master, const Tensor& moment1,
+                        const Tensor& moment2, const Tensor& gradient, const Tensor& direction,
+                        const AdamWOptions& options) override;
+
   // adamw_8bit.cu
   void adamw_8bit(const Tensor& weight, const Tensor& master, const Tensor& codes1,
                   const Tensor& scales1, const Tensor& codes2, const Tensor& scales2,

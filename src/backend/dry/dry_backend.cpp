@@ -353,6 +353,16 @@ void DryBackend::adamw(const Tensor& weight, const Tensor& master, const Tensor&
                        const AdamWOptions& /*options*/) {
   stream({&weight, &master, &master, &moment1, &moment1, &moment2, &moment2, &gradient});
 }
+void DryBackend::project(const Tensor& out, const Tensor& x, const Tensor& direction,
+                         double /*scale*/) {
+  stream({&out, &x, &direction});
+}
+void DryBackend::adamw_compressed(const Tensor& weight, const Tensor& master, const Tensor& moment1,
+                                  const Tensor& moment2, const Tensor& gradient,
+                                  const Tensor& direction, const AdamWOptions& /*options*/) {
+  stream(
+      {&weight, &master, &master, &moment1, &moment1, &moment2, &moment2, &gradient, &direction});
+}
 void DryBackend::adamw_8bit(const Tensor& weight, const Tensor& master, const Tensor& codes1,
                             const Tensor& scales1, const Tensor& codes2, const Tensor& scales2,
                             const Tensor& gradient, const AdamWOptions& /*options*/) {

@@ -40,15 +40,29 @@ struct AdamWConstants {
 };
 
 template <typename Real>
+LONGSPAN_HOST_DEVICE inline void update_moments(Real& moment1, Real& moment2, Real gradient,
+                                                const AdamWConstants<Real>& with) {
+  const Real g = with.gradient_scale * gradient;
+  moment1 = with.beta1 * moment1 + with.rest1 * g;
+  moment2 = with.beta2 * moment2 + with.rest2 * (g * g);
+}
+
+template <typename Real>
 LONGSPAN_HOST_DEVICE inline void adamw_update(Real& master, Real& moment1, Real& moment2,
                                               Real gradient, const AdamWConstants<Real>& with) {
-  const Real g = with.gradient_scale * gradient;
-  const Real m = with.beta1 * moment1 + with.rest1 * g;
-  const Real v = with.beta2 * moment2 + with.rest2 * (g * g);
-  const Real step = with.rate * m / (std::sqrt(v * with.unbias2) + with.epsilon);
-  moment1 = m;
-  moment2 = v;
+  update_moments(moment1, moment2, gradient, with);
+  const Real step = with.rate * moment1 / (std::sqrt(moment2 * with.unbias2) + with.epsilon);
   master = with.keep * master - step;
+}
+
+/// With the moments of a compressed gradient, of which the element's own is `direction` times as
+/// large: those of the moments, updated, are `step` (rate times the mean) and `root`.
+template <typename Real>
+LONGSPAN_HOST_DEVICE inline void compressed_update(Real& master, Real step, Real root,
+                                                   Real direction,
+                                                   const AdamWConstants<Real>& with) {
+  const Real size = std::abs(direction);
+  master = with.keep * master - step * direction / (root * size + with.epsilon);
 }
 
 /// One of the two bfloat16 numbers around the value, the nearer the likelier, so that their mean is

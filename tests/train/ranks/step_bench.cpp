@@ -151,8 +151,10 @@ double largest_distance(nn::ParameterSet& set, bool weights, nn::ParameterSet& r
     const auto whole =
         values_of(weights ? reference.weight(range.number) : reference.gradient(range.number));
     const auto at = static_cast<std::size_t>(range.number);
+    const auto begin =
+        static_cast<std::size_t>(weights ? range.elements.begin : range.gradient.begin);
     for (std::size_t i = 0; i < found.size(); ++i) {
-      const double expected = whole[static_cast<std::size_t>(range.elements.begin) + i];
+      const double expected = whole[begin + i];
       const double difference = found[i] - expected;
       sums[2 * at] += difference * difference;
       sums[2 * at + 1] += expected * expected;
