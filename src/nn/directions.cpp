@@ -83,6 +83,10 @@ void Directions::settle(comm::Communicator& ranks) {
     double squares = 0;
     for (Index i = 0; i < one.length; ++i) squares += v[i] * v[i];
     const double norm = std::sqrt(squares);
+    if (!std::isfinite(norm)) {
+      throw base::InputError(
+          "what layers read in the first step is not finite, so that velora finds no directions");
+    }
     const double equal = 1.0 / std::sqrt(static_cast<double>(one.length));
     for (Index i = 0; i < one.length; ++i) v[i] = norm > 0 ? v[i] / norm : equal;
   }

@@ -62,6 +62,24 @@ class OnTheStandIn(harness.Workspace):
         for resident, offloaded in zip(*losses, strict=True):
             self.assertAlmostEqual(resident, offloaded, delta=1e-6)
 
+    def test_compressed_gradients(self):
+        velora = {"target_modules": ["v_proj", "down_proj"], "groups": 8}
+        for offload in ("none", "host"):
+            name = f"velora-{offload}"
+            job = self.write(name, training={"precision": "fp32", "steps": 3}, velora=velora,
+                             optimizer={"learning_rate": 1e-3, "offload": offload})
+            run("train", job, program=SHIM)
+            plan = json.loads(run("plan", job, "--json", program=SHIM).stdout)
+            for row in self.steps(name):
+                self.assertEqual(plan["peak_bytes"], row["peak_bytes"])
+        run("train", job, *CPU, "--set", "optimizer.offload=none", "--set",
+            f"run.output_dir={self.root}/velora-cpu")
+        for resident, offloaded, cpu in zip(*(self.steps(f"velora-{name}")
+                                              for name in ("none", "host", "cpu")), strict=True):
+            for key in ("loss", "grad_norm", "compressed_grad_norm"):
+                self.assertAlmostEqual(resident[key], offloaded[key], delta=1e-6)
+                self.assertAlmostEqual(resident[key], cpu[key], delta=1e-5)
+
     def test_ranks_that_share_one_gpu(self):
         job = self.write("ranks", training={"precision": "fp32"})
         told = run("verify", job, "--set", "memory.limit=128MiB", "--set", "parallel.sequence=2", "--set", "parallel.zero_stage=3",

@@ -410,6 +410,33 @@ TEST_CASE("gpu: AdamW") {
       tolerance(dtype, 16));
 }
 
+TEST_CASE("gpu: products with a direction, and adamw of compressed gradients") {
+  const DType dtype = every_float();
+  const Index length = GENERATE(1, 16, 43, 344);
+  compare(
+      [&](Side& side) -> Tensors {
+        const Tensor direction = side.random({length}, wide(dtype));
+        const Tensor x = side.random({130, 9 * length}, dtype);
+        const Tensor out = side.unwritten({130, 9}, dtype);
+        side.backend().project(out, x, direction, 0.5);
+        const Index numbers = 1001;
+        const Tensor master = side.random({numbers * length}, wide(dtype));
+        const Tensor moment1 = side.random({numbers}, wide(dtype));
+        const Tensor moment2 = side.unwritten({numbers}, wide(dtype));
+        side.backend().fill(moment2, 0.01);
+        const Tensor gradient = side.random({numbers}, wide(dtype));
+        const Tensor weight =
+            dtype == wide(dtype) ? Tensor() : side.unwritten({numbers * length}, dtype);
+        side.backend().adamw_compressed(
+            weight, master, moment1, moment2, gradient, direction,
+            {.learning_rate = 0.01F, .weight_decay = 0.1F, .update = 3});
+        Tensors results{out, master, moment1, moment2};
+        if (weight.defined()) results.push_back(weight);
+        return results;
+      },
+      tolerance(dtype, static_cast<int>(length) + 16));
+}
+
 TEST_CASE("gpu: sums, and random numbers that are the cpu's") {
   const DType dtype = every_float();
   cpu_side().start_again();

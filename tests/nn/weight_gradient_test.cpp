@@ -246,6 +246,9 @@ TEST_CASE("velora: a mean of zero gives equal elements; what does not fit is ref
   bench.find(zeros);
   CHECK(LayerBench::values(bench.set.directions().of(0)) == std::vector<double>(4, 0.5));
 
+  bench.backend().fill(zeros, INFINITY);
+  CHECK_THROWS_AS(bench.find(zeros), base::InputError);
+
   CHECK_THROWS_AS(Bench(options_of(5, {"v"})), base::InternalError);
   ParameterSet set;
   const VeloraOptions velora = options_of(3, {"q"});

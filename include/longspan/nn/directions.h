@@ -29,6 +29,7 @@ class Directions {
   void find();
   bool is_finding() const { return is_finding_; }
   void add(int number, const backend::Tensor& x) const;  // [tokens, inputs]
+  /// Throws InputError, on all ranks, where what they told is not finite.
   void settle(comm::Communicator& ranks);
   /// Throws InternalError unless all ranks have the same bits.
   void check(comm::Communicator& ranks) const;
