@@ -52,7 +52,7 @@ class TrainingStep {
   /// Gradients of the global batch's mean loss, summed over ranks, into the parameters: whatever
   /// ranks run which of its micro-batches. On every rank the same number of passes: where there is
   /// nothing to do, empty ones. `step` counts from 0: with the tokens' numbers in it, and the job's
-  /// seed, it decides what dropout drops.
+  /// seed, it decides what dropout drops and how codes are rounded at random.
   Sums forward_backward(const std::vector<RankPass>& passes, std::int64_t step = 0);
 
   /// One pass of those that `forward_backward` makes, which is not its last: adds to the gradients.
