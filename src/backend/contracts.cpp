@@ -204,6 +204,17 @@ void check_codes(const char* operation, const char* name, const Tensor& x, const
   expect(operation, "ranges", ranges, compute_dtype(x.dtype()), {x.size(0), numbers});
 }
 
+void check_random_codes(const Tensor& x, const Tensor& codes, const Tensor& ranges,
+                        const CodeRounding& rounding) {
+  constexpr const char* kName = "quantize_at_random";
+  check_codes(kName, "x", x, codes, ranges);
+  expect(kName, "numbers", rounding.numbers, base::DType::kInt32, {x.size(0)});
+  const Index end = rounding.first_column + x.size(1);
+  if (rounding.first_column >= 0 && end <= rounding.columns) return;
+  contract_broken(kName, fmt::format("columns {} to {} of a row; expected some of its {}",
+                                     rounding.first_column, end, rounding.columns));
+}
+
 void check_gated_forward(const Tensor& out, const Tensor& gate_up) {
   expect_gated("gated_forward", gate_up, "out", out);
 }

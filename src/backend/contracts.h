@@ -44,6 +44,8 @@ void check_rope(const Tensor& out, const Tensor& x, const Tensor& table);
 /// `x` is what the codes stand for.
 void check_codes(const char* operation, const char* name, const Tensor& x, const Tensor& codes,
                  const Tensor& ranges);
+void check_random_codes(const Tensor& x, const Tensor& codes, const Tensor& ranges,
+                        const CodeRounding& rounding);
 // gated MLP
 void check_gated_forward(const Tensor& out, const Tensor& gate_up);
 void check_gated_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,

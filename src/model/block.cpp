@@ -92,9 +92,9 @@ void Block::forward(const Tensor& out, const Tensor& x, nn::Pass& pass, const Bl
   if (keeps) {
     pass.push(std::move(attention_statistics));
     pass.push(std::move(mlp_statistics));
-    pass.push(std::move(mid), middle, x.size(1));
+    pass.push(std::move(mid), middle, {nn::SlotKind::kBlockMiddle, x.size(1)});
   }
-  pass.push(x, memory.slots[Slot::kBlockInput], x.size(1));
+  pass.push(x, memory.slots[Slot::kBlockInput], {nn::SlotKind::kBlockInput, x.size(1)});
 }
 
 /// The forward once more, as far as the MLP's norm, which adds x to `mid`; the attention's slots

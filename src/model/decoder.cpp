@@ -63,6 +63,19 @@ Index count_targets(const Ids& labels) {
   return targets;
 }
 
+std::size_t row_tokens(const TokenBatch& batch) {
+  return static_cast<std::size_t>(batch.cu_seqlens.back());
+}
+
+/// Of a row, one range after another.
+Ids of_ranges(const Ids& row, const std::vector<shard::Range>& ranges) {
+  Ids part;
+  for (const shard::Range& range : ranges) {
+    part.insert(part.end(), row.begin() + range.begin, row.begin() + range.end);
+  }
+  return part;
+}
+
 /// Throws InputError for a position that the table of learned ones has no row for.
 void check_positions(const Ids& positions, const ModelConfig& config) {
   for (const std::int32_t position : positions) {
@@ -110,7 +123,6 @@ class Decoder::Impl {
   LossResult forward_backward(const TokenBatch& batch, double loss_scale,
                               const MemoryPolicy* other) {
     check(batch);
-    check_draws(batch);
     if (!(adapters_ ? adapter_parameters_ : parameters_).trains()) {
       throw base::InternalError("a model that is only read has no gradients");
     }
@@ -118,9 +130,8 @@ class Decoder::Impl {
     nn::Pass pass =
         make_pass(batch.positions, batch.cu_seqlens, batch.shard, nn::Pass::Keep::kSlots);
     const Tensor ids = upload(batch.tokens, MemoryTag::kSaved);
-    if (has_dropout()) {
-      pass.set_draws(
-          {batch.draws->seed, batch.draws->step, upload(batch.draws->numbers, MemoryTag::kSaved)});
+    if (has_dropout() || memory.rounds_at_random()) {
+      pass.set_draws(upload_draws(batch, memory.rounds_at_random()));
     }
 
     Tensor x = run_blocks(ids, pass, memory, nullptr);
@@ -307,10 +318,33 @@ class Decoder::Impl {
     if (positions_) check_positions(batch.positions, config_);
   }
 
-  void check_draws(const TokenBatch& batch) const {
-    if (!has_dropout()) return;
-    if (batch.draws != nullptr && batch.draws->numbers.size() == batch.tokens.size()) return;
-    throw base::InternalError("a model with dropout was not told its tokens' numbers");
+  /// Of this rank's tokens, and, to round slots, of all that its Ulysses ranks exchange.
+  nn::Draws upload_draws(const TokenBatch& batch, bool rounds) const {
+    const TokenDraws* draws = batch.draws;
+    if (draws == nullptr || draws->numbers.size() != row_tokens(batch)) {
+      throw base::InternalError("a pass that draws was not told the numbers of its row's tokens");
+    }
+    nn::Draws uploaded{draws->seed, draws->step, {}, {}};
+    const auto upload_ranges = [&](const std::vector<shard::Range>& ranges) {
+      return upload(of_ranges(draws->numbers, ranges), MemoryTag::kSaved);
+    };
+    if (batch.shard == nullptr) {
+      uploaded.numbers = upload(draws->numbers, MemoryTag::kSaved);
+      return uploaded;
+    }
+    const shard::Mesh& mesh = *batch.shard->mesh;
+    const shard::TokenLayout& layout = batch.shard->layout;
+    if (!rounds || layout.degrees().ulysses == 1) {
+      uploaded.numbers = upload_ranges(layout.ranges(mesh.sequence().rank()));
+      return uploaded;
+    }
+    const int place = mesh.ring().rank();
+    uploaded.exchanged_numbers = upload_ranges(layout.parts().ranges(place));
+    const shard::Cover within = layout.within(place);
+    const auto& own = within.ranges(mesh.ulysses().rank());
+    const shard::Range range = own.empty() ? shard::Range{} : own.front();
+    uploaded.numbers = uploaded.exchanged_numbers.rows(range.begin, range.end);
+    return uploaded;
   }
 
   void check_cache(const Ids& tokens, const KvCache& cache) const {

@@ -203,15 +203,21 @@ MemoryPolicy MemoryPolicy::parse(const std::string& checkpointing, const std::st
   return policy;
 }
 
-void MemoryPolicy::set_slots(const SlotTexts& texts, const std::string& where, bool may_be_absent) {
+void MemoryPolicy::set_slots(const SlotTexts& texts, const std::string& where, bool may_be_absent,
+                             nn::SavePolicy::Rounding rounding) {
   slots_.assign(layers_.size(), {});
+  bool has_codes = false;
   for (const SlotWords& slot : saved_slots()) {
     const std::string key = fmt::format("{}.{}", where, slot.name);
     const auto layers = static_cast<std::int64_t>(layers_.size());
     const std::vector<nn::SavePolicy> policies = parse_slot(slot, texts[slot.slot], key, layers);
     for (std::int64_t layer = 0; layer < layers; ++layer) {
-      const nn::SavePolicy& policy = policies[static_cast<std::size_t>(layer)];
+      nn::SavePolicy policy = policies[static_cast<std::size_t>(layer)];
       if (policy == nn::SavePolicy{}) continue;
+      if (policy.codes != nn::SavePolicy::Codes::kNone) {
+        has_codes = true;
+        policy.rounding = rounding;
+      }
       if (!keeps(slot.slot, layer)) {
         if (may_be_absent) continue;
         throw InputError(fmt::format(
@@ -226,6 +232,19 @@ void MemoryPolicy::set_slots(const SlotTexts& texts, const std::string& where, b
       slots_[static_cast<std::size_t>(layer)][slot.slot] = policy;
     }
   }
+  if (has_codes || rounding == nn::SavePolicy::Rounding::kNearest) return;
+  throw InputError(fmt::format(
+      "{}.rounding is \"stochastic\", but nothing waits in 8-bit codes that could be rounded; give "
+      "{}.block_input, say, the word \"int8\", or leave rounding out",
+      where, where));
+}
+
+bool MemoryPolicy::rounds_at_random() const {
+  return std::any_of(slots_.begin(), slots_.end(), [](const SlotPolicies& layer) {
+    return std::any_of(layer.values.begin(), layer.values.end(), [](const nn::SavePolicy& policy) {
+      return policy.rounding == nn::SavePolicy::Rounding::kStochastic;
+    });
+  });
 }
 
 bool MemoryPolicy::keeps(Slot slot, std::int64_t layer) const {

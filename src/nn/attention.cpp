@@ -203,19 +203,23 @@ void Attention::again(const Tensor& out, const Tensor& x, Pass& pass, AttentionK
 void Attention::push(Slots slots, AttentionKeep keep, const AttentionSaving& saving,
                      const Ulysses& ulysses, Pass& pass) const {
   if (keep == AttentionKeep::kNothing) return;
-  const auto push_normed = [&pass](Normed& normed, const SavePolicy& policy, Index unit) {
-    pass.push(std::move(normed.input), policy, unit);
+  const auto push_normed = [&pass](Normed& normed, const SavePolicy& policy, const SlotRow& row) {
+    pass.push(std::move(normed.input), policy, row);
     pass.push(std::move(normed.statistics));
   };
   const Index head = sizes_.head_dim;
   if (ulysses.is_alone()) slots.shared = {};  // it is `attended`
-  pass.push(std::move(slots.attended), saving.output, head);
+  pass.push(std::move(slots.attended), saving.output, {SlotKind::kAttentionOutput, head});
   pass.push(std::move(slots.lse));
   if (keep == AttentionKeep::kOutput) return;
-  if (!ulysses.is_alone()) pass.push(std::move(slots.shared), saving.output, head);
-  pass.push(std::move(slots.qkv), saving.qkv, head);
-  if (query_norm_) push_normed(slots.heads, saving.qkv, head);
-  if (output_norm_) push_normed(slots.output, saving.projected, sizes_.hidden);
+  if (!ulysses.is_alone()) {
+    pass.push(std::move(slots.shared), saving.output, ulysses.attended_row());
+  }
+  pass.push(std::move(slots.qkv), saving.qkv, ulysses.qkv_row());
+  if (query_norm_) push_normed(slots.heads, saving.qkv, {SlotKind::kAttentionHeads, head});
+  if (output_norm_) {
+    push_normed(slots.output, saving.projected, {SlotKind::kAttentionProjected, sizes_.hidden});
+  }
 }
 
 /// What a forward that kept everything, or `again`, pushed.

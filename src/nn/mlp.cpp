@@ -103,10 +103,11 @@ void Mlp::forward(const Tensor& out, const Tensor& x, Pass& pass, const Portions
     forward_range(out, x, buffers, pass);
     buffers.activated = {};
     if (output_norm_) {
-      pass.push(std::move(buffers.result), saving.projected, down_.outputs());
+      pass.push(std::move(buffers.result), saving.projected,
+                {SlotKind::kMlpProjected, down_.outputs()});
       pass.push(std::move(buffers.statistics));
     }
-    pass.push(std::move(buffers.projected), saving.up, down_.inputs());
+    pass.push(std::move(buffers.projected), saving.up, {SlotKind::kMlpUp, down_.inputs()});
     return;
   }
   in_ranges(*mini_sequence, tokens, pass, [&](Index begin, Index end, const Buffers& buffers) {

@@ -11,6 +11,13 @@ using backend::MemoryTag;
 using backend::Shape;
 using backend::Tensor;
 
+namespace {
+
+/// Numbers of streams of a block: more than SlotKind has.
+constexpr std::uint64_t kSlotStreams = 16;
+
+}  // namespace
+
 Pass::Pass(backend::Backend& backend, base::DType dtype, backend::CuSeqlens cu_seqlens,
            Tensor positions, Keep keep, std::optional<SequenceShard> shard, backend::Backend* host)
     : backend_(&backend),
@@ -57,11 +64,30 @@ void Pass::push(Tensor slot) {
   if (keep_ == Keep::kSlots) slots_.push_back({std::move(slot), std::nullopt, block_});
 }
 
-void Pass::push(Tensor slot, const SavePolicy& policy, Index unit) {
+void Pass::push(Tensor slot, const SavePolicy& policy, const SlotRow& row) {
   if (policy == SavePolicy{}) return push(std::move(slot));
   if (keep_ != Keep::kSlots) return;
   if (policy.on_host) send_away_others();
-  slots_.push_back({{}, SavedInput(std::move(slot), policy, unit, *backend_, host_), block_});
+  const auto rounding = rounding_of(slot, policy, row);
+  slots_.push_back(
+      {{}, SavedInput(std::move(slot), policy, row, rounding, *backend_, host_), block_});
+}
+
+std::optional<backend::CodeRounding> Pass::rounding_of(const Tensor& slot, const SavePolicy& policy,
+                                                       const SlotRow& row) const {
+  const bool is_at_random = policy.codes != SavePolicy::Codes::kNone &&
+                            policy.rounding == SavePolicy::Rounding::kStochastic;
+  if (!is_at_random || slot.elements() == 0) return std::nullopt;
+  if (!draws_) {
+    throw base::InternalError("a slot is rounded at random in a pass that has no draws");
+  }
+  const bool is_exchanged = !row.columns.empty();
+  return backend::CodeRounding{
+      .numbers = is_exchanged ? draws_->exchanged_numbers : draws_->numbers,
+      .stream = {draws_->seed, base::Purpose::kCodeRounding, draws_->step,
+                 static_cast<std::uint64_t>(block_) * kSlotStreams +
+                     static_cast<std::uint64_t>(row.kind)},
+      .columns = is_exchanged ? row.whole : slot.elements() / slot.size(0)};
 }
 
 void Pass::start_block() {

@@ -30,14 +30,29 @@ Index block_of(SavePolicy::Codes codes, Index width, Index unit) {
   return block < kFewCodes ? unit : block;
 }
 
+/// Codes x [rows, width], run by run of columns that lie together in the whole row.
+void quantize_at_random(Backend& device, const Tensor& codes, const Tensor& ranges, const Tensor& x,
+                        const SlotRow& row, backend::CodeRounding rounding) {
+  if (row.columns.empty()) return device.quantize_at_random(codes, ranges, x, rounding);
+  const Index block = 2 * x.size(1) / ranges.size(1);
+  for (const SlotRow::Columns& run : row.columns) {
+    if (run.begin == run.end) continue;
+    rounding.first_column = run.first;
+    device.quantize_at_random(codes.columns(run.begin, run.end),
+                              ranges.columns(2 * run.begin / block, 2 * run.end / block),
+                              x.columns(run.begin, run.end), rounding);
+  }
+}
+
 }  // namespace
 
-SavedInput::SavedInput(Tensor x, const SavePolicy& policy, Index unit, Backend& device,
+SavedInput::SavedInput(Tensor x, const SavePolicy& policy, const SlotRow& row,
+                       const std::optional<backend::CodeRounding>& rounding, Backend& device,
                        Backend* host)
     : device_(&device), host_(policy.on_host ? host : nullptr) {
   if (x.elements() == 0) host_ = nullptr;
   if (policy.codes != SavePolicy::Codes::kNone && x.elements() > 0) {
-    encode(x, block_of(policy.codes, x.elements() / x.size(0), unit));
+    encode(x, block_of(policy.codes, x.elements() / x.size(0), row.unit), row, rounding);
   } else {
     parts_.emplace_back().device = std::move(x);
   }
@@ -52,7 +67,8 @@ SavedInput::~SavedInput() {
   }
 }
 
-void SavedInput::encode(const Tensor& x, Index block) {
+void SavedInput::encode(const Tensor& x, Index block, const SlotRow& row,
+                        const std::optional<backend::CodeRounding>& rounding) {
   is_coded_ = true;
   dtype_ = x.dtype();
   shape_ = x.shape();
@@ -61,7 +77,12 @@ void SavedInput::encode(const Tensor& x, Index block) {
   const base::DType wide = dtype_ == base::DType::kFloat64 ? dtype_ : base::DType::kFloat32;
   Tensor codes = device_->allocate({rows, width}, base::DType::kUInt8, MemoryTag::kSaved);
   Tensor ranges = device_->allocate({rows, 2 * (width / block)}, wide, MemoryTag::kSaved);
-  device_->quantize(codes, ranges, x.reshape({rows, width}));
+  const Tensor flat = x.reshape({rows, width});
+  if (rounding) {
+    quantize_at_random(*device_, codes, ranges, flat, row, *rounding);
+  } else {
+    device_->quantize(codes, ranges, flat);
+  }
   parts_.emplace_back().device = std::move(codes);
   parts_.emplace_back().device = std::move(ranges);
 }

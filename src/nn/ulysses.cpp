@@ -4,6 +4,7 @@
 
 namespace longspan::nn {
 
+using backend::Index;
 using backend::Shape;
 using backend::Tensor;
 using shard::Cover;
@@ -72,6 +73,35 @@ Shape Ulysses::attended_shape() const {
   return {token_cover_.extent(), head_cover_.size(rank_) * sizes_.head_dim};
 }
 Shape Ulysses::lse_shape() const { return {head_cover_.size(rank_), token_cover_.extent()}; }
+
+/// Of runs of this rank's heads, side by side, among `whole` of them.
+SlotRow Ulysses::row_of(SlotKind kind, const std::vector<shard::Range>& heads, Index whole) const {
+  SlotRow row{kind, sizes_.head_dim};
+  if (is_alone()) return row;
+  row.whole = whole * sizes_.head_dim;
+  Index begin = 0;
+  for (const shard::Range& run : heads) {
+    const Index end = begin + run.size() * sizes_.head_dim;
+    row.columns.push_back({begin, end, run.begin * sizes_.head_dim});
+    begin = end;
+  }
+  return row;
+}
+
+SlotRow Ulysses::attended_row() const {
+  return row_of(SlotKind::kAttentionOutput, {range_of(head_cover_, rank_)}, sizes_.heads);
+}
+
+/// Heads of keys are numbered on from those of queries, and of values from those.
+SlotRow Ulysses::qkv_row() const {
+  const shard::Range kv = range_of(kv_head_cover_, rank_);
+  const auto from = [&kv](Index first) { return shard::Range{first + kv.begin, first + kv.end}; };
+  const Index heads = sizes_.heads;
+  const Index kv_heads = sizes_.kv_heads;
+  return row_of(SlotKind::kAttentionQkv,
+                {range_of(head_cover_, rank_), from(heads), from(heads + kv_heads)},
+                heads + 2 * kv_heads);
+}
 
 Heads Ulysses::split(const Tensor& qkv) const {
   return split_heads(qkv, head_cover_.size(rank_), kv_head_cover_.size(rank_), sizes_.head_dim);

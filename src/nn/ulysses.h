@@ -21,6 +21,9 @@ class Ulysses {
   backend::Shape qkv_shape() const;
   backend::Shape attended_shape() const;
   backend::Shape lse_shape() const;
+  /// What of a row of all heads the first two are.
+  SlotRow qkv_row() const;
+  SlotRow attended_row() const;
   Heads split(const backend::Tensor& qkv) const;
   const HeadRuns& runs() const { return runs_; }
 
@@ -44,6 +47,7 @@ class Ulysses {
   /// Where q or the attended, and k or v, lie by tokens and by heads.
   shard::Move q_to_heads() const;
   shard::Move kv_to_heads() const;
+  SlotRow row_of(SlotKind kind, const std::vector<shard::Range>& heads, backend::Index whole) const;
   shard::ReshardPlan qkv_plan() const;
   shard::ReshardPlan attended_plan() const;
   std::vector<backend::Tensor> local_heads(const backend::Tensor& qkv) const;

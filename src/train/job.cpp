@@ -268,7 +268,7 @@ std::vector<std::string> other_names_of(model::Slot slot) {
           "offload_activations"};
 }
 
-void declare_saved_inputs(model::SlotTexts& texts, Declarations& keys) {
+void declare_saved_inputs(Job::Memory& memory, Declarations& keys) {
   keys.section("memory.saved_inputs",
                "How what a block keeps (memory.activation_checkpointing) waits for its backward.");
   for (const model::SlotWords& slot : model::saved_slots()) {
@@ -276,11 +276,17 @@ void declare_saved_inputs(model::SlotTexts& texts, Declarations& keys) {
     for (const model::SavePolicyWords& policy : model::save_policies(slot.slot)) {
       words.push_back({policy.name, policy.meaning});
     }
-    keys.phrase(fmt::format("memory.saved_inputs.{}", slot.name), texts[slot.slot],
+    keys.phrase(fmt::format("memory.saved_inputs.{}", slot.name), memory.saved_inputs[slot.slot],
                 std::move(words), "policies by layers such as \"0-15: int8, 16-31: host\"",
                 fmt::format("How {} waits.", slot.holds))
         .known_elsewhere_as(other_names_of(slot.slot));
   }
+  keys.choice("memory.saved_inputs.rounding", memory.saved_rounding,
+              {{"nearest", "to the nearer step"},
+               {"stochastic",
+                "to one of the two around it at random, so that each number is right in the mean; "
+                "the same at every layout of ranks"}},
+              "How 8-bit codes are rounded.");
 }
 
 void declare_machine(Job& job, Declarations& keys) {
@@ -295,7 +301,7 @@ void declare_machine(Job& job, Declarations& keys) {
               "What a block keeps for its backward.")
       .known_elsewhere_as({"gradient_checkpointing", "recompute", "recompute_granularity",
                            "activation_recomputation", "checkpoint_activations"});
-  declare_saved_inputs(job.memory.saved_inputs, keys);
+  declare_saved_inputs(job.memory, keys);
   keys.section("memory.mini_sequence",
                "In what ranges of tokens token-wise work runs, one after another.");
   keys.phrase(
@@ -448,15 +454,24 @@ model::MemoryPolicy memory_policy(const Job& job, const std::string& level) {
                                            job.memory.mini_sequence_lm_head,
                                            job.model.num_hidden_layers, "memory");
   policy.set_slots(job.memory.saved_inputs, "memory.saved_inputs",
-                   /*may_be_absent=*/job.memory.chooses_checkpointing());
+                   /*may_be_absent=*/job.memory.chooses_checkpointing(),
+                   job.memory.saved_rounding == "stochastic" ? nn::SavePolicy::Rounding::kStochastic
+                                                             : nn::SavePolicy::Rounding::kNearest);
   return policy;
 }
 
-bool Job::Memory::offloads_saved_inputs() const {
-  return std::any_of(
-      saved_inputs.values.begin(), saved_inputs.values.end(),
-      [](const std::string& text) { return text.find("host") != std::string::npos; });
+namespace {
+
+bool has_word(const model::SlotTexts& texts, const char* word) {
+  return std::any_of(texts.values.begin(), texts.values.end(), [word](const std::string& text) {
+    return text.find(word) != std::string::npos;
+  });
 }
+
+}  // namespace
+
+bool Job::Memory::offloads_saved_inputs() const { return has_word(saved_inputs, "host"); }
+bool Job::Memory::codes_saved_inputs() const { return has_word(saved_inputs, "int8"); }
 
 std::string to_json(const Job& job) {
   Job copy = job;

@@ -64,6 +64,7 @@ std::string forget_lost_slots(Job& job) {
   job.memory.saved_inputs = model::SlotTexts::all("full");
   // Always kept.
   job.memory.saved_inputs[model::Slot::kBlockInput] = before[model::Slot::kBlockInput];
+  if (!job.memory.codes_saved_inputs()) job.memory.saved_rounding = "nearest";
   return job.memory.saved_inputs == before ? ""
                                            : " with memory.saved_inputs of blocks' inputs alone";
 }

@@ -41,6 +41,7 @@ void unround_slots(const Job& job, Shrunk& shrunk) {
     if (!has_codes) continue;
     shrunk.changes.push_back(fmt::format("memory.saved_inputs.{} without 8-bit codes", slot.name));
   }
+  shrunk.job.memory.saved_rounding = "nearest";
 }
 
 class Shrinking {

@@ -133,8 +133,8 @@ ReadSequence numbered(ReadSequence read, const std::vector<std::int64_t>& length
   for (const std::int64_t length : lengths) begins.push_back(begins.back() + length);
   if (begins.back() > std::numeric_limits<std::int32_t>::max()) {
     throw base::InputError(
-        fmt::format("a step has {} tokens, more than can be numbered for adapter.dropout; lower "
-                    "training.tokens_per_step",
+        fmt::format("a step has {} tokens, more than can be numbered for adapter.dropout and "
+                    "memory.saved_inputs.rounding \"stochastic\"; lower training.tokens_per_step",
                     begins.back()));
   }
   return [read = std::move(read), begins = std::move(begins)](std::size_t sequence) {

@@ -309,7 +309,7 @@ std::vector<RankPass> Trainer::my_passes() {
   ReadSequence read = [&](std::size_t row) {
     return std::make_shared<const data::MicroBatch>(corpus_->training().read(rows[row]));
   };
-  if (job_.adapter.lora.dropout > 0) read = numbered(std::move(read), row_lengths(rows));
+  if (job_.draws_by_token()) read = numbered(std::move(read), row_lengths(rows));
   return passes_of(planner_->plan(progress_.step), *meshes_, read, policies_);
 }
 

@@ -93,7 +93,6 @@ class TrainingStep::Part {
     if (pass.mesh == nullptr) return;
     const auto tokens = static_cast<backend::Index>(whole_->tokens.size());
     shard_ = nn::SequenceShard{pass.mesh, shard::TokenLayout(tokens, pass.mesh->degrees())};
-    const std::vector<std::int32_t> numbers = std::exchange(numbers_, {});
     for (const shard::Range& range : shard_->layout.ranges(pass.mesh->sequence().rank())) {
       const auto append = [&range](auto& part, const auto& whole) {
         part.insert(part.end(), whole.begin() + range.begin, whole.begin() + range.end);
@@ -101,10 +100,10 @@ class TrainingStep::Part {
       append(tokens_, whole_->tokens);
       append(labels_, whole_->labels);
       append(positions_, whole_->positions);
-      append(numbers_, numbers);
     }
   }
 
+  /// Of the whole row's tokens.
   const std::vector<std::int32_t>& numbers() const { return numbers_; }
   /// `draws` of a pass that trains.
   model::TokenBatch batch(const model::TokenDraws* draws) const {

@@ -50,18 +50,18 @@ class TrainingStep {
   TrainingStep(const Job& job, backend::Backend& backend, comm::Communicator& ranks,
                backend::Backend* host = nullptr);
 
-  /// Gradients of the global batch's mean loss, summed over ranks, into the parameters: whatever
-  /// ranks run which of its micro-batches. On every rank the same number of passes: where there is
-  /// nothing to do, empty ones. `step` counts from 0: with the tokens' numbers in it, and the job's
-  /// seed, it decides what dropout drops. `prepare` first, unless that was done.
   /// Where compressed gradients have no directions yet, runs these passes for them alone; of a run
   /// that goes on they were loaded, and are checked to be the same on all ranks. Once: returns
   /// whether there was anything to do. All ranks call it.
   bool prepare(const std::vector<RankPass>& passes, std::int64_t step = 0);
-
   /// Of a step that computes nothing: as all are but the first.
   void skip_preparation() { is_prepared_ = true; }
 
+  /// Gradients of the global batch's mean loss, summed over ranks, into the parameters: whatever
+  /// ranks run which of its micro-batches. On every rank the same number of passes: where there is
+  /// nothing to do, empty ones. `step` counts from 0: with the tokens' numbers in it, and the job's
+  /// seed, it decides what dropout drops and how codes are rounded at random. `prepare` first,
+  /// unless that was done.
   Sums forward_backward(const std::vector<RankPass>& passes, std::int64_t step = 0);
 
   /// One pass of those that `forward_backward` makes, which is not its last: adds to the gradients.

@@ -43,6 +43,8 @@ def in_codes(level, budget):
         coded.update(block_middle="int8_rows", attention_qkv="int8", attention_output="int8")
         if budget in ("auto", "kept"):
             coded["mlp_up"] = "int8"
+        if budget == "kept":
+            coded["rounding"] = "stochastic"
     elif level == "block_keep_attention":
         coded["attention_output"] = "0: int8"
     return coded

@@ -113,6 +113,20 @@ TEST_CASE("gpu: checkpointing, and inputs that wait on the host, change no bit")
   CHECK(host->ledger().live_total() == 0);
 }
 
+TEST_CASE("gpu: slots in 8-bit codes, rounded at random, give the cpu's gradients") {
+  const ModelConfig config = GENERATE(model::test::small_config(false), model::test::small_gpt2());
+  const char* level = GENERATE("none", "block", "block_keep_attention");
+  const Batch batch = some_batch();
+  auto memory = MemoryPolicy::parse(level, "none", "1", config.num_hidden_layers, "memory");
+  memory.set_slots(model::SlotTexts::all("int8"), "memory.saved_inputs", /*may_be_absent=*/true,
+                   nn::SavePolicy::Rounding::kStochastic);
+  const Outcome found = train(cuda_side().backend(), DType::kFloat64, memory, config, batch);
+  const Outcome again = train(cuda_side().backend(), DType::kFloat64, memory, config, batch);
+  CHECK(found.gradients == again.gradients);
+  const Outcome expected = train(cpu_side().backend(), DType::kFloat64, memory, config, batch);
+  check_same(found, expected, 1e-10);
+}
+
 TEST_CASE("gpu: the same bits in every run") {
   const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
   const ModelConfig config = GENERATE(model::test::small_config(true), model::test::small_gpt2());

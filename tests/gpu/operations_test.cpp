@@ -350,6 +350,30 @@ TEST_CASE("gpu: 8-bit codes and what they stand for") {
       dtype == DType::kBFloat16 ? 0x1p-5 : 0x1p-6);
 }
 
+TEST_CASE("gpu: 8-bit codes that are rounded at random") {
+  const DType dtype = every_float();
+  const Index block = GENERATE(24, 128, 1536);
+  std::vector<std::int32_t> numbers(33);
+  std::iota(numbers.begin(), numbers.end(), 1000);
+  compare(
+      [&](Side& side) -> Tensors {
+        const Tensor x = side.random({33, 1536}, dtype);
+        const Tensor codes =
+            side.backend().allocate(x.shape(), DType::kUInt8, backend::MemoryTag::kWorkspace);
+        const Tensor ranges = side.unwritten({33, 2 * (1536 / block)}, wide(dtype));
+        side.backend().quantize_at_random(codes, ranges, x,
+                                          {.numbers = side.integers(numbers),
+                                           .stream = {5, base::Purpose::kTest, 1, 2},
+                                           .columns = 2048,
+                                           .first_column = 300});
+        const Tensor again = side.unwritten(x.shape(), dtype);
+        side.backend().dequantize(again, codes, ranges);
+        return {again, ranges};
+      },
+      // The same codes: one that is not is a step off.
+      tolerance(dtype, 4));
+}
+
 TEST_CASE("gpu: embedding and its gradient") {
   const DType dtype = every_float();
   const Index vocab = GENERATE(1, 50, 3000);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "longspan/base/file.h"
 #include "tests/support/test_data.h"
@@ -174,8 +175,13 @@ Batch random_batch(const ModelConfig& config, const std::vector<std::int32_t>& l
   return batch;
 }
 
-LossResult run(Decoder& model, const Batch& batch, double loss_scale) {
-  return model.forward_backward(batch, loss_scale);
+LossResult run(Decoder& model, const Batch& batch, double loss_scale, std::uint64_t step) {
+  std::vector<std::int32_t> numbers(batch.tokens.size());
+  std::iota(numbers.begin(), numbers.end(), 0);
+  const TokenDraws draws{.seed = 3, .step = step, .numbers = numbers};
+  TokenBatch told = batch;
+  told.draws = &draws;
+  return model.forward_backward(told, loss_scale);
 }
 
 }  // namespace longspan::model::test

@@ -62,7 +62,8 @@ ModelConfig small_gpt2();
 std::vector<ModelConfig> small_configs();
 Batch random_batch(const ModelConfig& config, const std::vector<std::int32_t>& lengths,
                    std::uint64_t seed);
-/// Runs forward and backward on a batch.
-LossResult run(Decoder& model, const Batch& batch, double loss_scale);
+/// Runs forward and backward on a batch, as a pass of this step, in which its tokens have numbers
+/// from 0 on.
+LossResult run(Decoder& model, const Batch& batch, double loss_scale, std::uint64_t step = 0);
 
 }  // namespace longspan::model::test

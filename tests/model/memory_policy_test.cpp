@@ -14,6 +14,7 @@ using backend::kIgnoredLabel;
 using base::DType;
 using Catch::Matchers::Contains;
 using test::Batch;
+using Rounding = nn::SavePolicy::Rounding;
 
 MemoryPolicy policy(const std::string& checkpointing, const std::string& mlp,
                     const std::string& lm_head, Index layers = 2) {
@@ -28,14 +29,14 @@ struct Outcome {
 /// Two micro-batches, so that gradients are also added to.
 Outcome outcome_of(const MemoryPolicy& memory, DType dtype, const Batch& batch,
                    const ModelConfig& config = test::small_config(true),
-                   backend::Backend* host = nullptr) {
+                   backend::Backend* host = nullptr, std::uint64_t step = 0) {
   const auto backend = test::make_backend();
   Decoder decoder(config, dtype, *backend, memory, {}, host);
   decoder.parameters().initialise(5, 0.3);
   decoder.parameters().start_gradients();
   Outcome outcome;
-  outcome.nll_sum += test::run(decoder, batch, 0.1).nll_sum;
-  outcome.nll_sum += test::run(decoder, batch.document(0), 0.1).nll_sum;
+  outcome.nll_sum += test::run(decoder, batch, 0.1, step).nll_sum;
+  outcome.nll_sum += test::run(decoder, batch.document(0), 0.1, step).nll_sum;
   decoder.parameters().settle_gradients();
   outcome.gradients = test::gradients(*backend, decoder);
   return outcome;
@@ -47,6 +48,20 @@ void check_same(const Outcome& found, const Outcome& expected, double tolerance)
     INFO(name);
     CHECK(test::relative_distance(found.gradients.at(name), gradient) <= tolerance);
   }
+}
+
+/// How far all gradients together are from the others, as a part of those.
+double apart(const Outcome& found, const Outcome& expected) {
+  double difference = 0;
+  double size = 0;
+  for (const auto& [name, gradient] : expected.gradients) {
+    const std::vector<double>& other = found.gradients.at(name);
+    for (std::size_t i = 0; i < gradient.size(); ++i) {
+      difference += (other[i] - gradient[i]) * (other[i] - gradient[i]);
+      size += gradient[i] * gradient[i];
+    }
+  }
+  return std::sqrt(difference / size);
 }
 
 Batch masked_batch() {
@@ -125,9 +140,10 @@ TEST_CASE("a pass may keep other things than its model: the same bits in the mem
 }
 
 /// A policy whose slots wait as the texts say, in the order of Slot.
-MemoryPolicy with_slots(const std::string& level, const SlotTexts& texts, Index layers = 2) {
+MemoryPolicy with_slots(const std::string& level, const SlotTexts& texts, Index layers = 2,
+                        Rounding rounding = Rounding::kNearest) {
   MemoryPolicy memory = policy(level, "none", "2", layers);
-  memory.set_slots(texts, "memory.saved_inputs", /*may_be_absent=*/true);
+  memory.set_slots(texts, "memory.saved_inputs", /*may_be_absent=*/true, rounding);
   return memory;
 }
 
@@ -186,17 +202,8 @@ TEST_CASE("slots in 8-bit codes: the loss's bits, gradients nearby, a fraction o
   const Outcome kept = outcome_of(policy(level, "none", "2"), DType::kFloat32, batch, config);
   const Outcome coded = outcome_of(with_slots(level, texts), DType::kFloat32, batch, config);
   CHECK(coded.nll_sum == kept.nll_sum);  // what waits is not what goes on
-  double apart = 0;
-  double size = 0;
-  for (const auto& [name, gradient] : kept.gradients) {
-    const std::vector<double>& found = coded.gradients.at(name);
-    for (std::size_t i = 0; i < gradient.size(); ++i) {
-      apart += (found[i] - gradient[i]) * (found[i] - gradient[i]);
-      size += gradient[i] * gradient[i];
-    }
-  }
-  CHECK(apart > 0);
-  CHECK(std::sqrt(apart / size) < 0.02);
+  CHECK(apart(coded, kept) > 0);
+  CHECK(apart(coded, kept) < 0.02);
 
   // With a host as well: the same codes, so the same bits.
   for (std::string& text : texts.values) {
@@ -206,6 +213,101 @@ TEST_CASE("slots in 8-bit codes: the loss's bits, gradients nearby, a fraction o
   const Outcome there =
       outcome_of(with_slots(level, texts), DType::kFloat32, batch, config, host.get());
   CHECK(there.gradients == coded.gradients);
+}
+
+TEST_CASE("slots rounded at random: the loss's bits, gradients nearby, the same bits again") {
+  const std::string level = GENERATE("none", "block", "block_keep_attention");
+  for (const ModelConfig& config : test::small_configs()) {
+    INFO(config.model_type << ", " << level);
+    const Index layers = config.num_hidden_layers;
+    const Batch batch = masked_batch();
+    const auto outcome = [&](const SlotTexts& texts, Rounding rounding, std::uint64_t step,
+                             backend::Backend* host = nullptr) {
+      return outcome_of(with_slots(level, texts, layers, rounding), DType::kFloat32, batch, config,
+                        host, step);
+    };
+    const SlotTexts codes = SlotTexts::all("int8");
+    const Outcome kept = outcome(SlotTexts::all("full"), Rounding::kNearest, 1);
+    const Outcome coded = outcome(codes, Rounding::kStochastic, 1);
+    CHECK(coded.nll_sum == kept.nll_sum);
+    CHECK(apart(coded, kept) > 0);
+    // As far as to nearest, sqrt(2) times over; some of these models turn small steps to large
+    // ones.
+    const double nearest = apart(outcome(codes, Rounding::kNearest, 1), kept);
+    CHECK(apart(coded, kept) < 3 * nearest);
+
+    CHECK(outcome(codes, Rounding::kStochastic, 1).gradients == coded.gradients);
+    CHECK(outcome(codes, Rounding::kStochastic, 2).gradients != coded.gradients);
+    const auto host = test::make_backend();
+    CHECK(outcome(SlotTexts::all("int8+host"), Rounding::kStochastic, 1, host.get()).gradients ==
+          coded.gradients);
+  }
+}
+
+TEST_CASE("slots rounded at random draw the same whatever ranges the MLP has") {
+  const Batch batch = masked_batch();
+  const auto outcome = [&](const std::string& level, const std::string& mlp) {
+    MemoryPolicy memory = policy(level, mlp, "2");
+    memory.set_slots({"int8_rows", "full", "full", "int8", "full"}, "memory.saved_inputs",
+                     /*may_be_absent=*/true, Rounding::kStochastic);
+    return outcome_of(memory, DType::kFloat64, batch, test::small_config(true), nullptr, 4);
+  };
+  check_same(outcome("none", "5"), outcome("none", "none"), 1e-12);
+  check_same(outcome("block_keep_attention", "5"), outcome("block_keep_attention", "none"), 1e-12);
+  check_same(outcome("block", "5"), outcome("block", "none"), 1e-12);
+}
+
+TEST_CASE(
+    "where what is rounded at random is read linearly, the mean of gradients is the gradient") {
+  // The attention's output: a factor of its projection's gradient, and of a sum in the attention's
+  // backward.
+  constexpr int kSteps = 300;
+  const Batch batch = masked_batch();
+  const auto outcome = [&](const std::string& word, Rounding rounding, std::uint64_t step) {
+    return outcome_of(with_slots("none", {"full", "full", "full", word, "full"}, 2, rounding),
+                      DType::kFloat64, batch, test::small_config(true), nullptr, step);
+  };
+  const Outcome exact = outcome("full", Rounding::kNearest, 0);
+  Outcome mean = exact;
+  std::map<std::string, std::vector<double>> squares;
+  for (auto& [name, values] : mean.gradients) {
+    std::fill(values.begin(), values.end(), 0.0);
+    squares[name] = values;
+  }
+  for (std::uint64_t step = 0; step < kSteps; ++step) {
+    const Outcome one = outcome("int8", Rounding::kStochastic, step);
+    for (const auto& [name, values] : one.gradients) {
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        const double error = values[i] - exact.gradients.at(name)[i];
+        mean.gradients[name][i] += values[i] / kSteps;
+        squares[name][i] += error * error / kSteps;
+      }
+    }
+  }
+  for (const auto& [name, values] : mean.gradients) {
+    INFO(name);
+    double distance = 0;
+    double expected = 0;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const double error = values[i] - exact.gradients.at(name)[i];
+      // Five standard errors (and rounding, of those that no code enters).
+      REQUIRE(std::abs(error) <= 5 * std::sqrt(squares[name][i] / kSteps) + 1e-11);
+      distance += error * error;
+      expected += squares[name][i] / kSteps;
+    }
+    CHECK(distance <= 5 * expected + 1e-20);
+  }
+  // To nearest there is no such mean: every step is as far off.
+  CHECK(apart(mean, exact) < 0.3 * apart(outcome("int8", Rounding::kNearest, 0), exact));
+}
+
+TEST_CASE("a pass that rounds at random needs the numbers of its tokens") {
+  const auto backend = test::make_backend();
+  Decoder decoder(test::small_config(true), DType::kFloat32, *backend,
+                  with_slots("none", SlotTexts::all("int8"), 2, Rounding::kStochastic));
+  const Batch batch = masked_batch();
+  CHECK_THROWS_AS(decoder.forward_backward(batch, 1.0), base::InternalError);
+  decoder.evaluate(batch);  // draws nothing
 }
 
 TEST_CASE("8-bit codes of all slots take little more than a quarter of float32") {
@@ -357,6 +459,23 @@ TEST_CASE("the words of slots") {
   CHECK_THAT(refusal("none", "7", one(Slot::kMlpUp, "host")), Contains("memory.mini_sequence.mlp"));
   CHECK(refusal("block_keep_attention", "none", one(Slot::kAttentionOutput, "int8")).empty());
   CHECK(refusal("none", "none", SlotTexts::all("int8")).empty());
+}
+
+TEST_CASE("stochastic rounding is of all codes, and of codes alone") {
+  MemoryPolicy memory = MemoryPolicy::parse("none", "none", "1", 4, "memory");
+  memory.set_slots({"int8+host", "1: int8_rows", "host", "full", "full"}, "slots", false,
+                   Rounding::kStochastic);
+  CHECK(memory.slots(0)[Slot::kBlockInput].rounding == Rounding::kStochastic);
+  CHECK(memory.slots(1)[Slot::kBlockMiddle].rounding == Rounding::kStochastic);
+  CHECK(memory.slots(0)[Slot::kBlockMiddle] == nn::SavePolicy{});
+  CHECK(memory.slots(0)[Slot::kAttentionQkv] ==
+        nn::SavePolicy{nn::SavePolicy::Codes::kNone, true, Rounding::kNearest});
+  CHECK(memory.rounds_at_random());
+  memory.set_slots(SlotTexts::all("int8"), "slots", false);
+  CHECK_FALSE(memory.rounds_at_random());
+  CHECK_THROWS_WITH(
+      memory.set_slots(SlotTexts::all("host"), "memory.saved_inputs", false, Rounding::kStochastic),
+      Contains("memory.saved_inputs.rounding is \"stochastic\", but nothing waits"));
 }
 
 }  // namespace

@@ -52,7 +52,8 @@ TEST_CASE("every key is bound to its own member") {
       "max_skipped_steps": 15},
     "memory": {"limit": 4194304, "activation_checkpointing": "0-2: block",
                "saved_inputs": {"block_input": "int8+host", "block_middle": "3: int8_rows",
-                 "attention_qkv": "3: host", "attention_output": "3: int8", "mlp_up": "full"},
+                 "attention_qkv": "3: host", "attention_output": "3: int8", "mlp_up": "full",
+                 "rounding": "stochastic"},
                "mini_sequence": {"mlp": 3, "lm_head": "64MiB"}},
     "parallel": {"data": 16, "sequence": "2x3", "timeout_seconds": 30.5, "zero_stage": 2,
                  "overlap": false, "planner": "fixed", "costs": "auto"},
@@ -68,6 +69,15 @@ TEST_CASE("every key is bound to its own member") {
   CHECK(job.logging.every == 19);
   CHECK(job.optimizer.max_grad_norm == 2.0);
   CHECK(job.optimizer.moments == "bf16");
+  CHECK(memory_policy(job).rounds_at_random());
+}
+
+TEST_CASE("the rounding of codes is one of two, and of codes") {
+  CHECK_FALSE(memory_policy(read(smallest().dump())).rounds_at_random());
+  CHECK_THAT(refusal_of({"memory.saved_inputs.rounding=stochastic"}),
+             Contains("memory.saved_inputs.rounding is \"stochastic\"") && Contains("8-bit codes"));
+  CHECK_THAT(refusal_of({"memory.saved_inputs.rounding=up"}),
+             Contains("memory.saved_inputs.rounding") && Contains("\"nearest\""));
 }
 
 TEST_CASE("keys of GaLore are bound to their own members") {

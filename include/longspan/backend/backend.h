@@ -74,6 +74,16 @@ struct AdamWOptions {
   std::uint64_t first_element = 0;
 };
 
+/// What 8-bit codes that are rounded at random draw from: of the element in row t and column i of
+/// what is coded it is the stream's for token numbers[t] and column first_column + i of a row of
+/// `columns`. Who codes only some columns of a row draws for them what one would who coded all.
+struct CodeRounding {
+  Tensor numbers;  ///< int32 [tokens], 0 or more
+  base::RandomStream stream;
+  Index columns = 0;
+  Index first_column = 0;
+};
+
 /// Elements of a block of 8-bit moments.
 inline constexpr Index kMomentBlock = 256;
 
@@ -306,7 +316,14 @@ class Backend {
   /// float32 (float64), are low and step of each block in turn. Where x is not finite neither is
   /// what `dequantize` gives for its block.
   virtual void quantize(const Tensor& codes, const Tensor& ranges, const Tensor& x) = 0;
-  /// out = low + step code, rounded to out's dtype: at most step / 2 (and a rounding) from x.
+  /// The same, but code = floor((x - low) / step + u), u of the element's own uniform in [0, 1) in
+  /// steps of 2^-16, also as in Mesa: less than a step from x, and x in the mean of all u (to step
+  /// / 2^16 and the roundings of x - low and of the inverse). low itself is always exact. The same
+  /// bits on every device.
+  virtual void quantize_at_random(const Tensor& codes, const Tensor& ranges, const Tensor& x,
+                                  const CodeRounding& rounding) = 0;
+  /// out = low + step code, rounded to out's dtype: at most step / 2 (rounded at random: less than
+  /// step), and a rounding, from x.
   virtual void dequantize(const Tensor& out, const Tensor& codes, const Tensor& ranges) = 0;
 
   // --- compressed gradients -----------------------------------------------------------------

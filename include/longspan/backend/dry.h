@@ -133,6 +133,8 @@ class DryBackend : public Backend {
                   const std::vector<double>& inverse_frequencies, double scale) override;
   void rope(const Tensor& out, const Tensor& x, const Tensor& table, bool inverse) override;
   void quantize(const Tensor& codes, const Tensor& ranges, const Tensor& x) override;
+  void quantize_at_random(const Tensor& codes, const Tensor& ranges, const Tensor& x,
+                          const CodeRounding& rounding) override;
   void dequantize(const Tensor& out, const Tensor& codes, const Tensor& ranges) override;
   void project(const Tensor& out, const Tensor& x, const Tensor& direction, double scale) override;
   void gated_forward(const Tensor& out, const Tensor& gate_up, GateActivation activation) override;

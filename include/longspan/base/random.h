@@ -16,6 +16,7 @@ enum class Purpose : std::uint32_t {
   kMomentRounding = 6,
   kSubspaceStart = 7,
   kDropout = 8,
+  kCodeRounding = 9,
 };
 
 /// A stream of random numbers addressed by element: the value at an element depends on

@@ -24,8 +24,8 @@ struct KvCache {
   std::int64_t capacity() const { return keys.empty() ? 0 : keys.front().size(0); }
 };
 
-/// What dropout draws from in a pass that trains: `numbers` tells of each token of a batch which of
-/// its step's it is, whoever holds it.
+/// What dropout and codes that are rounded at random draw from in a pass that trains: `numbers`
+/// tells of each token of the whole row, as its ranks share it, which of its step's it is.
 struct TokenDraws {
   std::uint64_t seed = 0;
   std::uint64_t step = 0;
@@ -41,7 +41,8 @@ struct TokenBatch {
   const std::vector<std::int32_t>& positions;
   const std::vector<std::int32_t>& cu_seqlens;
   const nn::SequenceShard* shard = nullptr;
-  const TokenDraws* draws = nullptr;  ///< of a model with dropout that is trained
+  /// Of a pass that trains with dropout, or with slots that are rounded at random.
+  const TokenDraws* draws = nullptr;
 };
 
 /// What a loss pass returns: of this rank's tokens.

@@ -91,10 +91,11 @@ class MemoryPolicy {
   MemoryPolicy() = default;
 
   /// How slots wait: the name of a policy for each slot, or ranges of layers such as
-  /// "0-15: int8, 16-31: host" (others: full). Throws InputError that says which under `where`
-  /// ("memory.saved_inputs") is wrong; one of a slot that a layer does not keep is wrong, too,
-  /// unless `may_be_absent`.
-  void set_slots(const SlotTexts& texts, const std::string& where, bool may_be_absent);
+  /// "0-15: int8, 16-31: host" (others: full). `rounding`: of all codes. Throws InputError that
+  /// says which under `where` ("memory.saved_inputs") is wrong; one of a slot that a layer does not
+  /// keep is wrong, too, unless `may_be_absent`, and so is stochastic rounding of no codes.
+  void set_slots(const SlotTexts& texts, const std::string& where, bool may_be_absent,
+                 nn::SavePolicy::Rounding rounding = nn::SavePolicy::Rounding::kNearest);
 
   Checkpointing checkpointing(std::int64_t layer) const;
   /// Absent: the MLP of this layer runs whole and keeps its intermediates.
@@ -103,6 +104,8 @@ class MemoryPolicy {
   const SlotPolicies& slots(std::int64_t layer) const;
   /// Whether a layer keeps the slot at all.
   bool keeps(Slot slot, std::int64_t layer) const;
+  /// Whether some layer rounds codes at random: a pass that trains then needs draws.
+  bool rounds_at_random() const;
 
  private:
   std::vector<Checkpointing> layers_;  // empty: none

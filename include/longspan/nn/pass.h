@@ -20,11 +20,15 @@ struct SequenceShard {
   shard::TokenLayout layout;
 };
 
-/// What dropout in a pass draws from: masks are the same whoever runs it, and when it is run again.
+/// What dropout and the random rounding of codes draw from in a pass: these are the same whoever
+/// runs it, and when it is run again.
 struct Draws {
   std::uint64_t seed = 0;
   std::uint64_t step = 0;
   backend::Tensor numbers;  ///< int32 [tokens]: which of its step's tokens each one is
+  /// The same of all tokens that Ulysses ranks have between them, in their order; undefined where
+  /// this rank is alone, or nothing is rounded.
+  backend::Tensor exchanged_numbers = {};
 };
 
 /// One micro-batch on one rank, on its way forward and back: what every layer may know. Nothing
@@ -71,7 +75,8 @@ class Pass {
   const backend::Tensor& rope_table(std::size_t number) const { return rope_tables_.at(number); }
   void set_rope_tables(std::vector<backend::Tensor> tables) { rope_tables_ = std::move(tables); }
 
-  /// Null where nothing is dropped: in a pass that does not train, or in one of a model without.
+  /// Null where nothing is drawn: in a pass that does not train, or in one of a model without
+  /// dropout whose slots are not rounded at random.
   const Draws* draws() const { return draws_ ? &*draws_ : nullptr; }
   void set_draws(Draws draws) { draws_ = std::move(draws); }
   /// Which of the pass's tokens is the first row of what layers are given at the moment.
@@ -87,10 +92,12 @@ class Pass {
 
   /// Keeps a slot for the backward, or drops it when this pass keeps nothing.
   void push(backend::Tensor slot);
-  /// The same of a dense slot that is large and not needed soon, by its policy; see SavedInput for
-  /// `unit`. What goes to the host goes there beside the device's work, and comes back while the
-  /// backward is at the block above its own: on the device are then slots of at most two blocks.
-  void push(backend::Tensor slot, const SavePolicy& policy, backend::Index unit);
+  /// The same of a dense slot that is large and not needed soon, by its policy. What goes to the
+  /// host goes there beside the device's work, and comes back while the backward is at the block
+  /// above its own: on the device are then slots of at most two blocks. What is rounded at random
+  /// draws by the block, the slot, the token and the element; a pass that keeps nothing draws
+  /// nothing. Throws InternalError when the pass has no draws.
+  void push(backend::Tensor slot, const SavePolicy& policy, const SlotRow& row);
   /// The slots pushed from here on are another block's.
   void start_block();
   /// The slot pushed last. Throws InternalError when there is none.
@@ -110,6 +117,9 @@ class Pass {
     std::optional<SavedInput> saved;  ///< by such a policy
     int block = 0;
   };
+  std::optional<backend::CodeRounding> rounding_of(const backend::Tensor& slot,
+                                                   const SavePolicy& policy,
+                                                   const SlotRow& row) const;
   void send_away_others();
   void bring_back(int block);
 

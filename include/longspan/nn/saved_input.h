@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "longspan/backend/backend.h"
@@ -16,6 +17,11 @@ struct SavePolicy {
     kBlocks,  ///< codes of up to kCodeBlock neighbours share a range
     kRows,    ///< all of a row do
   };
+  /// Which of the two steps around a number its code takes.
+  enum class Rounding : std::uint8_t {
+    kNearest,     ///< the nearer
+    kStochastic,  ///< either, so that it is the number in the mean
+  };
   /// At most so many, and the most that divide the width that a slot has by its nature (of
   /// attention's a head's, so that the codes do not depend on which ranks hold which heads); all of
   /// that width where these would be very few.
@@ -23,19 +29,52 @@ struct SavePolicy {
 
   Codes codes = Codes::kNone;
   bool on_host = false;
+  Rounding rounding = Rounding::kNearest;  ///< where there are codes
 
   bool operator==(const SavePolicy&) const = default;
+};
+
+/// Which of a block's slots one is: each draws for itself when it is rounded at random. The same
+/// numbers waiting in two layouts are one. Values are part of what a seed means: never renumber.
+enum class SlotKind : std::uint8_t {
+  kBlockInput = 0,
+  kBlockMiddle = 1,
+  kAttentionQkv = 2,
+  kAttentionOutput = 3,
+  kAttentionHeads = 4,      ///< what norms of heads went over
+  kAttentionProjected = 5,  ///< what a norm of the projected output went over
+  kMlpUp = 6,
+  kMlpProjected = 7,
+};
+
+/// What a row of a slot is: its codes are the same however ranks share the tokens and the heads.
+struct SlotRow {
+  /// Columns [begin, end) of the slot, which are those from `first` on of the whole row.
+  struct Columns {
+    backend::Index begin = 0;
+    backend::Index end = 0;
+    backend::Index first = 0;
+  };
+
+  SlotKind kind = SlotKind::kBlockInput;
+  /// Divides the elements of a row, and all of `columns`: codes' blocks do not cross a multiple.
+  backend::Index unit = 1;
+  /// Where ranks have exchanged tokens for heads: which of the heads this one has, of all tokens
+  /// that they have between them. Empty: rows are this rank's tokens, and whole.
+  std::vector<Columns> columns = {};
+  backend::Index whole = 0;  ///< elements of a row with all heads; read where there are columns
 };
 
 /// A tensor between its forward and its backward. Copies to and from the host go beside the
 /// device's work: `come` starts the way back, `leave` and `take` make the device wait for a copy.
 class SavedInput {
  public:
-  /// x dense, [rows, ...]. `unit` divides the elements of a row: codes' blocks do not cross a
-  /// multiple of it. `host`, a backend of the processor that outlives this; null: nothing leaves
-  /// the device.
-  SavedInput(backend::Tensor x, const SavePolicy& policy, backend::Index unit,
-             backend::Backend& device, backend::Backend* host);
+  /// x dense, [rows, ...]. `rounding`: what codes draw from that are rounded at random, for the
+  /// whole row; absent: they are rounded to nearest. `host`, a backend of the processor that
+  /// outlives this; null: nothing leaves the device.
+  SavedInput(backend::Tensor x, const SavePolicy& policy, const SlotRow& row,
+             const std::optional<backend::CodeRounding>& rounding, backend::Backend& device,
+             backend::Backend* host);
   /// A copy that an exception left under way does not outlive its memory.
   ~SavedInput();
   SavedInput(SavedInput&&) noexcept;
@@ -51,7 +90,8 @@ class SavedInput {
 
  private:
   struct Part;
-  void encode(const backend::Tensor& x, backend::Index block);
+  void encode(const backend::Tensor& x, backend::Index block, const SlotRow& row,
+              const std::optional<backend::CodeRounding>& rounding);
   void send();
 
   backend::Backend* device_;

@@ -45,6 +45,10 @@ struct Job {
     return adapter.type == "lora" ? std::optional(adapter.lora) : std::nullopt;
   }
   model::VeloraConfig velora;  ///< gradients of what is trained that are compressed
+  /// Whether a step draws random numbers by its tokens: for dropout, or to round codes.
+  bool draws_by_token() const {
+    return adapter.lora.dropout > 0 || memory.saved_rounding == "stochastic";
+  }
   /// Numbers that are trained.
   std::int64_t trained_parameters() const;
   /// Model FLOPs of forward and backward: see model::ModelConfig::training_flops and
@@ -100,12 +104,15 @@ struct Job {
     std::uint64_t limit = 0;  ///< bytes per rank; 0 ("auto"): see device_memory
     std::string activation_checkpointing = "none";  ///< see model::MemoryPolicy; or "auto"
     model::SlotTexts saved_inputs = model::SlotTexts::all("full");  ///< see model::MemoryPolicy
+    std::string saved_rounding = "nearest";  ///< of what waits in 8-bit codes
     std::string mini_sequence_mlp = "auto";
     std::string mini_sequence_lm_head = "auto";
     /// Whether a planner of steps chooses a level for each group.
     bool chooses_checkpointing() const { return activation_checkpointing == "auto"; }
     /// Whether something that is kept waits on the host.
     bool offloads_saved_inputs() const;
+    /// Whether something that is kept waits in 8-bit codes.
+    bool codes_saved_inputs() const;
   } memory;
 
   struct Parallel {

@@ -56,6 +56,8 @@ class CudaKernels : public Backend {
 
   // int8.cu
   void quantize(const Tensor& codes, const Tensor& ranges, const Tensor& x) override;
+  void quantize_at_random(const Tensor& codes, const Tensor& ranges, const Tensor& x,
+                          const CodeRounding& rounding) override;
   void dequantize(const Tensor& out, const Tensor& codes, const Tensor& ranges) override;
   // gated.cu
   void gated_forward(const Tensor& out, const Tensor& gate_up, GateActivation activation) override;

@@ -233,6 +233,10 @@ void DryBackend::rope(const Tensor& out, const Tensor& x, const Tensor& table, b
 void DryBackend::quantize(const Tensor& codes, const Tensor& ranges, const Tensor& x) {
   stream({&codes, &ranges, &x});
 }
+void DryBackend::quantize_at_random(const Tensor& codes, const Tensor& ranges, const Tensor& x,
+                                    const CodeRounding& rounding) {
+  stream({&codes, &ranges, &x, &rounding.numbers});
+}
 void DryBackend::dequantize(const Tensor& out, const Tensor& codes, const Tensor& ranges) {
   stream({&out, &codes, &ranges});
 }

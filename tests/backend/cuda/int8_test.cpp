@@ -39,6 +39,30 @@ TEST_CASE("cuda: numbers become the cpu's codes, and codes the cpu's numbers") {
   require_near(out, expected, same_arithmetic(dtype), 12.0 * unit_roundoff(wide(dtype)));
 }
 
+TEST_CASE("cuda: codes rounded at random are the cpu's, bit for bit") {
+  Device device(every_order());
+  const DType dtype = every_float();
+  const Case size = awkward_size();
+  const Index first_column = GENERATE(0, 13);  // within a block of draws
+  const Shape shape{size.tokens, size.blocks * size.block};
+  Array x(dtype, shape, size.padding);
+  x.random(1, 3.0);
+  Array numbers(DType::kInt32, {size.tokens});
+  numbers.random_ids(2, 1 << 30);
+  const CodeRounding rounding{
+      numbers, {11, base::Purpose::kCodeRounding, 3, 5}, first_column + shape[1] + 5, first_column};
+  Array codes(DType::kUInt8, shape, size.padding);
+  Array ranges(wide(dtype), {size.tokens, 2 * size.blocks}, size.padding);
+  device.quantize_at_random(codes, ranges, x, rounding);
+  Array expected_codes(DType::kUInt8, shape);
+  Array expected_ranges(wide(dtype), {size.tokens, 2 * size.blocks});
+  processor().quantize_at_random(expected_codes, expected_ranges, x, rounding);
+  CHECK(codes.same_bits(expected_codes));
+  CHECK(ranges.same_bits(expected_ranges));
+  REQUIRE(codes.gaps_untouched());
+  REQUIRE(ranges.gaps_untouched());
+}
+
 TEST_CASE("cuda: what is not finite stays so, in its own block") {
   const double bad = GENERATE(double(NAN), double(INFINITY), -double(INFINITY));
   Device device;
@@ -57,6 +81,11 @@ TEST_CASE("cuda: codes of another shape are refused") {
   CHECK_THROWS_AS(
       Device().quantize(Array(DType::kUInt8, {4, 6}), Array(DType::kFloat32, {4, 3}), x),
       base::InternalError);
+  const Array three(DType::kInt32, {3});
+  const CodeRounding rounding{three, {1, base::Purpose::kTest, 0, 0}, 6, 0};
+  CHECK_THROWS_AS(Device().quantize_at_random(Array(DType::kUInt8, {4, 6}),
+                                              Array(DType::kFloat32, {4, 4}), x, rounding),
+                  base::InternalError);
 }
 
 }  // namespace

@@ -49,8 +49,44 @@ __device__ Extremes<T> of_warp(Extremes<T> own) {
   return own;
 }
 
-template <typename T>
-__global__ void __launch_bounds__(kThreads) quantize_kernel(Blocks<T> with) {
+/// To the nearest step. All lanes of a warp code a block.
+struct ToNearest {
+  template <typename T>
+  __device__ void code(std::uint8_t* to, const T* from, const Coder<Compute<T>>& coder,
+                       Index /*row*/, Index /*column*/, Index block, Index lane) const {
+    for (Index i = lane; i < block; i += kLanes) to[i] = coder.code(load(from[i]));
+  }
+};
+
+/// To a step around it, by the draws of its elements: a lane takes all that share a draw's block,
+/// for that costs more than reading neighbours by one lane, out of a cache.
+struct AtRandom {
+  const std::int32_t* numbers;
+  base::RandomStream stream;
+  Index columns;
+  Index first_column;
+
+  template <typename T>
+  __device__ void code(std::uint8_t* to, const T* from, const Coder<Compute<T>>& coder, Index row,
+                       Index column, Index block, Index lane) const {
+    const Index first = first_column + column;     // of the whole row
+    const Index before = first % kCodeNeighbours;  // of the first draw's, not in this block
+    for (Index begin = lane * kCodeNeighbours - before; begin < block;
+         begin += kLanes * kCodeNeighbours) {
+      const Index start = begin < 0 ? 0 : begin;
+      const base::PhiloxBlock draws = code_block(stream, numbers[row], columns, first + start);
+      LONGSPAN_UNROLL
+      for (Index k = 0; k < kCodeNeighbours; ++k) {
+        const Index i = begin + k;
+        if (i < 0 || i >= block) continue;
+        to[i] = coder.code(load(from[i]), code_draw(draws, k));
+      }
+    }
+  }
+};
+
+template <typename T, typename Rounding>
+__global__ void __launch_bounds__(kThreads) quantize_kernel(Blocks<T> with, Rounding rounding) {
   using Real = Compute<T>;
   const Index lane = threadIdx.x % kLanes;
   const Index warps = static_cast<Index>(gridDim.x) * kWarps;
@@ -68,8 +104,8 @@ __global__ void __launch_bounds__(kThreads) quantize_kernel(Blocks<T> with) {
     const Extremes<T> all = of_warp(own);
     const auto range = CodeRange<Real>::between(all.least, all.greatest, all.taint);
     const Coder<Real> coder(range);
-    std::uint8_t* to = with.codes.at(row, in_row * with.block);
-    for (Index i = lane; i < with.block; i += kLanes) to[i] = coder.code(load(from[i]));
+    const Index column = in_row * with.block;
+    rounding.code(with.codes.at(row, column), from, coder, row, column, with.block, lane);
     if (lane == 0) {
       Real* pair = with.ranges.at(row, 2 * in_row);
       pair[0] = range.low;
@@ -78,8 +114,9 @@ __global__ void __launch_bounds__(kThreads) quantize_kernel(Blocks<T> with) {
   }
 }
 
-template <typename T>
-void quantize_rows(const Queue& queue, const Tensor& codes, const Tensor& ranges, const Tensor& x) {
+template <typename T, typename Rounding>
+void quantize_rows(const Queue& queue, const Tensor& codes, const Tensor& ranges, const Tensor& x,
+                   const Rounding& rounding) {
   const Index per_row = ranges.size(1) / 2;
   const Blocks<T> with{{x.data<T>(), x.row_stride()},
                        {codes.data<std::uint8_t>(), codes.row_stride()},
@@ -90,7 +127,8 @@ void quantize_rows(const Queue& queue, const Tensor& codes, const Tensor& ranges
   if (x.elements() == 0) return;
   constexpr Index kMostGroups = 65535;
   const auto groups = static_cast<unsigned>(std::min(divide_up(with.count, kWarps), kMostGroups));
-  LONGSPAN_LAUNCH(quantize_kernel<T>, groups, kThreads, 0, queue.stream, with);
+  LONGSPAN_LAUNCH((quantize_kernel<T, Rounding>), groups, kThreads, 0, queue.stream, with,
+                  rounding);
 }
 
 /// Each element alone; its range is read again for every pack, from a cache.
@@ -128,7 +166,17 @@ void CudaKernels::quantize(const Tensor& codes, const Tensor& ranges, const Tens
   const Operation operation(*this, "quantize", codes);
   check_codes("quantize", "x", x, codes, ranges);
   dispatch_float("quantize", "x", x,
-                 [&]<typename T>() { quantize_rows<T>(queue_, codes, ranges, x); });
+                 [&]<typename T>() { quantize_rows<T>(queue_, codes, ranges, x, ToNearest{}); });
+}
+
+void CudaKernels::quantize_at_random(const Tensor& codes, const Tensor& ranges, const Tensor& x,
+                                     const CodeRounding& rounding) {
+  const Operation operation(*this, "quantize_at_random", codes);
+  check_random_codes(x, codes, ranges, rounding);
+  const AtRandom at_random{rounding.numbers.data<std::int32_t>(), rounding.stream, rounding.columns,
+                           rounding.first_column};
+  dispatch_float("quantize_at_random", "x", x,
+                 [&]<typename T>() { quantize_rows<T>(queue_, codes, ranges, x, at_random); });
 }
 
 void CudaKernels::dequantize(const Tensor& out, const Tensor& codes, const Tensor& ranges) {
