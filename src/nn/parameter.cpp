@@ -82,7 +82,7 @@ void ParameterSet::allocate(backend::Backend& backend, base::DType dtype,
   const bool is_double = dtype == base::DType::kFloat64;
   weights_ = backend.allocate(stored(splits_weights()), dtype, MemoryTag::kWeights);
   backend.zero(weights_);
-  if (placement.trains) {
+  if (placement.trains && placement.has_gradients) {
     gradients_ = backend.allocate(stored(splits_gradients()),
                                   is_double ? dtype : base::DType::kFloat32, MemoryTag::kGradients);
     backend.zero(gradients_);

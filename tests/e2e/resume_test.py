@@ -38,7 +38,9 @@ class Resume(harness.Workspace):
     def test_every_optimizer_resumes_where_it_was(self):
         for number, optimizer in enumerate((
                 {"moments": "bf16"}, {"name": "adamw_8bit"},
-                {"name": "galore", "galore": {"rank": 8, "interval": 4}})):
+                {"name": "galore", "galore": {"rank": 8, "interval": 4}},
+                {"name": "mezo", "learning_rate": 1e-3},
+                {"name": "lozo", "learning_rate": 1e-3, "zeroth_order": {"interval": 5}})):
             straight, resumed = f"straight-optimizer-{number}", f"resumed-optimizer-{number}"
             settings = {"optimizer": {"learning_rate": 3e-3, **optimizer},
                         "training": {"precision": "bf16", "validation_every": 0}}

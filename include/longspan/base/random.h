@@ -16,6 +16,8 @@ enum class Purpose : std::uint32_t {
   kMomentRounding = 6,
   kSubspaceStart = 7,
   kDropout = 8,
+  kPerturbation = 20,
+  kPerturbationBasis = 21,
 };
 
 /// A stream of random numbers addressed by element: the value at an element depends on

@@ -32,7 +32,7 @@ struct Part {
   void train_step(int number) {
     const auto batches =
         test::batches_of_ranks(job, ranks->size(), 0, static_cast<std::uint64_t>(number));
-    step.forward_backward(test::passes_of(test::padded(batches, ranks->rank())));
+    step.forward_backward(test::passes_of(test::padded(batches, ranks->rank())), number);
     step.update(number, 1.0);
   }
 
