@@ -179,8 +179,8 @@ void declare_optimizer(Job::Optimizer& optimizer, Declarations& keys) {
   keys.boolean("optimizer.decay_norms_and_embeddings", optimizer.decay_norms_and_embeddings,
                "Whether weight_decay concerns norms, biases and embeddings, too.");
   keys.real("optimizer.max_grad_norm", optimizer.max_grad_norm,
-            "Gradients of a larger global norm are scaled down to it; of \"mezo\" and \"lozo\" the "
-            "slope, whose square is in the mean that of the norm; 0: never.")
+            "Gradients of a larger global norm are scaled down to it, and so is a larger slope of "
+            "\"mezo\" and \"lozo\"; 0: never.")
       .at_least(0)
       .known_elsewhere_as({"grad_clip", "clip_grad", "clip_grad_norm", "gradient_clipping"});
   keys.choice("optimizer.moments", optimizer.moments,
