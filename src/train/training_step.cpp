@@ -172,10 +172,11 @@ TrainingStep::Sums TrainingStep::forward_backward(const std::vector<RankPass>& p
 
 double TrainingStep::nll_beside(const std::vector<RankPass>& passes, double distance) {
   {
-    const backend::Scope scope(*backend_, "perturbation");
+    const backend::Scope scope(*backend_, "moving");
     zeroth_order_->move(distance);
     model_.trained().gather_weights();
   }
+  const backend::Scope scope(*backend_, "evaluation");
   std::vector<double> nll(1);
   for (const RankPass& one : passes) nll[0] += evaluate(one).nll_sum;
   ranks_->all_reduce_sum(nll);
