@@ -28,6 +28,21 @@ std::unique_ptr<Optimizer> make_galore(const OptimizerConfig& config, nn::Parame
   return std::make_unique<Galore>(config.adam, config.galore, parameters, backend);
 }
 
+PerturbationConfig perturbation_of(const OptimizerConfig& config) {
+  return {.epsilon = config.perturbation, .seed = config.seed};
+}
+
+std::unique_ptr<Optimizer> make_mezo(const OptimizerConfig& config, nn::ParameterSet& parameters,
+                                     backend::Backend& backend, backend::Backend* /*host*/) {
+  return std::make_unique<Mezo>(config.adam, perturbation_of(config), parameters, backend);
+}
+
+std::unique_ptr<Optimizer> make_lozo(const OptimizerConfig& config, nn::ParameterSet& parameters,
+                                     backend::Backend& backend, backend::Backend* /*host*/) {
+  return std::make_unique<Lozo>(config.adam, perturbation_of(config), config.lozo, parameters,
+                                backend);
+}
+
 }  // namespace
 
 const std::vector<OptimizerKind>& optimizer_kinds() {
@@ -48,6 +63,19 @@ const std::vector<OptimizerKind>& optimizer_kinds() {
        .may_be_on_host = false,
        .has_galore_keys = true,
        .make = make_galore},
+      {.name = "mezo",
+       .words =
+           "no backward and no gradients: down the slope along a random direction, measured by "
+           "the loss at two points",
+       .may_be_on_host = false,
+       .needs_gradients = false,
+       .make = make_mezo},
+      {.name = "lozo",
+       .words = "the same with directions of matrices that have a low rank",
+       .may_be_on_host = false,
+       .needs_gradients = false,
+       .has_lozo_keys = true,
+       .make = make_lozo},
   };
   return kKinds;
 }

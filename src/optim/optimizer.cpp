@@ -17,12 +17,13 @@ constexpr Index kChunk = Index{1} << 22;
 }  // namespace
 
 Optimizer::Optimizer(const AdamConfig& config, nn::ParameterSet& parameters,
-                     backend::Backend& backend, backend::Backend* host)
+                     backend::Backend& backend, backend::Backend* host, bool keeps_master)
     : config_(config),
       parameters_(&parameters),
       backend_(&backend),
       home_(host != nullptr ? host : &backend) {
-  if (saves_master() || is_offloaded()) master_.emplace(parameters, *home_, wide_dtype());
+  if (saves_master() || is_offloaded() || keeps_master)
+    master_.emplace(parameters, *home_, wide_dtype());
   reset_master();
 }
 
@@ -120,7 +121,7 @@ Optimizer::Piece Optimizer::resident(const nn::OwnRange& range) const {
   piece.end = range.elements.size();
   if (master_) piece.weight = weight;
   piece.master = master_ ? master_->of(range) : weight;
-  piece.gradient = parameters_->own_gradient(range);
+  if (parameters_->trains()) piece.gradient = parameters_->own_gradient(range);
   const nn::Parameter& parameter = parameters_->at(range.number);
   if (parameter.compression > 1) {
     piece.direction = parameters_->directions().of(parameter.direction);

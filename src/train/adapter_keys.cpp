@@ -20,6 +20,13 @@ std::int64_t Job::trained_parameters() const {
 
 double Job::training_flops(const std::vector<std::int32_t>& cu_seqlens) const {
   const auto adapters = lora();
+  if (!has_backward()) {
+    // A backward is two forwards' work. Of adapters: a multiply-add a number and token.
+    const double beside = adapters ? 2.0 * static_cast<double>(trained_parameters()) *
+                                         static_cast<double>(cu_seqlens.back())
+                                   : 0.0;
+    return 2.0 * (model.training_flops(cu_seqlens) / 3.0 + beside);
+  }
   const double exact = adapters ? model::adapter_training_flops(model, *adapters, cu_seqlens)
                                 : model.training_flops(cu_seqlens);
   return exact - velora.saved_flops(model, adapters) * static_cast<double>(cu_seqlens.back());

@@ -76,14 +76,15 @@ class LevelBench {
   /// The passes in turn, so that what disturbs the machine for a while disturbs all alike. The
   /// first time around is not counted: it meets memory and shapes for the first time.
   void run(int repeats) {
-    step_->model().trained().start_gradients();
+    nn::ParameterSet& parameters = step_->model().trained();
+    if (parameters.trains()) parameters.start_gradients();
     for (int i = 0; i <= repeats; ++i) {
       for (Timed& one : timed_) {
         const double seconds = seconds_of(one.pass);
         if (i > 0) one.seconds.push_back(seconds);
       }
     }
-    step_->model().trained().reduce_gradients();
+    if (parameters.trains()) parameters.reduce_gradients();
   }
 
   /// Medians: of the sizes of each kind, in order, then that of an empty pass.

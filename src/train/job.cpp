@@ -6,10 +6,10 @@
 #include <cstddef>
 
 #include "longspan/base/declarations.h"
-#include "longspan/optim/kinds.h"
 #include "train/adapter_keys.h"
 #include "train/key_limits.h"
 #include "train/model_keys.h"
+#include "train/optimizer_keys.h"
 
 namespace longspan::train {
 namespace {
@@ -101,74 +101,6 @@ void declare_data(Job::Data& data, Declarations& keys) {
       "How documents fill the rows of micro_batch_tokens.");
   keys.boolean("data.shuffle", data.shuffle,
                "Whether each epoch has an order of its own; false: the order of the files.");
-}
-
-std::vector<base::Key::Word> optimizer_words() {
-  std::vector<base::Key::Word> words;
-  for (const optim::OptimizerKind& kind : optim::optimizer_kinds()) {
-    words.push_back({kind.name, kind.words});
-  }
-  return words;
-}
-
-void declare_optimizer(Job::Optimizer& optimizer, Declarations& keys) {
-  keys.section("optimizer", "How gradients change the weights.");
-  keys.choice("optimizer.name", optimizer.name, optimizer_words(), "Which optimizer.");
-  keys.real("optimizer.learning_rate", optimizer.learning_rate,
-            "Peak learning rate, which the schedule scales.")
-      .required()
-      .above(0)
-      .known_elsewhere_as({"lr", "max_lr", "peak_lr", "step_size"});
-  keys.real("optimizer.beta1", optimizer.beta1, "Decay of the mean of gradients, per step.")
-      .at_least(0)
-      .below(1)
-      .known_elsewhere_as({"betas", "adam_beta1", "momentum"});
-  keys.real("optimizer.beta2", optimizer.beta2, "Decay of the mean of squares, per step.")
-      .at_least(0)
-      .below(1)
-      .known_elsewhere_as({"adam_beta2"});
-  keys.real("optimizer.epsilon", optimizer.epsilon, "Added to the root of the mean of squares.")
-      .above(0)
-      .known_elsewhere_as({"eps", "adam_eps", "adam_epsilon"});
-  keys.real("optimizer.weight_decay", optimizer.weight_decay,
-            "Part of each weight that goes per step, times the learning rate.")
-      .at_least(0)
-      .known_elsewhere_as({"wd", "decay"});
-  keys.boolean("optimizer.decay_norms_and_embeddings", optimizer.decay_norms_and_embeddings,
-               "Whether weight_decay concerns norms, biases and embeddings, too.");
-  keys.real("optimizer.max_grad_norm", optimizer.max_grad_norm,
-            "Gradients of a larger global norm are scaled down to it; 0: never.")
-      .at_least(0)
-      .known_elsewhere_as({"grad_clip", "clip_grad", "clip_grad_norm", "gradient_clipping"});
-  keys.choice("optimizer.moments", optimizer.moments,
-              {{"full", "in 32 bits (64 with training.precision \"fp64\")"},
-               {"bf16",
-                "in bfloat16, each rounded up or down at random so that it is right in the mean"}},
-              "What the means of \"adamw\" are kept in.")
-      .known_elsewhere_as({"moment_dtype", "optimizer_state_dtype", "exp_avg_dtype"});
-  keys.choice("optimizer.offload", optimizer.offload,
-              {{"none", "on the device"},
-               {"host",
-                "in host memory, where the update then runs; for devices with memory of "
-                "their own"}},
-              "Where moments and master weights are kept.")
-      .known_elsewhere_as({"offload_optimizer", "cpu_offload", "optimizer_cpu_offload"});
-  keys.section("optimizer.galore", "What \"galore\" projects gradients of matrices to.");
-  keys.integer("optimizer.galore.rank", optimizer.galore_rank,
-               "Rank of the projected gradients; matrices with a shorter side are not projected.")
-      .at_least(1)
-      .at_most(kMaxCount)
-      .known_elsewhere_as({"galore_rank"});
-  keys.integer("optimizer.galore.interval", optimizer.galore_interval,
-               "Updates between projections, each made of the gradient of its update.")
-      .at_least(1)
-      .at_most(kMaxSteps)
-      .unit("steps")
-      .known_elsewhere_as({"update_proj_gap", "galore_update_interval"});
-  keys.real("optimizer.galore.scale", optimizer.galore_scale,
-            "Factor of the learning rate of projected matrices.")
-      .above(0)
-      .known_elsewhere_as({"galore_scale", "galore_alpha"});
 }
 
 void declare_schedule(Job::Schedule& schedule, Declarations& keys) {

@@ -2,9 +2,9 @@
 
 #include "longspan/backend/cuda.h"
 #include "longspan/base/error.h"
-#include "longspan/optim/kinds.h"
 #include "longspan/train/job.h"
 #include "train/adapter_keys.h"
+#include "train/optimizer_keys.h"
 #include "train/parallel_layout.h"
 
 namespace longspan::train {
@@ -70,57 +70,6 @@ void check_planner(const Job& job) {
   if (!job.data.weights.empty()) {
     refuse("data.weights are given",
            "a step's documents are drawn from all files alike; leave it out");
-  }
-}
-
-void check_galore(const Job& job, const optim::OptimizerKind& kind) {
-  const Job::Optimizer& optimizer = job.optimizer;
-  const Job::Optimizer plain;
-  const auto refuse_other = [&](const char* key, bool is_given) {
-    if (kind.has_galore_keys || !is_given) return;
-    throw InputError(
-        fmt::format("optimizer.galore.{} is given, but optimizer.name is \"{}\"; leave it out, or "
-                    "set optimizer.name to \"galore\"",
-                    key, optimizer.name));
-  };
-  refuse_other("rank", optimizer.galore_rank != plain.galore_rank);
-  refuse_other("interval", optimizer.galore_interval != plain.galore_interval);
-  refuse_other("scale", optimizer.galore_scale != plain.galore_scale);
-  if (kind.has_galore_keys && optimizer.galore_rank > job.model.hidden_size) {
-    throw InputError(
-        fmt::format("optimizer.galore.rank is {}; legal: at most model.hidden_size, which is {}",
-                    optimizer.galore_rank, job.model.hidden_size));
-  }
-}
-
-void check_optimizer(const Job& job) {
-  const Job::Optimizer& optimizer = job.optimizer;
-  const optim::OptimizerKind& kind = optim::optimizer_kind(optimizer.name);
-  const bool rounds = optimizer.moments == "bf16";
-  check_galore(job, kind);
-  if (optimizer.offload == "host" && !kind.may_be_on_host) {
-    throw InputError(
-        fmt::format("optimizer.offload is \"host\", but optimizer.name is \"{}\", whose updates "
-                    "run on the device; legal: \"none\"",
-                    optimizer.name));
-  }
-  if (rounds && !kind.may_round_moments) {
-    throw InputError(
-        fmt::format("optimizer.moments is \"bf16\", but optimizer.name is \"{}\", whose moments "
-                    "have a form of their own; leave it out",
-                    optimizer.name));
-  }
-  if (job.training.precision != "fp64") return;
-  if (rounds) {
-    throw InputError(
-        "optimizer.moments is \"bf16\", but training.precision is \"fp64\", in which everything "
-        "is in 64 bits; leave it out");
-  }
-  if (!kind.does_float64) {
-    throw InputError(
-        fmt::format("optimizer.name is \"{}\", which does not work with training.precision "
-                    "\"fp64\"; legal: \"fp32\" or \"bf16\"",
-                    optimizer.name));
   }
 }
 

@@ -37,6 +37,7 @@ Job keeping_everything(const Job& job) {
 }
 
 std::vector<std::string> describe_recomputation(const Job& job) {
+  if (!job.has_backward()) return {};
   const model::MemoryPolicy policy = memory_policy(job);
   const auto level_of = [&](std::int64_t layer) -> std::string {
     const std::string again = model::words_of(policy.checkpointing(layer)).again;
@@ -178,7 +179,7 @@ std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
     remedies.push_back({change, peak, peak <= limit});
     return peak <= limit;
   };
-  if (changed.memory.activation_checkpointing != "block" &&
+  if (job.has_backward() && changed.memory.activation_checkpointing != "block" &&
       !changed.memory.chooses_checkpointing()) {
     const std::string lost = forget_lost_slots(changed);
     changed.memory.activation_checkpointing = "block_keep_attention";
@@ -195,19 +196,20 @@ std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
     return remedies;
   }
   std::string& inputs = changed.memory.saved_inputs[model::Slot::kBlockInput];
-  if (setting.device.kind != "cpu" && inputs == "full") {
+  if (job.has_backward() && setting.device.kind != "cpu" && inputs == "full") {
     inputs = "host";
     if (attempt("memory.saved_inputs.block_input = \"host\"")) return remedies;
   }
   const std::string before_stages = change;
-  for (const std::int64_t stage : {2, 3}) {
+  // Without gradients stage 2 is as 1.
+  for (const std::int64_t stage : {job.has_backward() ? 2 : 1, 3}) {
     if (setting.ranks == 1 || stage <= changed.parallel.zero_stage) continue;
     change = before_stages;
     changed.parallel.zero_stage = stage;
     if (attempt(fmt::format("parallel.zero_stage = {}", stage))) return remedies;
   }
-  if (setting.device.kind != "cpu" && setting.ranks > 1 && changed.parallel.zero_stage >= 2 &&
-      changed.parallel.overlap) {
+  if (job.has_backward() && setting.device.kind != "cpu" && setting.ranks > 1 &&
+      changed.parallel.zero_stage >= 2 && changed.parallel.overlap) {
     changed.parallel.overlap = false;
     if (attempt("parallel.overlap = false")) return remedies;
   }

@@ -86,6 +86,20 @@ void load_states(const std::filesystem::path& path, const std::vector<StateTenso
   }
 }
 
+/// A file without tensors is not written: an optimizer that keeps nothing has none.
+void load_optimizer(const std::filesystem::path& path, const optim::Optimizer& optimizer,
+                    const nn::ParameterSet& parameters) {
+  const std::vector<StateTensor> states = optimizer.states();
+  const bool is_there = fs::exists(path);
+  if (is_there == states.empty()) {
+    throw InputError(fmt::format(
+        "{} {}; the job's optimizer or its precision is not the checkpoint's", path.string(),
+        is_there ? "is the state of an optimizer, and the job's keeps none"
+                 : "is not there, and the job's optimizer keeps a state"));
+  }
+  if (is_there) load_states(path, states, parameters);
+}
+
 }  // namespace
 
 TokenIds Heritage::token_ids() const {
@@ -169,7 +183,7 @@ void load_weights(const std::filesystem::path& step_directory, model::Decoder& m
 Progress load_checkpoint(const std::filesystem::path& step_directory, model::Decoder& model,
                          optim::Optimizer& optimizer, backend::Backend& backend) {
   load_weights(step_directory, model, backend);
-  load_states(step_directory / "optimizer.safetensors", optimizer.states(), model.trained());
+  load_optimizer(step_directory / "optimizer.safetensors", optimizer, model.trained());
   model.trained().directions().set_there();
   if (!optimizer.saves_master()) optimizer.reset_master();
   const Progress progress = read_progress(step_directory);

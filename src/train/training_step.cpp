@@ -35,6 +35,9 @@ optim::OptimizerConfig optimizer_config(const Job& job) {
   config.name = job.optimizer.name;
   config.rounds_moments = job.optimizer.moments == "bf16";
   config.seed = job.run.seed;
+  config.perturbation = job.optimizer.perturbation;
+  config.lozo.rank = job.optimizer.lozo_rank;
+  config.lozo.interval = job.optimizer.lozo_interval;
   config.galore.rank = job.optimizer.galore_rank;
   config.galore.interval = job.optimizer.galore_interval;
   config.galore.scale = job.optimizer.galore_scale;
@@ -68,6 +71,7 @@ nn::Placement placement_of(const Job& job, const backend::Backend& backend,
   return {.zero_stage = static_cast<int>(job.parallel.zero_stage),
           .ranks = &ranks,
           .overlap = job.parallel.overlap && backend.is_asynchronous(),
+          .has_gradients = kind.needs_gradients,
           .cut = kind.cut};
 }
 
@@ -133,6 +137,7 @@ TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, comm::Comm
              job.lora(), job.velora),
       optimizer_(optim::make_optimizer(optimizer_config(job), initialised(model_, job), backend,
                                        job.optimizer.offload == "host" ? host : nullptr)),
+      zeroth_order_(dynamic_cast<optim::Mezo*>(optimizer_.get())),
       schedule_(schedule_of(job)) {}
 
 TrainingStep::Sums TrainingStep::forward_backward(const std::vector<RankPass>& passes,
@@ -146,6 +151,9 @@ TrainingStep::Sums TrainingStep::forward_backward(const std::vector<RankPass>& p
     counts[2] += job_->training_flops(pass.batch->cu_seqlens);
   }
   ranks_->all_reduce_sum(counts);
+  if (zeroth_order_ != nullptr) {
+    return {measure(passes, step, counts[0]), counts[0], counts[1], counts[2]};
+  }
 
   prepare(passes, step);
   std::vector<double> nll{run_passes(passes, counts[0] > 0 ? 1.0 / counts[0] : 0.0, step)};
@@ -181,7 +189,35 @@ bool TrainingStep::prepare(const std::vector<RankPass>& passes, std::int64_t ste
   return true;
 }
 
+double TrainingStep::nll_beside(const std::vector<RankPass>& passes, double distance) {
+  {
+    const backend::Scope scope(*backend_, "moving");
+    zeroth_order_->move(distance);
+    model_.trained().gather_weights();
+  }
+  const backend::Scope scope(*backend_, "evaluation");
+  std::vector<double> nll(1);
+  for (const RankPass& one : passes) nll[0] += evaluate(one).nll_sum;
+  ranks_->all_reduce_sum(nll);
+  return nll[0];
+}
+
+double TrainingStep::measure(const std::vector<RankPass>& passes, std::int64_t step,
+                             double targets) {
+  const double epsilon = zeroth_order_->epsilon();
+  zeroth_order_->choose_direction(step);
+  const double above = nll_beside(passes, epsilon);
+  const double below = nll_beside(passes, -epsilon);
+  zeroth_order_->move_back();
+  slope_ = targets > 0 ? (above - below) / targets / (2.0 * epsilon) : 0.0;
+  return (above + below) / 2.0;
+}
+
 model::LossResult TrainingStep::pass(const RankPass& pass, double loss_scale, std::int64_t step) {
+  if (zeroth_order_ != nullptr) {
+    evaluate(pass);
+    return evaluate(pass);
+  }
   const Part part(pass);
   const model::TokenDraws draws{job_->run.seed, static_cast<std::uint64_t>(step), part.numbers()};
   return model_.forward_backward(part.batch(&draws), loss_scale, pass.blocks.get());
@@ -194,17 +230,20 @@ model::LossResult TrainingStep::evaluate(const RankPass& pass) {
 TrainingStep::Update TrainingStep::update(std::int64_t step, double loss) {
   const backend::Scope scope(*backend_, "optimizer");
   Update result;
-  result.grad_norm = std::sqrt(model_.trained().gradient_squares());
   if (job_->velora.is_on()) {
     result.compressed_grad_norm = std::sqrt(model_.trained().compressed_gradient_squares());
   }
+  result.grad_norm =
+      zeroth_order_ != nullptr ? std::abs(slope_) : std::sqrt(model_.trained().gradient_squares());
   result.lr = schedule_.at(step);
   result.skipped = !std::isfinite(result.grad_norm) || !std::isfinite(loss);
   if (!result.skipped) {
-    optimizer_->step(result.lr,
-                     optim::clip_factor(result.grad_norm, job_->optimizer.max_grad_norm));
-    model_.trained().gather_weights();
+    const double slope = zeroth_order_ != nullptr ? slope_ : 1.0;
+    const double factor = optim::clip_factor(result.grad_norm, job_->optimizer.max_grad_norm);
+    optimizer_->step(result.lr, slope * factor);
   }
+  // A skipped step, too, has moved the weights that others own.
+  if (!result.skipped || zeroth_order_ != nullptr) model_.trained().gather_weights();
   return result;
 }
 

@@ -7,7 +7,7 @@
 #include "longspan/backend/backend.h"
 #include "longspan/data/sampler.h"
 #include "longspan/model/decoder.h"
-#include "longspan/optim/optimizer.h"
+#include "longspan/optim/mezo.h"
 #include "longspan/optim/schedule.h"
 #include "longspan/shard/mesh.h"
 #include "longspan/train/job.h"
@@ -38,7 +38,7 @@ class TrainingStep {
   };
 
   struct Update {
-    double grad_norm = 0;             ///< before clipping
+    double grad_norm = 0;             ///< before clipping; without a backward |slope|
     double compressed_grad_norm = 0;  ///< likewise, of compressed gradients alone
     double lr = 0;
     bool skipped = false;
@@ -62,9 +62,14 @@ class TrainingStep {
   /// nothing to do, empty ones. `step` counts from 0: with the tokens' numbers in it, and the job's
   /// seed, it decides what dropout drops and how codes are rounded at random. `prepare` first,
   /// unless that was done.
+  ///
+  /// With an optim::Mezo there are no gradients: the slope is measured instead, along the direction
+  /// of `step`, by two evaluations of every pass, and the loss is the mean of both. Own weights are
+  /// then as they were; where ranks have others' as well, `update` brings these back.
   Sums forward_backward(const std::vector<RankPass>& passes, std::int64_t step = 0);
 
-  /// One pass of those that `forward_backward` makes, which is not its last: adds to the gradients.
+  /// One pass of those that `forward_backward` makes, which is not its last: adds to the gradients,
+  /// or evaluates twice.
   model::LossResult pass(const RankPass& pass, double loss_scale, std::int64_t step = 0);
 
   /// Loss of a micro-batch: the sums of this rank's tokens alone.
@@ -82,12 +87,18 @@ class TrainingStep {
   class Part;
 
   double run_passes(const std::vector<RankPass>& passes, double loss_scale, std::int64_t step);
+  /// Sum of the NLL at this distance from the weights, in the direction chosen.
+  double nll_beside(const std::vector<RankPass>& passes, double distance);
+  /// Measures the slope; gives the mean of both sums of NLL.
+  double measure(const std::vector<RankPass>& passes, std::int64_t step, double targets);
 
   const Job* job_;
   backend::Backend* backend_;
   comm::Communicator* ranks_;
   model::Decoder model_;
   std::unique_ptr<optim::Optimizer> optimizer_;
+  optim::Mezo* zeroth_order_;  ///< the optimizer, where it needs no gradients; else null
+  double slope_ = 0;           ///< measured last
   optim::Schedule schedule_;
   bool is_prepared_ = false;
 };

@@ -214,6 +214,12 @@ Verification verify(const Job& job, comm::Communicator& world, bool full) {
   Rows rows;
   comm::run_agreed(world, [&] {
     check_offload(job, job.run.device);
+    if (!job.has_backward()) {
+      throw base::InputError(fmt::format(
+          "optimizer.name is \"{}\", which forms no gradients that could be compared; verify the "
+          "layout with --set optimizer.name=adamw",
+          job.optimizer.name));
+    }
     const ParallelLayout layout = parallel_layout(job, world.size());
     Shrunk small = full ? whole(job) : shrink(job, layout);
     // What "auto" makes of the ranks must not depend on how many rows are left.

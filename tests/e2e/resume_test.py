@@ -38,10 +38,14 @@ class Resume(harness.Workspace):
     def test_every_optimizer_resumes_where_it_was(self):
         for number, optimizer in enumerate((
                 {"moments": "bf16"}, {"name": "adamw_8bit"},
-                {"name": "galore", "galore": {"rank": 8, "interval": 4}})):
+                {"name": "galore", "galore": {"rank": 8, "interval": 4}},
+                {"name": "mezo", "learning_rate": 1e-3},
+                {"name": "lozo", "learning_rate": 1e-3, "zeroth_order": {"interval": 5}})):
             straight, resumed = f"straight-optimizer-{number}", f"resumed-optimizer-{number}"
+            # In fp32 MeZO has no state at all.
+            precision = "fp32" if optimizer.get("name") == "mezo" else "bf16"
             settings = {"optimizer": {"learning_rate": 3e-3, **optimizer},
-                        "training": {"precision": "bf16", "validation_every": 0}}
+                        "training": {"precision": precision, "validation_every": 0}}
             run("train", self.job(straight, **settings))
             job = self.job(resumed, **settings)
             for until in (7, 13):
@@ -49,11 +53,12 @@ class Resume(harness.Workspace):
             run("train", job)
             first, second = self.checkpoint_files(straight), self.checkpoint_files(resumed)
             last = [path for path in first if path.startswith("step-00000020/")]
-            self.assertGreaterEqual(len(last), 6)
+            self.assertGreaterEqual(len(last), 5 if precision == "fp32" else 6)
             for path in last:
                 self.assertTrue(first[path] == second[path], f"{path} differs")
             losses = list(self.losses(straight).values())
-            self.assertLess(losses[-1], losses[0])
+            if optimizer.get("name") not in ("mezo", "lozo"):  # 20 slopes show little
+                self.assertLess(losses[-1], losses[0])
 
     def test_an_optimizer_that_needs_whole_matrices_says_so(self):
         job = self.job("whole", optimizer={"learning_rate": 3e-3, "name": "galore",

@@ -45,7 +45,8 @@ TEST_CASE("every key is bound to its own member") {
     "optimizer": {"name": "adamw", "learning_rate": 0.01, "beta1": 0.8, "beta2": 0.99,
       "epsilon": 1e-7, "weight_decay": 0.2, "decay_norms_and_embeddings": true,
       "max_grad_norm": 2.0, "moments": "bf16", "offload": "host",
-      "galore": {"rank": 128, "interval": 200, "scale": 0.25}},
+      "galore": {"rank": 128, "interval": 200, "scale": 0.25},
+      "zeroth_order": {"perturbation": 0.001, "rank": 2, "interval": 50}},
     "schedule": {"name": "wsd", "warmup_steps": 11, "decay_steps": 12, "min_ratio": 0.3},
     "training": {"steps": 1000, "tokens_per_step": 2048, "micro_batch_tokens": 1024,
       "precision": "bf16", "validation_every": 13, "validation_tokens": 14,
@@ -111,6 +112,14 @@ TEST_CASE("keys of compressed gradients, what they must fit, and what they save"
   CHECK_THAT(refusal_with("velora", "target_modules", json::array({"none", "q_proj"})),
              Contains("velora.target_modules names \"none\""));
   CHECK_THAT(refusal_with("velora", "velora_layers", 1), Contains("velora.target_modules"));
+}
+
+TEST_CASE("keys of zeroth-order optimizers are bound to their own members") {
+  json lozo = smallest();
+  lozo["optimizer"].update(json::parse(
+      R"({"name": "lozo", "zeroth_order": {"perturbation": 0.01, "rank": 7, "interval": 9}})"));
+  const json written = json::parse(to_json(read(lozo.dump())));
+  CHECK(written["optimizer"]["zeroth_order"] == lozo["optimizer"]["zeroth_order"]);
 }
 
 TEST_CASE("keys of adapters are bound to their own members, and need a base") {

@@ -111,11 +111,14 @@ TEST_CASE("values of a job out of range are refused") {
       {"model.rms_norm_eps=0", "model.rms_norm_eps is 0"},
       {"data.packing=padded", "legal: \"packed\" or \"streamed\""},
       {"data.validation_fraction=1", "legal: number in [0, 1)"},
-      {"optimizer.name=sgd", "legal: \"adamw\", \"adamw_8bit\" or \"galore\""},
+      {"optimizer.name=sgd", "legal: \"adamw\", \"adamw_8bit\", \"galore\", \"mezo\" or \"lozo\""},
       {"optimizer.moments=fp16", "optimizer.moments is \"fp16\"; legal: \"full\" or \"bf16\""},
       {"optimizer.galore.rank=0", "optimizer.galore.rank is 0"},
       {"optimizer.galore.interval=0", "optimizer.galore.interval is 0"},
       {"optimizer.galore.scale=0", "optimizer.galore.scale is 0"},
+      {"optimizer.zeroth_order.perturbation=0", "optimizer.zeroth_order.perturbation is 0"},
+      {"optimizer.zeroth_order.rank=0", "optimizer.zeroth_order.rank is 0"},
+      {"optimizer.zeroth_order.interval=0", "optimizer.zeroth_order.interval is 0"},
       {"optimizer.learning_rate=0", "legal: number > 0"},
       {"optimizer.beta1=1", "optimizer.beta1 is 1"},
       {"optimizer.beta2=-0.1", "optimizer.beta2 is -0.1"},
@@ -183,6 +186,65 @@ TEST_CASE("keys of a job that do not go together are refused, both named") {
   CHECK(refusal_of({"data.validation_fraction=0.1", "training.validation_every=5"}) == "accepted");
   CHECK(refusal_of({"schedule.name=constant"}) == "accepted");
   CHECK(refusal_of({"optimizer.name=galore", "optimizer.galore.rank=8"}) == "accepted");
+}
+
+TEST_CASE("a job without a backward refuses what only one with it has") {
+  const auto refuses = [](const std::string& setting, const std::string& why) {
+    for (const char* const name : {"mezo", "lozo"}) {
+      const std::string message = refusal_of({std::string("optimizer.name=") + name, setting});
+      const std::string key = setting.substr(0, setting.find('='));
+      INFO(message);
+      CHECK_THAT(message, Contains(key + " is") && Contains(why) &&
+                              Contains(std::string("optimizer.name is \"") + name + "\""));
+    }
+  };
+  refuses("optimizer.beta1=0.8", "no means of gradients; leave it out");
+  refuses("optimizer.beta2=0.8", "no means of gradients; leave it out");
+  refuses("optimizer.epsilon=1e-7", "no means of gradients; leave it out");
+  refuses("optimizer.moments=bf16", "no means of gradients; leave it out");
+  refuses("optimizer.offload=host", "legal: \"none\"");
+  refuses("memory.activation_checkpointing=block", "no backward");
+  refuses("memory.saved_inputs.attention_qkv=int8", "no backward");
+
+  const auto refuses_other = [](const std::string& name, const std::string& key,
+                                const std::string& legal) {
+    CHECK_THAT(refusal_of({"optimizer.name=" + name, "optimizer.zeroth_order." + key + "=3"}),
+               Contains("optimizer.zeroth_order." + key + " is given") &&
+                   Contains("optimizer.name is \"" + name + "\"") &&
+                   Contains("set optimizer.name to " + legal));
+  };
+  refuses_other("adamw", "perturbation", "\"mezo\" or \"lozo\"");
+  refuses_other("adamw_8bit", "rank", "\"lozo\"");
+  refuses_other("mezo", "rank", "\"lozo\"");
+  refuses_other("mezo", "interval", "\"lozo\"");
+  CHECK_THAT(
+      refusal_of({"optimizer.name=lozo", "optimizer.zeroth_order.rank=65"}),
+      Contains("optimizer.zeroth_order.rank is 65") && Contains("model.hidden_size, which is 64"));
+
+  CHECK(refusal_of({"optimizer.name=mezo", "optimizer.max_grad_norm=3"}) == "accepted");
+  CHECK(refusal_of({"optimizer.name=lozo", "optimizer.zeroth_order.rank=64"}) == "accepted");
+  Job job = read(smallest().dump(), {"optimizer.name=mezo"});
+  CHECK_FALSE(job.has_backward());
+  job.adapter.type = "lora";
+  job.adapter.lora.rank = 4;
+  job.model_from = "base";
+  CHECK_NOTHROW(check(job));
+  job.adapter.lora.dropout = 0.1;
+  CHECK_THROWS_WITH(check(job), Contains("adapter.dropout is 0.1") && Contains("\"mezo\""));
+  job.adapter.lora.dropout = 0;
+  job.optimizer.name = "lozo";
+  job.optimizer.lozo_rank = 5;
+  CHECK_THROWS_WITH(check(job), Contains("at most adapter.rank, which is 4"));
+}
+
+TEST_CASE("a step without a backward counts two forwards") {
+  Job job = read(smallest().dump());
+  const double whole = job.training_flops({0, 128});
+  job.optimizer.name = "mezo";
+  CHECK(job.training_flops({0, 128}) == Approx(whole * 2 / 3));
+  job.adapter.type = "lora";
+  CHECK(job.training_flops({0, 128}) ==
+        Approx(whole * 2 / 3 + 4.0 * 128 * static_cast<double>(job.trained_parameters())));
 }
 
 TEST_CASE("a damaged job file is read or refused, never worse") {

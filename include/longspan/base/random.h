@@ -17,6 +17,8 @@ enum class Purpose : std::uint32_t {
   kSubspaceStart = 7,
   kDropout = 8,
   kCodeRounding = 9,
+  kPerturbation = 10,
+  kPerturbationBasis = 11,
 };
 
 /// A stream of random numbers addressed by element: the value at an element depends on

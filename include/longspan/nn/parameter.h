@@ -49,6 +49,8 @@ struct Placement {
   /// False for weights that are only read, of a model that does not learn or of the frozen base of
   /// one that does: there are no gradients then, and stages below 3 are as 0.
   bool trains = true;
+  /// False for weights that learn without gradients: there are none then, and stage 2 is as 1.
+  bool has_gradients = true;
   /// A parameter is cut at multiples of so many of its elements alone, which optimizers keep in
   /// blocks: 1, or a multiple of ParameterSet::kAlignment.
   backend::Index cut = 1;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "longspan/optim/galore.h"
+#include "longspan/optim/lozo.h"
 #include "longspan/optim/optimizer.h"
 
 namespace longspan::optim {
@@ -17,6 +18,8 @@ struct OptimizerConfig {
   bool rounds_moments = false;  ///< to bfloat16, at random; of kinds that `may_round_moments`
   std::uint64_t seed = 0;       ///< of what is random
   GaloreConfig galore;
+  double perturbation = 1e-3;  ///< PerturbationConfig::epsilon
+  LozoConfig lozo;
 };
 
 /// A kind of optimizer that a job may name.
@@ -32,6 +35,9 @@ struct OptimizerKind {
   bool may_be_on_host = true;
   bool has_galore_keys = false;
   bool takes_compressed_gradients = false;  ///< where moments are not rounded
+  /// Else it is a Mezo, and steps have no backward.
+  bool needs_gradients = true;
+  bool has_lozo_keys = false;
   /// As Optimizer's constructor.
   std::unique_ptr<Optimizer> (*make)(const OptimizerConfig& config, nn::ParameterSet& parameters,
                                      backend::Backend& backend, backend::Backend* host);

@@ -56,9 +56,10 @@ class Optimizer {
 
  protected:
   /// Keeps the state on `host`, a backend of the processor, or where that is null on `backend`,
-  /// which has the parameters. All that is given must outlive the optimizer.
+  /// which has the parameters. `keeps_master`: a master copy of weights of its own dtype, too. All
+  /// that is given must outlive the optimizer.
   Optimizer(const AdamConfig& config, nn::ParameterSet& parameters, backend::Backend& backend,
-            backend::Backend* host);
+            backend::Backend* host, bool keeps_master = false);
 
   /// Elements [begin, end) of an own range, counted from its first, as tensors of home(), rank 1.
   struct Piece {
@@ -67,10 +68,12 @@ class Optimizer {
     backend::Index end = 0;
     backend::Tensor weight;    ///< receives the rounded result; undefined: the master is read
     backend::Tensor master;    ///< what is updated
-    backend::Tensor gradient;  ///< of the master's dtype
+    backend::Tensor gradient;  ///< of the master's dtype; undefined where parameters have none
     /// Of a compressed gradient, which has an element for each `direction.size(0)` of the master.
     backend::Tensor direction;
   };
+  /// All of an own range, where the state is not on a host.
+  Piece resident(const nn::OwnRange& range) const;
   /// One update of a piece. Without a host a piece is an own range; with one a chunk of it, which
   /// begins at a multiple of kChunk elements, or of as many as whole elements of the gradient have.
   virtual void update(const Piece& piece, const backend::AdamWOptions& options) = 0;
@@ -78,7 +81,10 @@ class Optimizer {
 
   nn::ParameterSet& parameters() const { return *parameters_; }
   /// float32 (float64): of gradients and master weights.
-  base::DType wide_dtype() const { return parameters_->gradients().dtype(); }
+  base::DType wide_dtype() const {
+    const base::DType dtype = parameters_->weights().dtype();
+    return dtype == base::DType::kFloat64 ? dtype : base::DType::kFloat32;
+  }
 
  private:
   struct Staging;
@@ -88,7 +94,6 @@ class Optimizer {
   std::vector<StateTensor> directions() const;
   std::vector<Piece> chunks_of(const nn::OwnRange& range, const Staging& staging) const;
   void update_on_host(const Piece& chunk, const backend::AdamWOptions& options);
-  Piece resident(const nn::OwnRange& range) const;
 
   AdamConfig config_;
   nn::ParameterSet* parameters_;

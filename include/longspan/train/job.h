@@ -51,8 +51,11 @@ struct Job {
   }
   /// Numbers that are trained.
   std::int64_t trained_parameters() const;
-  /// Model FLOPs of forward and backward: see model::ModelConfig::training_flops and
-  /// model::adapter_training_flops; less what compressed gradients save.
+  /// Whether a step has a backward; else it is two evaluations: see optim::Mezo.
+  bool has_backward() const;
+  /// Model FLOPs of what a step does with such a row: of forward and backward, see
+  /// model::ModelConfig::training_flops and model::adapter_training_flops, less what compressed
+  /// gradients save; or of two forwards.
   double training_flops(const std::vector<std::int32_t>& cu_seqlens) const;
 
   struct Data {
@@ -81,6 +84,9 @@ struct Job {
     std::int64_t galore_rank = 128;
     std::int64_t galore_interval = 200;  ///< updates
     double galore_scale = 0.25;
+    double perturbation = 1e-3;
+    std::int64_t lozo_rank = 2;
+    std::int64_t lozo_interval = 50;  ///< steps
   } optimizer;
 
   struct Schedule {

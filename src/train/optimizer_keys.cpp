@@ -1,0 +1,235 @@
+#include "train/optimizer_keys.h"
+
+#include <fmt/format.h>
+
+#include <string>
+#include <vector>
+
+#include "longspan/base/error.h"
+#include "longspan/optim/kinds.h"
+#include "train/key_limits.h"
+
+namespace longspan::train {
+
+using base::Declarations;
+using base::InputError;
+
+namespace {
+
+std::vector<base::Key::Word> optimizer_words() {
+  std::vector<base::Key::Word> words;
+  for (const optim::OptimizerKind& kind : optim::optimizer_kinds()) {
+    words.push_back({kind.name, kind.words});
+  }
+  return words;
+}
+
+void declare_galore(Job::Optimizer& optimizer, Declarations& keys) {
+  keys.section("optimizer.galore", "What \"galore\" projects gradients of matrices to.");
+  keys.integer("optimizer.galore.rank", optimizer.galore_rank,
+               "Rank of the projected gradients; matrices with a shorter side are not projected.")
+      .at_least(1)
+      .at_most(kMaxCount)
+      .known_elsewhere_as({"galore_rank"});
+  keys.integer("optimizer.galore.interval", optimizer.galore_interval,
+               "Updates between projections, each made of the gradient of its update.")
+      .at_least(1)
+      .at_most(kMaxSteps)
+      .unit("steps")
+      .known_elsewhere_as({"update_proj_gap", "galore_update_interval"});
+  keys.real("optimizer.galore.scale", optimizer.galore_scale,
+            "Factor of the learning rate of projected matrices.")
+      .above(0)
+      .known_elsewhere_as({"galore_scale", "galore_alpha"});
+}
+
+void declare_zeroth_order(Job::Optimizer& optimizer, Declarations& keys) {
+  keys.section("optimizer.zeroth_order",
+               "How \"mezo\" and \"lozo\" measure the slope along a direction.");
+  keys.real("optimizer.zeroth_order.perturbation", optimizer.perturbation,
+            "How far to each side of the weights the loss is evaluated: times a normal number for "
+            "each weight.")
+      .above(0)
+      .known_elsewhere_as({"zo_eps", "zo_epsilon", "perturbation_scale"});
+  keys.integer("optimizer.zeroth_order.rank", optimizer.lozo_rank,
+               "Of \"lozo\": rank of matrices' directions; matrices with a shorter side have "
+               "full ones.")
+      .at_least(1)
+      .at_most(kMaxCount)
+      .known_elsewhere_as({"rank_r", "lozo_rank"});
+  keys.integer("optimizer.zeroth_order.interval", optimizer.lozo_interval,
+               "Of \"lozo\": steps in which a matrix's directions lie in one subspace.")
+      .at_least(1)
+      .at_most(kMaxSteps)
+      .unit("steps")
+      .known_elsewhere_as({"step_interval", "lozo_interval"});
+}
+
+void check_galore(const Job& job, const optim::OptimizerKind& kind) {
+  const Job::Optimizer& optimizer = job.optimizer;
+  const Job::Optimizer plain;
+  const auto refuse_other = [&](const char* key, bool is_given) {
+    if (kind.has_galore_keys || !is_given) return;
+    throw InputError(
+        fmt::format("optimizer.galore.{} is given, but optimizer.name is \"{}\"; leave it out, or "
+                    "set optimizer.name to \"galore\"",
+                    key, optimizer.name));
+  };
+  refuse_other("rank", optimizer.galore_rank != plain.galore_rank);
+  refuse_other("interval", optimizer.galore_interval != plain.galore_interval);
+  refuse_other("scale", optimizer.galore_scale != plain.galore_scale);
+  if (kind.has_galore_keys && optimizer.galore_rank > job.model.hidden_size) {
+    throw InputError(
+        fmt::format("optimizer.galore.rank is {}; legal: at most model.hidden_size, which is {}",
+                    optimizer.galore_rank, job.model.hidden_size));
+  }
+}
+
+/// Of "mezo" and "lozo": what would be of a backward, or of means of gradients.
+void check_no_backward(const Job& job) {
+  const Job::Optimizer& optimizer = job.optimizer;
+  const Job::Optimizer plain;
+  const auto refuse = [&](const std::string& what, const char* why) {
+    throw InputError(
+        fmt::format("{}, but optimizer.name is \"{}\", {}", what, optimizer.name, why));
+  };
+  const auto refuse_mean = [&](const char* key, bool is_given) {
+    if (!is_given) return;
+    refuse(fmt::format("optimizer.{} is given", key),
+           "which keeps no means of gradients; leave it out");
+  };
+  refuse_mean("beta1", optimizer.beta1 != plain.beta1);
+  refuse_mean("beta2", optimizer.beta2 != plain.beta2);
+  refuse_mean("epsilon", optimizer.epsilon != plain.epsilon);
+  refuse_mean("moments", optimizer.moments != plain.moments);
+  if (job.adapter.lora.dropout > 0) {
+    refuse(fmt::format("adapter.dropout is {}", job.adapter.lora.dropout),
+           "whose evaluations drop nothing; legal: 0");
+  }
+  if (job.memory.activation_checkpointing != "none") {
+    refuse(fmt::format("memory.activation_checkpointing is \"{}\"",
+                       job.memory.activation_checkpointing),
+           "which has no backward that anything is kept for; legal: \"none\"");
+  }
+  for (const model::SlotWords& slot : model::saved_slots()) {
+    const std::string& policy = job.memory.saved_inputs[slot.slot];
+    if (policy == "full") continue;
+    refuse(fmt::format("memory.saved_inputs.{} is \"{}\"", slot.name, policy),
+           "which has no backward that anything is kept for; legal: \"full\"");
+  }
+}
+
+void check_zeroth_order(const Job& job, const optim::OptimizerKind& kind) {
+  const Job::Optimizer& optimizer = job.optimizer;
+  const Job::Optimizer plain;
+  const auto refuse_other = [&](const char* key, const char* legal) {
+    throw InputError(
+        fmt::format("optimizer.zeroth_order.{} is given, but optimizer.name is \"{}\"; leave it "
+                    "out, or set optimizer.name to {}",
+                    key, optimizer.name, legal));
+  };
+  if (kind.needs_gradients && optimizer.perturbation != plain.perturbation) {
+    refuse_other("perturbation", "\"mezo\" or \"lozo\"");
+  }
+  if (!kind.has_lozo_keys && optimizer.lozo_rank != plain.lozo_rank) {
+    refuse_other("rank", "\"lozo\"");
+  }
+  if (!kind.has_lozo_keys && optimizer.lozo_interval != plain.lozo_interval) {
+    refuse_other("interval", "\"lozo\"");
+  }
+  if (kind.has_lozo_keys) {
+    const auto lora = job.lora();
+    const std::int64_t most = lora ? lora->rank : job.model.hidden_size;
+    if (optimizer.lozo_rank > most) {
+      throw InputError(
+          fmt::format("optimizer.zeroth_order.rank is {}; legal: at most {}, which is {}",
+                      optimizer.lozo_rank, lora ? "adapter.rank" : "model.hidden_size", most));
+    }
+  }
+  if (!kind.needs_gradients) check_no_backward(job);
+}
+
+}  // namespace
+
+bool Job::has_backward() const { return optim::optimizer_kind(optimizer.name).needs_gradients; }
+
+void declare_optimizer(Job::Optimizer& optimizer, Declarations& keys) {
+  keys.section("optimizer", "How gradients change the weights.");
+  keys.choice("optimizer.name", optimizer.name, optimizer_words(), "Which optimizer.");
+  keys.real("optimizer.learning_rate", optimizer.learning_rate,
+            "Peak learning rate, which the schedule scales.")
+      .required()
+      .above(0)
+      .known_elsewhere_as({"lr", "max_lr", "peak_lr", "step_size"});
+  keys.real("optimizer.beta1", optimizer.beta1, "Decay of the mean of gradients, per step.")
+      .at_least(0)
+      .below(1)
+      .known_elsewhere_as({"betas", "adam_beta1", "momentum"});
+  keys.real("optimizer.beta2", optimizer.beta2, "Decay of the mean of squares, per step.")
+      .at_least(0)
+      .below(1)
+      .known_elsewhere_as({"adam_beta2"});
+  keys.real("optimizer.epsilon", optimizer.epsilon, "Added to the root of the mean of squares.")
+      .above(0)
+      .known_elsewhere_as({"eps", "adam_eps", "adam_epsilon"});
+  keys.real("optimizer.weight_decay", optimizer.weight_decay,
+            "Part of each weight that goes per step, times the learning rate.")
+      .at_least(0)
+      .known_elsewhere_as({"wd", "decay"});
+  keys.boolean("optimizer.decay_norms_and_embeddings", optimizer.decay_norms_and_embeddings,
+               "Whether weight_decay concerns norms, biases and embeddings, too.");
+  keys.real("optimizer.max_grad_norm", optimizer.max_grad_norm,
+            "Gradients of a larger global norm are scaled down to it, and so is a larger slope of "
+            "\"mezo\" and \"lozo\"; 0: never.")
+      .at_least(0)
+      .known_elsewhere_as({"grad_clip", "clip_grad", "clip_grad_norm", "gradient_clipping"});
+  keys.choice("optimizer.moments", optimizer.moments,
+              {{"full", "in 32 bits (64 with training.precision \"fp64\")"},
+               {"bf16",
+                "in bfloat16, each rounded up or down at random so that it is right in the mean"}},
+              "What the means of \"adamw\" are kept in.")
+      .known_elsewhere_as({"moment_dtype", "optimizer_state_dtype", "exp_avg_dtype"});
+  keys.choice("optimizer.offload", optimizer.offload,
+              {{"none", "on the device"},
+               {"host",
+                "in host memory, where the update then runs; for devices with memory of "
+                "their own"}},
+              "Where moments and master weights are kept.")
+      .known_elsewhere_as({"offload_optimizer", "cpu_offload", "optimizer_cpu_offload"});
+  declare_galore(optimizer, keys);
+  declare_zeroth_order(optimizer, keys);
+}
+
+void check_optimizer(const Job& job) {
+  const Job::Optimizer& optimizer = job.optimizer;
+  const optim::OptimizerKind& kind = optim::optimizer_kind(optimizer.name);
+  const bool rounds = optimizer.moments == "bf16";
+  check_galore(job, kind);
+  check_zeroth_order(job, kind);
+  if (optimizer.offload == "host" && !kind.may_be_on_host) {
+    throw InputError(
+        fmt::format("optimizer.offload is \"host\", but optimizer.name is \"{}\", whose updates "
+                    "run on the device; legal: \"none\"",
+                    optimizer.name));
+  }
+  if (rounds && !kind.may_round_moments) {
+    throw InputError(
+        fmt::format("optimizer.moments is \"bf16\", but optimizer.name is \"{}\", whose moments "
+                    "have a form of their own; leave it out",
+                    optimizer.name));
+  }
+  if (job.training.precision != "fp64") return;
+  if (rounds) {
+    throw InputError(
+        "optimizer.moments is \"bf16\", but training.precision is \"fp64\", in which everything "
+        "is in 64 bits; leave it out");
+  }
+  if (!kind.does_float64) {
+    throw InputError(
+        fmt::format("optimizer.name is \"{}\", which does not work with training.precision "
+                    "\"fp64\"; legal: \"fp32\" or \"bf16\"",
+                    optimizer.name));
+  }
+}
+
+}  // namespace longspan::train
