@@ -85,6 +85,23 @@ class Resume(harness.Workspace):
             self.assertAlmostEqual(expected["grad_norm"], found["grad_norm"],
                                    delta=1e-3 * expected["grad_norm"])
 
+    def test_codes_rounded_at_random_are_of_the_tokens_not_the_ranks(self):
+        saved = {"saved_inputs": {"block_input": "int8", "attention_qkv": "int8",
+                                  "attention_output": "int8", "rounding": "stochastic"}}
+        settings = {"training": {"precision": "fp64", "steps": 4}, "memory": saved}
+        losses = {}
+        for name, ranks, more in (("alone", 1, {}), ("data", 2, {}),
+                                  ("ulysses", 2, {"parallel": {"sequence": "2x1"}}),
+                                  ("ring", 2, {"parallel": {"sequence": "1x2"}})):
+            run("train", self.job(f"codes-{name}", **settings, **more), ranks=ranks)
+            losses[name] = self.losses(f"codes-{name}")
+            for step, loss in losses[name].items():
+                self.assertAlmostEqual(loss, losses["alone"][step], delta=1e-9)
+        # They are other codes than the nearest.
+        run("train", self.job("codes-nearest", **settings), "--set",
+            "memory.saved_inputs.rounding=nearest")
+        self.assertGreater(abs(self.losses("codes-nearest")[4] - losses["alone"][4]), 1e-7)
+
     def test_finished_run_is_left_alone(self):
         job = self.job("finished")
         run("train", job)
