@@ -108,6 +108,14 @@ void compare(const Work& work, double relative) {
   }
 }
 
+base::DType every_float() {
+  return GENERATE(base::DType::kFloat32, base::DType::kBFloat16, base::DType::kFloat64);
+}
+
+base::DType wide(base::DType dtype) {
+  return dtype == base::DType::kFloat64 ? dtype : base::DType::kFloat32;
+}
+
 double tolerance(DType dtype, double terms) {
   // Errors of a sum grow as a random walk of its roundings; 4 covers the largest of many sums.
   const double rounding = dtype == DType::kFloat64 ? 0x1p-53 : 0x1p-24;

@@ -46,6 +46,11 @@ Side& cuda_side();
 using Work = std::function<std::vector<backend::Tensor>(Side&)>;
 void compare(const Work& work, double relative);
 
+/// A generator of Catch2's.
+base::DType every_float();
+/// float32, or float64 of itself: what sums and optimizer state have.
+base::DType wide(base::DType dtype);
+
 /// How far results of float sums of so many terms in another order may be apart.
 double tolerance(base::DType dtype, double terms);
 
