@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "longspan/backend/host_values.h"
 #include "longspan/base/error.h"
 
 namespace longspan::nn {
@@ -59,17 +60,8 @@ void Directions::add(int number, const Tensor& x) const {
   backend_->bias_backward(sums_.rows(one.sums_begin, one.sums_begin + one.inputs), x);
 }
 
-std::vector<double> Directions::host(const Tensor& values) const {
-  const Tensor exact =
-      backend_->allocate(values.shape(), base::DType::kFloat64, MemoryTag::kWorkspace);
-  backend_->copy(exact, values);
-  std::vector<double> numbers(static_cast<std::size_t>(exact.elements()));
-  backend_->copy_to_host(numbers.data(), exact, exact.bytes());
-  return numbers;
-}
-
 void Directions::settle(comm::Communicator& ranks) {
-  const std::vector<double> sums = host(sums_);
+  const std::vector<double> sums = backend::host_values(*backend_, sums_);
   std::vector<double> folded(static_cast<std::size_t>(elements_));
   for (const One& one : of_) {
     for (Index i = 0; i < one.inputs; ++i) {
@@ -101,7 +93,7 @@ void Directions::settle(comm::Communicator& ranks) {
 
 void Directions::check(comm::Communicator& ranks) const {
   if (of_.empty()) return;
-  const double own = digest(host(values_));
+  const double own = digest(backend::host_values(*backend_, values_));
   std::vector<double> all{own};
   ranks.all_reduce_sum(all);
   if (all.front() == own * ranks.size()) return;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "longspan/backend/host_values.h"
 #include "longspan/base/error.h"
 
 namespace longspan::nn {
@@ -118,13 +119,7 @@ void write_indices(const std::vector<std::int32_t>& tokens, Index begin, Index e
 /// Losses of the selected rows to the places of their tokens.
 void download_rows(std::vector<double>& out, const std::vector<std::int32_t>& tokens,
                    const Tensor& nll, backend::Backend& backend) {
-  Tensor exact = nll;
-  if (nll.dtype() != base::DType::kFloat64) {
-    exact = backend.allocate(nll.shape(), base::DType::kFloat64, MemoryTag::kWorkspace);
-    backend.copy(exact, nll);
-  }
-  std::vector<double> host(tokens.size());
-  backend.copy_to_host(host.data(), exact, exact.bytes());
+  const std::vector<double> host = backend::host_values(backend, nll);
   for (std::size_t row = 0; row < tokens.size(); ++row) {
     out[static_cast<std::size_t>(tokens[row])] = host[row];
   }

@@ -65,19 +65,23 @@ void declare_zeroth_order(Job::Optimizer& optimizer, Declarations& keys) {
       .known_elsewhere_as({"step_interval", "lozo_interval"});
 }
 
+/// A key that only `those` optimizers have and that is given for another.
+void refuse_foreign(const Job& job, const char* key, const char* those) {
+  throw InputError(
+      fmt::format("optimizer.{} is given, but optimizer.name is \"{}\"; leave it out, or set "
+                  "optimizer.name to {}",
+                  key, job.optimizer.name, those));
+}
+
 void check_galore(const Job& job, const optim::OptimizerKind& kind) {
   const Job::Optimizer& optimizer = job.optimizer;
   const Job::Optimizer plain;
   const auto refuse_other = [&](const char* key, bool is_given) {
-    if (kind.has_galore_keys || !is_given) return;
-    throw InputError(
-        fmt::format("optimizer.galore.{} is given, but optimizer.name is \"{}\"; leave it out, or "
-                    "set optimizer.name to \"galore\"",
-                    key, optimizer.name));
+    if (!kind.has_galore_keys && is_given) refuse_foreign(job, key, "\"galore\"");
   };
-  refuse_other("rank", optimizer.galore_rank != plain.galore_rank);
-  refuse_other("interval", optimizer.galore_interval != plain.galore_interval);
-  refuse_other("scale", optimizer.galore_scale != plain.galore_scale);
+  refuse_other("galore.rank", optimizer.galore_rank != plain.galore_rank);
+  refuse_other("galore.interval", optimizer.galore_interval != plain.galore_interval);
+  refuse_other("galore.scale", optimizer.galore_scale != plain.galore_scale);
   if (kind.has_galore_keys && optimizer.galore_rank > job.model.hidden_size) {
     throw InputError(
         fmt::format("optimizer.galore.rank is {}; legal: at most model.hidden_size, which is {}",
@@ -122,20 +126,14 @@ void check_no_backward(const Job& job) {
 void check_zeroth_order(const Job& job, const optim::OptimizerKind& kind) {
   const Job::Optimizer& optimizer = job.optimizer;
   const Job::Optimizer plain;
-  const auto refuse_other = [&](const char* key, const char* legal) {
-    throw InputError(
-        fmt::format("optimizer.zeroth_order.{} is given, but optimizer.name is \"{}\"; leave it "
-                    "out, or set optimizer.name to {}",
-                    key, optimizer.name, legal));
-  };
   if (kind.needs_gradients && optimizer.perturbation != plain.perturbation) {
-    refuse_other("perturbation", "\"mezo\" or \"lozo\"");
+    refuse_foreign(job, "zeroth_order.perturbation", "\"mezo\" or \"lozo\"");
   }
   if (!kind.has_lozo_keys && optimizer.lozo_rank != plain.lozo_rank) {
-    refuse_other("rank", "\"lozo\"");
+    refuse_foreign(job, "zeroth_order.rank", "\"lozo\"");
   }
   if (!kind.has_lozo_keys && optimizer.lozo_interval != plain.lozo_interval) {
-    refuse_other("interval", "\"lozo\"");
+    refuse_foreign(job, "zeroth_order.interval", "\"lozo\"");
   }
   if (kind.has_lozo_keys) {
     const auto lora = job.lora();

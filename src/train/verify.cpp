@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 
+#include "longspan/backend/host_values.h"
 #include "longspan/base/error.h"
 #include "longspan/train/device.h"
 #include "train/corpus.h"
@@ -123,12 +124,7 @@ class Run {
   double norm() const { return norm_; }
   nn::ParameterSet& parameters() { return step_.model().trained(); }
   std::vector<double> host(const Tensor& gradient) {
-    const Tensor exact =
-        backend_->allocate(gradient.shape(), base::DType::kFloat64, backend::MemoryTag::kWorkspace);
-    backend_->copy(exact, gradient);
-    std::vector<double> values(static_cast<std::size_t>(exact.elements()));
-    backend_->copy_to_host(values.data(), exact, exact.bytes());
-    return values;
+    return backend::host_values(*backend_, gradient);
   }
 
  private:

@@ -99,6 +99,15 @@ class Workspace(unittest.TestCase):
         return {str(path.relative_to(top)): path.read_bytes()
                 for path in sorted(top.rglob("*")) if path.is_file()}
 
+    def assert_planned(self, name, plan, steps=None):
+        """The steps of run `name` (so many, if said) took and sent the bytes that the plan says."""
+        rows = [row for row in self.metrics(name) if "peak_bytes" in row]
+        self.assertTrue(len(rows) == steps if steps else rows)
+        for row in rows:
+            self.assertEqual(plan["peak_bytes"], row["peak_bytes"])
+            self.assertEqual(plan["comm_bytes"], row["comm_bytes"])
+            self.assertEqual(plan["tokens_per_step"], row["tokens"])
+
     def assert_same_run(self, one, other):
         self.assertEqual(self.metrics(one), self.metrics(other))
         first, second = self.checkpoint_files(one), self.checkpoint_files(other)

@@ -98,15 +98,6 @@ class PlanEqualsRun(harness.Workspace):
     def plan(self, job, ranks=1, *more):
         return json.loads(run("plan", job, "--json", "--world-size", max(ranks, 1), *more).stdout)
 
-    def assert_planned(self, name, plan):
-        """The step of run `name` took what the plan says."""
-        rows = [row for row in self.metrics(name) if "peak_bytes" in row]
-        self.assertTrue(rows)
-        for row in rows:
-            self.assertEqual(plan["peak_bytes"], row["peak_bytes"])
-            self.assertEqual(plan["comm_bytes"], row["comm_bytes"])
-            self.assertEqual(plan["tokens_per_step"], row["tokens"])
-
     def test_every_tag_to_the_byte(self):
         checked = 0
         for name, sections, ranks in cases():

@@ -85,11 +85,7 @@ class Velora(harness.Workspace):
             with self.subTest(name):
                 plan = json.loads(run("plan", job, "--world-size", ranks, "--json").stdout)
                 run("train", job, ranks=ranks)
-                rows = [row for row in self.metrics(name) if "peak_bytes" in row]
-                self.assertEqual(len(rows), 2)
-                for row in rows:
-                    self.assertEqual(plan["peak_bytes"], row["peak_bytes"])
-                    self.assertEqual(plan["comm_bytes"], row["comm_bytes"])
+                self.assert_planned(name, plan, steps=2)
                 totals.append(plan["peak_bytes"])
         for tag in ("gradients", "optimizer"):
             self.assertLess(totals[1][tag], totals[0][tag])

@@ -42,7 +42,6 @@ class Directions {
     backend::Index sums_begin = 0;  ///< among all inputs
   };
   const One& at(int number) const { return of_[static_cast<std::size_t>(number)]; }
-  std::vector<double> host(const backend::Tensor& values) const;
 
   std::vector<One> of_;
   backend::Index elements_ = 0;
