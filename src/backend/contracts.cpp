@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "backend/checks.h"
+#include "backend/divide_up.h"
 
 namespace longspan::backend {
 namespace {
@@ -434,6 +435,39 @@ void check_adamw_8bit(const Tensor& weight, const Tensor& master, const Tensor& 
   expect(kName, "scales1", scales1, base::DType::kFloat32, blocks);
   expect(kName, "codes2", codes2, base::DType::kUInt8, shape);
   expect(kName, "scales2", scales2, base::DType::kFloat32, blocks);
+}
+
+namespace {
+
+Shape blocks_of(Index elements, Index block) { return {divide_up(elements, block)}; }
+
+}  // namespace
+
+void check_nf4_quantize(const Tensor& codes, const Tensor& sizes, const Tensor& x) {
+  constexpr const char* kName = "nf4_quantize";
+  expect_rank(kName, "x", x, 1);
+  expect_float(kName, "x", x);
+  expect(kName, "codes", codes, base::DType::kUInt8, blocks_of(x.size(0), 2));
+  expect(kName, "sizes", sizes, base::DType::kFloat32, blocks_of(x.size(0), kNf4Block));
+}
+
+void check_nf4_quantize_sizes(const Tensor& codes, const Tensor& scales, const Tensor& sizes) {
+  constexpr const char* kName = "nf4_quantize_sizes";
+  expect_rank(kName, "sizes", sizes, 1);
+  expect(kName, "sizes", sizes, base::DType::kFloat32, sizes.shape());
+  expect(kName, "codes", codes, base::DType::kUInt8, sizes.shape());
+  expect(kName, "scales", scales, base::DType::kFloat32, blocks_of(sizes.size(0), kNf4Scales));
+}
+
+void check_nf4_dequantize(const Tensor& out, const Tensor& codes, const Tensor& size_codes,
+                          const Tensor& scales) {
+  constexpr const char* kName = "nf4_dequantize";
+  expect_rank(kName, "out", out, 1);
+  expect_float(kName, "out", out);
+  expect(kName, "codes", codes, base::DType::kUInt8, blocks_of(out.size(0), 2));
+  const Shape blocks = blocks_of(out.size(0), kNf4Block);
+  expect(kName, "size_codes", size_codes, base::DType::kUInt8, blocks);
+  expect(kName, "scales", scales, base::DType::kFloat32, blocks_of(blocks[0], kNf4Scales));
 }
 
 }  // namespace longspan::backend

@@ -73,6 +73,12 @@ void check_cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor&
 // dropout; the numbers themselves are not looked at
 void check_dropout(const Tensor& out, const Tensor& x, const Tensor& numbers, double probability);
 
+// 4-bit weights
+void check_nf4_quantize(const Tensor& codes, const Tensor& sizes, const Tensor& x);
+void check_nf4_quantize_sizes(const Tensor& codes, const Tensor& scales, const Tensor& sizes);
+void check_nf4_dequantize(const Tensor& out, const Tensor& codes, const Tensor& size_codes,
+                          const Tensor& scales);
+
 // optimizer
 void check_principal_directions(const Tensor& directions, const Tensor& gram);
 void check_adamw_8bit(const Tensor& weight, const Tensor& master, const Tensor& codes1,

@@ -101,6 +101,19 @@ Tensor Tensor::reshape(Shape shape) const {
   return view;
 }
 
+Tensor Tensor::as(base::DType dtype) const {
+  const std::size_t size = base::size_of(dtype);
+  const bool is_aligned = reinterpret_cast<std::uintptr_t>(data_) % size == 0;
+  if (rank() != 1 || !is_dense() || bytes() % size != 0 || !is_aligned) {
+    throw InternalError(fmt::format("Tensor::as: {} {} as {}", base::name_of(dtype_),
+                                    shape_.to_string(), base::name_of(dtype)));
+  }
+  Tensor view = *this;
+  view.dtype_ = dtype;
+  view.shape_ = {static_cast<Index>(bytes() / size)};
+  return view;
+}
+
 void Tensor::check_dtype(base::DType wanted) const {
   if (dtype_ != wanted) {
     throw InternalError(fmt::format("Tensor::data: a {} tensor was read as {}",

@@ -24,6 +24,7 @@ Linear::Linear(ParameterSet& parameters, const std::vector<Part>& parts, Index i
     const bool continues = outputs_ > 0;
     const int number = parameters.declare(part.name + ".weight", shape, ParameterKind::kMatrix,
                                           /*join=*/continues, options.initial_scale);
+    if (options.methods.packs) parameters.pack(number);
     if (!continues) first_ = number;
     outputs_ += part.outputs;
   }

@@ -100,6 +100,8 @@ void ParameterSet::allocate(backend::Backend& backend, base::DType dtype,
   partition_.emplace(std::move(begins), splits_updates() ? ranks_->size() : 1,
                      splits_updates() ? ranks_->rank() : 0, cuts(placement.cut));
   place_gradients();
+  place_packed(dtype);
+  if (packs() && placement.trains) throw base::InternalError("packed weights cannot be trained");
   find_own_ranges();
 
   const bool is_double = dtype == base::DType::kFloat64;
@@ -110,7 +112,8 @@ void ParameterSet::allocate(backend::Backend& backend, base::DType dtype,
     backend.zero(all);
     return all;
   };
-  weights_ = allocated(*partition_, splits_weights(), dtype, MemoryTag::kWeights);
+  weights_ = allocated(stored_partition(), splits_weights(), packs() ? base::DType::kUInt8 : dtype,
+                       MemoryTag::kWeights);
   directions_.allocate(backend, wide);
   if (placement.trains && placement.has_gradients) {
     gradients_ = allocated(*gradient_partition_, splits_gradients(), wide, MemoryTag::kGradients);
@@ -124,7 +127,7 @@ std::vector<shard::Partition::Cut> ParameterSet::cuts(Index each) const {
   std::vector<shard::Partition::Cut> cuts;
   bool is_anywhere = true;
   for (const Parameter& parameter : parameters_) {
-    const Index length = parameter.compression;
+    const Index length = parameter.is_packed ? Packing::kCut : parameter.compression;
     const Index whole = length == 1 ? each : std::lcm(std::lcm(each, length), kAlignment);
     cuts.push_back({parameter.offset, whole});
     is_anywhere = is_anywhere && whole == 1;
@@ -197,7 +200,9 @@ void ParameterSet::place_units() {
     const auto of_unit = [&](const Tensor& all, const Range& range) {
       return all.rows(range.begin, range.end);
     };
-    if (!splits_weights()) unit_at(number).weights = of_unit(weights_, partition_->unit(number));
+    if (!splits_weights() && !packs()) {
+      unit_at(number).weights = of_unit(weights_, partition_->unit(number));
+    }
     if (gradients_.defined() && !splits_gradients()) {
       unit_at(number).gradients = of_unit(gradients_, gradient_partition_->unit(number));
     }
@@ -280,6 +285,7 @@ Tensor ParameterSet::kept_gradients(int unit) const {
 }
 
 Tensor ParameterSet::own_weight(const OwnRange& range) const {
+  if (packs()) throw base::InternalError("a rank's own weights are packed: they cannot be viewed");
   const Index begin =
       splits_weights() ? range.stored : at(range.number).offset + range.elements.begin;
   return weights_.rows(begin, begin + range.elements.size());
@@ -308,6 +314,10 @@ void ParameterSet::initialise(std::uint64_t seed, double deviation) {
     if (is_uniform) return backend_->random_uniform(elements, stream, bound, from);
     backend_->random_normal(elements, stream, deviation * parameter.initial_scale, from);
   };
+  if (packs()) {
+    return write_packed(
+        [&](int number, Index first, const Tensor& out) { write(number, out, first); });
+  }
   if (splits_weights()) {
     for (const OwnRange& own : own_ranges_) write(own.number, own_weight(own), own.elements.begin);
     return;

@@ -17,13 +17,14 @@ using backend::Tensor;
 void ParameterSet::start_gathering(int number) {
   Unit& unit = unit_at(number);
   if (!splits_weights() || unit.coming.defined() || unit.weights.defined()) return;
-  unit.coming =
-      backend_->allocate({partition_->unit(number).size()}, weights_.dtype(), MemoryTag::kWeights);
-  const shard::Range own = partition_->own(number);
-  const shard::Range stored = partition_->stored(number);
-  backend_->copy(unit.coming.rows(own.begin - unit.begin, own.end - unit.begin),
+  const shard::Partition& axis = stored_partition();
+  const shard::Range whole = axis.unit(number);
+  unit.coming = backend_->allocate({whole.size()}, weights_.dtype(), MemoryTag::kWeights);
+  const shard::Range own = axis.own(number);
+  const shard::Range stored = axis.stored(number);
+  backend_->copy(unit.coming.rows(own.begin - whole.begin, own.end - whole.begin),
                  weights_.rows(stored.begin, stored.end));
-  unit.gathering = ranks_->start_all_gather(unit.coming, partition_->offsets(number), *backend_);
+  unit.gathering = ranks_->start_all_gather(unit.coming, axis.offsets(number), *backend_);
 }
 
 void ParameterSet::open(int number, Use use, int next) {
@@ -32,13 +33,18 @@ void ParameterSet::open(int number, Use use, int next) {
     throw base::InternalError(fmt::format("unit {} of the parameters is opened twice", number));
   }
   unit.gets_gradients = use != Use::kWeights && trains();
-  if (!splits_gradients()) return;
+  if (!splits_gradients() && !packs()) return;
   const backend::Scope scope(*backend_, "opening");
   if (use != Use::kGradients && splits_weights()) {
     start_gathering(number);
     unit.gathering->wait();
     unit.gathering.reset();
     unit.weights = std::exchange(unit.coming, {});
+  }
+  if (use != Use::kGradients && packs()) {
+    const shard::Range bytes = stored_partition().unit(number);
+    unit.weights =
+        read_unit(number, splits_weights() ? unit.weights : weights_.rows(bytes.begin, bytes.end));
   }
   if (unit.gets_gradients) {
     unit.gradients = backend_->allocate({gradient_partition_->unit(number).size()},
@@ -54,7 +60,7 @@ void ParameterSet::close(int number, bool comes_again) {
   if (!std::exchange(unit.is_open, false)) {
     throw base::InternalError(fmt::format("unit {} of the parameters is not open", number));
   }
-  if (splits_weights()) unit.weights = {};
+  if (splits_weights() || packs()) unit.weights = {};
   const bool got_gradients = std::exchange(unit.gets_gradients, false);
   const bool is_due = splits_gradients() || (overlap_ && is_last_pass_ && !comes_again);
   if (ranks_ == nullptr || !got_gradients || !is_due) return;

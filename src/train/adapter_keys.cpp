@@ -13,6 +13,13 @@ namespace longspan::train {
 
 using base::InputError;
 
+std::optional<model::LoraConfig> Job::lora() const {
+  if (adapter.type != "lora") return std::nullopt;
+  model::LoraConfig lora = adapter.lora;
+  lora.packs_base = adapter.base_weights == "nf4";
+  return lora;
+}
+
 std::int64_t Job::trained_parameters() const {
   const auto adapters = lora();
   return adapters ? model::adapter_parameters(model, *adapters) : model.parameters();
@@ -68,6 +75,14 @@ void declare_adapter(Job::Adapter& adapter, base::Declarations& keys) {
   keys.boolean("adapter.rank_stabilized", adapter.lora.rank_stabilized,
                "Whether the scale is alpha / sqrt(rank).")
       .known_elsewhere_as({"use_rslora", "rslora"});
+  keys.choice("adapter.base_weights", adapter.base_weights,
+              {{"full", "in the dtype of training.precision"},
+               {"nf4",
+                "matrices of blocks in 4.13 bits an element, NF4 with double quantization "
+                "as bitsandbytes has it (QLoRA); a block's are made whole while it works"}},
+              "How the base is kept.")
+      .known_elsewhere_as(
+          {"load_in_4bit", "qlora", "bnb_4bit_quant_type", "quantization_bit", "quantization"});
 }
 
 void declare_velora(model::VeloraConfig& velora, base::Declarations& keys) {
@@ -119,7 +134,9 @@ void check_velora(const Job& job) {
 void check_adapter(const Job& job) {
   const Job::Adapter& adapter = job.adapter;
   if (adapter.type == "none") {
-    if (adapter.from.empty() && adapter.lora == model::LoraConfig()) return;
+    const bool is_default = adapter.from.empty() && adapter.lora == model::LoraConfig() &&
+                            adapter.base_weights == "full";
+    if (is_default) return;
     throw InputError(
         "adapter has other keys, but adapter.type is \"none\": set it to \"lora\", or leave the "
         "section out");
@@ -134,6 +151,12 @@ void check_adapter(const Job& job) {
     throw InputError("adapter.target_modules is empty; name a module at least");
   }
   model::check_targets(adapter.lora.target_modules, job.model, "adapter.target_modules");
+  if (adapter.base_weights == "nf4" && model::stores_inputs_first(job.model)) {
+    throw InputError(fmt::format(
+        "adapter.base_weights is \"nf4\", which goes along rows of inputs, and the model "
+        "(model_type \"{}\") stores its matrices inputs first; legal: \"full\"",
+        job.model.model_type));
+  }
   constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
   if (adapter.lora.dropout > 0.0 && job.training.tokens_per_step > kMost) {
     throw InputError(fmt::format(

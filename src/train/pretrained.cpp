@@ -149,18 +149,29 @@ class WeightSource {
   }
 
   void load(const std::vector<StateTensor>& states) const {
-    load_converted(states, *parameters_, [this](const nn::Parameter& parameter) {
+    load_converted(states, *parameters_, find());
+  }
+  void load_weights(backend::Backend& backend) const {
+    if (parameters_->packs()) {
+      load_packed(*parameters_, backend, find());
+    } else {
+      load(weights_of(*parameters_, backend));
+    }
+  }
+
+ private:
+  std::function<StoredNumbers(const nn::Parameter&)> find() const {
+    return [this](const nn::Parameter& parameter) {
       const std::string& name = names_.at(parameter.name);
       return StoredNumbers{files_.tensors().at(name).dtype,
                            [this, &name](std::uint64_t first, std::uint64_t bytes, void* out) {
                              files_.read(name, first, bytes, out);
                            }};
-    });
+    };
   }
 
- private:
   checkpoint::ModelFiles files_;
-  const nn::ParameterSet* parameters_;
+  nn::ParameterSet* parameters_;
   std::map<std::string, std::string> names_;
 };
 
@@ -168,13 +179,13 @@ class WeightSource {
 
 void load_pretrained(const fs::path& directory, model::Decoder& model, backend::Backend& backend,
                      const comm::Communicator& world) {
-  WeightSource(directory, model, world).load(weights_of(model.parameters(), backend));
+  WeightSource(directory, model, world).load_weights(backend);
 }
 
 void load_pretrained(const fs::path& directory, model::Decoder& model, optim::Optimizer& optimizer,
                      backend::Backend& backend, const comm::Communicator& world) {
   const WeightSource source(directory, model, world);
-  source.load(weights_of(model.parameters(), backend));
+  source.load_weights(backend);
   if (optimizer.saves_master()) {
     source.load(optimizer.master());  // of what was rounded in the weights, nothing is lost here
   } else {

@@ -55,19 +55,40 @@ void load_state(const StateTensor& state, const nn::ParameterSet& parameters,
   }
 }
 
+namespace {
+
+/// Elements [first, first + count) as numbers of `dtype`; `stored` is room for them as they are.
+void read_converted(const StoredNumbers& numbers, Index first, Index count, base::DType dtype,
+                    void* out, std::vector<std::byte>& stored) {
+  const std::size_t size = base::size_of(numbers.dtype);
+  stored.resize(static_cast<std::size_t>(count) * size);
+  numbers.read(static_cast<std::uint64_t>(first) * size, stored.size(), stored.data());
+  checkpoint::convert(out, dtype, stored.data(), numbers.dtype, static_cast<std::size_t>(count));
+}
+
+}  // namespace
+
 void load_converted(const std::vector<StateTensor>& states, const nn::ParameterSet& parameters,
                     const std::function<StoredNumbers(const nn::Parameter&)>& find) {
   std::vector<std::byte> stored;
   for (const StateTensor& state : states) {
     const StoredNumbers numbers = find(parameters.at(state.parameter));
-    const std::size_t size = base::size_of(numbers.dtype);
     load_state(state, parameters, [&](Index first, Index count, void* out) {
-      stored.resize(static_cast<std::size_t>(count) * size);
-      numbers.read(static_cast<std::uint64_t>(first) * size, stored.size(), stored.data());
-      checkpoint::convert(out, state.held.dtype(), stored.data(), numbers.dtype,
-                          static_cast<std::size_t>(count));
+      read_converted(numbers, first, count, state.held.dtype(), out, stored);
     });
   }
+}
+
+void load_packed(nn::ParameterSet& parameters, backend::Backend& backend,
+                 const std::function<StoredNumbers(const nn::Parameter&)>& find) {
+  std::vector<std::byte> stored;
+  std::vector<std::byte> numbers;
+  parameters.write_packed([&](int number, Index first, const Tensor& out) {
+    numbers.resize(out.bytes());
+    read_converted(find(parameters.at(number)), first, out.elements(), out.dtype(), numbers.data(),
+                   stored);
+    backend.copy_from_host(out, numbers.data(), numbers.size());
+  });
 }
 
 /// What rank 0 tells the others, byte by byte.

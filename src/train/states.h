@@ -34,6 +34,10 @@ struct StoredNumbers {
 void load_converted(const std::vector<StateTensor>& states, const nn::ParameterSet& parameters,
                     const std::function<StoredNumbers(const nn::Parameter&)>& find);
 
+/// The same of the weights of a set that packs.
+void load_packed(nn::ParameterSet& parameters, backend::Backend& backend,
+                 const std::function<StoredNumbers(const nn::Parameter&)>& find);
+
 /// Lets rank 0 read states of which every rank holds a part, range by range, so that nothing is
 /// ever whole anywhere. What rank 0 holds itself is read without the others.
 class StateReader {

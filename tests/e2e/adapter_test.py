@@ -123,6 +123,12 @@ class Adapters(harness.Workspace):
                 (2, {"parallel": {"sequence": 2, "zero_stage": 3}, "adapter": {"dropout": 0.1},
                      "memory": {"mini_sequence": {"mlp": 3}}}),
                 (3, {"parallel": {"zero_stage": 2}}),
+                (1, {"adapter": {"base_weights": "nf4"}}),
+                (1, {"adapter": {"base_weights": "nf4"}, "training": {"precision": "bf16"},
+                     "memory": {"activation_checkpointing": "block"}}),
+                (2, {"adapter": {"base_weights": "nf4"},
+                     "parallel": {"sequence": 2, "zero_stage": 3}}),
+                (3, {"adapter": {"base_weights": "nf4"}, "parallel": {"zero_stage": 1}}),
                 (4, {"parallel": {"sequence": "2x2", "zero_stage": 3},
                      "training": {"precision": "bf16"}}))):
             name = f"planned-{number}"
@@ -138,10 +144,39 @@ class Adapters(harness.Workspace):
                 self.assertLess(plan["peak_bytes"]["optimizer"],
                                 12 * plan["trained_parameters"] + 4096)
 
+    def test_a_packed_base_trains_resumes_and_takes_less(self):
+        packed = {"base_weights": "nf4"}
+        run("train", self.adapted("packed", adapter=packed, optimizer={"learning_rate": 3e-2}), ranks=2)
+        losses = self.losses("packed")
+        self.assertLess(losses[10], losses[1])
+        run("train", self.adapted("unpacked", optimizer={"learning_rate": 3e-2}), ranks=2)
+        # Codes change the base a little, and not more.
+        self.assertNotEqual(losses[1], self.losses("unpacked")[1])
+        self.assertAlmostEqual(losses[1], self.losses("unpacked")[1], delta=0.05)
+        job = self.adapted("packed-parts", adapter=packed, optimizer={"learning_rate": 3e-2})
+        run("train", job, "--until-step", 5, ranks=2)
+        run("train", job, ranks=2)
+        self.assertEqual(self.metrics("packed"), self.metrics("packed-parts"))
+        # At other ranks and with its shards apart the same codes, and so the same losses.
+        run("train", self.adapted("packed-apart", adapter=packed, optimizer={"learning_rate": 3e-2},
+                                  parallel={"sequence": 3, "zero_stage": 3}), ranks=3)
+        for step, loss in self.losses("packed-apart").items():
+            self.assertAlmostEqual(loss, losses[step], delta=1e-4)
+        # What is written is an adapter as any other, and runs beside the base as it is.
+        apart = self.loss(self.root / "packed")
+        self.assertAlmostEqual(apart, losses[10], delta=0.5)
+        weights = {name: json.loads(run("plan", self.adapted(f"plan-{name}", adapter=adapter),
+                                        "--json").stdout)["peak_bytes"]["weights"]
+                   for name, adapter in (("packed", packed), ("full", {}))}
+        self.assertLess(weights["packed"], weights["full"])
+
     def test_verify_inspect_and_planned_steps(self):
         for ranks, changes in ((2, {"parallel": {"sequence": 2, "zero_stage": 3}}),
-                               (3, {"parallel": {"planner": "flexible"}})):
-            job = self.adapted(f"verified-{ranks}", adapter={"dropout": 0.2}, **changes)
+                               (3, {"parallel": {"planner": "flexible"}}),
+                               (4, {"adapter": {"base_weights": "nf4"},
+                                    "parallel": {"sequence": "2x2", "zero_stage": 3}})):
+            job = self.adapted(f"verified-{ranks}",
+                               adapter={"dropout": 0.2, **changes.pop("adapter", {})}, **changes)
             found = json.loads(run("verify", job, "--json", ranks=ranks).stdout)
             self.assertTrue(found["agrees"])
             gradients = found["comparisons"][0]["relative_error"]["gradients"]

@@ -329,6 +329,29 @@ TEST_CASE("gpu: merging attentions over parts of the keys") {
       tolerance(wide(dtype), 16));
 }
 
+TEST_CASE("gpu: NF4 codes and what they stand for") {
+  const DType dtype = every_float();
+  const Index elements = GENERATE(1, 1000, 100000);
+  compare(
+      [&](Side& side) -> Tensors {
+        const auto allocate = [&](Index count, DType of) {
+          return side.backend().allocate({count}, of, backend::MemoryTag::kWorkspace);
+        };
+        const Index blocks = (elements + backend::kNf4Block - 1) / backend::kNf4Block;
+        const Index groups = (blocks + backend::kNf4Scales - 1) / backend::kNf4Scales;
+        const Tensor codes = allocate((elements + 1) / 2, DType::kUInt8);
+        const Tensor size_codes = allocate(blocks, DType::kUInt8);
+        const Tensor sizes = side.unwritten({blocks}, DType::kFloat32);
+        const Tensor scales = side.unwritten({groups}, DType::kFloat32);
+        side.backend().nf4_quantize(codes, sizes, side.random({elements}, dtype, 0.02));
+        side.backend().nf4_quantize_sizes(size_codes, scales, sizes, 0.05F);
+        const Tensor again = side.unwritten({elements}, dtype);
+        side.backend().nf4_dequantize(again, codes, size_codes, scales, 0.05F);
+        return {sizes, scales, again};
+      },
+      0.0);  // the same bits
+}
+
 TEST_CASE("gpu: 8-bit codes and what they stand for") {
   const DType dtype = every_float();
   const Index block = GENERATE(1, 24, 128, 1536);

@@ -206,6 +206,46 @@ TEST_CASE("adapters: the base has no gradients and stays as it is, bit for bit")
   CHECK(adapted.backend->ledger().peak(MemoryTag::kGradients) < 4 * elements + 4096);
 }
 
+/// The base's weights of a unit after another, as they are while it is open.
+Tensors opened(backend::Backend& backend, nn::ParameterSet& base) {
+  Tensors weights;
+  base.settle_packed();
+  for (int unit = 0; unit <= base.parameters().back().unit; ++unit) {
+    base.open(unit, nn::Use::kWeights);
+    int number = 0;
+    for (const nn::Parameter& parameter : base.parameters()) {
+      if (parameter.unit == unit)
+        weights[parameter.name] = test::values(backend, base.weight(number));
+      ++number;
+    }
+    base.close(unit);
+  }
+  return weights;
+}
+
+TEST_CASE("adapters beside a packed base: the bits of one that has its values whole") {
+  for (const ModelConfig& config : test::small_configs()) {
+    if (stores_inputs_first(config)) continue;
+    INFO(config.model_type);
+    LoraConfig lora = lora_of({"all-linear"});
+    const DType dtype = DType::kFloat32;
+    lora.packs_base = true;
+    Adapted packed(config, lora, {}, dtype);
+    lora.packs_base = false;
+    Adapted whole(config, lora, {}, dtype);
+    const Tensors exact = opened(*whole.backend, whole.decoder.parameters());
+    const Tensors coded = opened(*packed.backend, packed.decoder.parameters());
+    std::size_t changed = 0;
+    for (const auto& [name, values] : exact) changed += coded.at(name) != values ? 1 : 0;
+    CHECK(changed == targeted_modules(config, {"all-linear"}).size());
+    test::load_weights(*whole.backend, whole.decoder, coded);
+    const Batch batch = test::random_batch(config, {7, 1, 0, 12, 4}, 1);
+    CHECK(packed.run(batch, 0.1).nll_sum == whole.run(batch, 0.1).nll_sum);
+    CHECK(packed.named(/*gradients=*/true) == whole.named(/*gradients=*/true));
+    CHECK(packed.decoder.evaluate(batch).nll_sum == whole.decoder.evaluate(batch).nll_sum);
+  }
+}
+
 TEST_CASE("adapters of single layers, and targets that are none") {
   const ModelConfig config = test::small_config(false);
   Adapted second(config, lora_of({"model.layers.1.mlp.down_proj", "layers.1.self_attn.q_proj"}));

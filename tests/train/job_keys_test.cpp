@@ -124,11 +124,12 @@ TEST_CASE("keys of zeroth-order optimizers are bound to their own members") {
 
 TEST_CASE("keys of adapters are bound to their own members, and need a base") {
   Job job = read(smallest().dump());
-  job.adapter = {"lora", "a", {7, 3.5, 0.25, {"q_proj", "v_proj"}, true}};
+  job.adapter = {"lora", "a", "nf4", {7, 3.5, 0.25, {"q_proj", "v_proj"}, true}};
   const std::string text = to_json(job);
   const json adapter = json::parse(text).at("adapter");
-  CHECK(adapter == json::parse(R"({"type": "lora", "from": "a", "rank": 7, "alpha": 3.5,
-    "dropout": 0.25, "target_modules": ["q_proj", "v_proj"], "rank_stabilized": true})"));
+  CHECK(adapter == json::parse(R"({"type": "lora", "from": "a", "base_weights": "nf4",
+    "rank": 7, "alpha": 3.5, "dropout": 0.25, "target_modules": ["q_proj", "v_proj"],
+    "rank_stabilized": true})"));
   Job again;
   base::Declarations declarations("", "");
   declare(again, declarations);

@@ -87,6 +87,10 @@ struct CodeRounding {
 /// Elements of a block of 8-bit moments.
 inline constexpr Index kMomentBlock = 256;
 
+/// Elements of a block of NF4 codes, and sizes of blocks that share a scale.
+inline constexpr Index kNf4Block = 64;
+inline constexpr Index kNf4Scales = 256;
+
 /// The queues of a device that works on its own.
 enum class DeviceQueue : std::uint8_t { kCompute, kCommunication, kCopies };
 
@@ -325,6 +329,23 @@ class Backend {
   /// out = low + step code, rounded to out's dtype: at most step / 2 (rounded at random: less than
   /// step), and a rounding, from x.
   virtual void dequantize(const Tensor& out, const Tensor& codes, const Tensor& ranges) = 0;
+
+  // --- 4-bit weights ------------------------------------------------------------------------
+  /// x [n], of a float dtype, as NF4 (Dettmers et al. 2023, "QLoRA"), to the bit what bitsandbytes
+  /// makes of it: of each kNf4Block elements the largest size, float32 sizes [blocks], and for
+  /// every element, divided by that, the code of the nearest of 16 values, ties to the lower; two
+  /// in a byte of codes [(n + 1) / 2] uint8, the first in its upper half. Blocks of zeros have
+  /// codes of 0; the size of one that is not finite is NaN.
+  virtual void nf4_quantize(const Tensor& codes, const Tensor& sizes, const Tensor& x) = 0;
+  /// The sizes themselves in 8 bits ("double quantization"): of each kNf4Scales the largest
+  /// distance from `mean`, float32 scales, and for every one, the mean taken off and divided by
+  /// that, the code uint8 of the nearest value of the signed DynamicMap.
+  virtual void nf4_quantize_sizes(const Tensor& codes, const Tensor& scales, const Tensor& sizes,
+                                  float mean) = 0;
+  /// out [n], of a float dtype: value of the code * (value of the size's code * scale + mean), each
+  /// rounded to float32, and in the end to out's dtype.
+  virtual void nf4_dequantize(const Tensor& out, const Tensor& codes, const Tensor& size_codes,
+                              const Tensor& scales, float mean) = 0;
 
   // --- compressed gradients -----------------------------------------------------------------
   /// out[t, g] = scale * sum over j of x[t, g m + j] direction[j]; out [tokens, groups], x [tokens,

@@ -88,6 +88,9 @@ class Tensor {
   /// The same elements under another shape. A view that is not dense may only split or join axes
   /// behind axis 0: [tokens, heads * head_dim] <-> [tokens, heads, head_dim].
   Tensor reshape(Shape shape) const;
+  /// The same bytes as elements of another dtype. Dense, of rank 1, a whole number of these,
+  /// aligned for them.
+  Tensor as(base::DType dtype) const;
 
  private:
   template <typename T>

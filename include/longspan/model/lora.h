@@ -18,6 +18,9 @@ struct LoraConfig {
   std::vector<std::string> target_modules = {"all-linear"};
   /// alpha / sqrt(rank) instead of alpha / rank (Kalajdzievski 2023, "rsLoRA").
   bool rank_stabilized = false;
+  /// Whether the base's matrices of blocks are kept as NF4 (Dettmers et al. 2023, "QLoRA"), which
+  /// is not the adapter's own: no file of one says it.
+  bool packs_base = false;
 
   bool operator==(const LoraConfig&) const = default;
 

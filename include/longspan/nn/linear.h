@@ -15,6 +15,7 @@ namespace longspan::nn {
 struct MatrixMethods {
   const Adapters* adapters = nullptr;     ///< of which layers declare their own; null: none
   const VeloraOptions* velora = nullptr;  ///< of their gradients; null: these are exact
+  bool packs = false;                     ///< keeps them as NF4: of a base that is not trained
 };
 
 /// What a linear layer has besides its matrix, and how that is stored and begun.

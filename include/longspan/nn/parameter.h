@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -9,6 +10,7 @@
 #include "longspan/backend/backend.h"
 #include "longspan/comm/communicator.h"
 #include "longspan/nn/directions.h"
+#include "longspan/nn/packing.h"
 #include "longspan/shard/partition.h"
 
 namespace longspan::nn {
@@ -32,6 +34,7 @@ struct Parameter {
   backend::Index compression = 1;
   int direction = -1;                  ///< that one's number
   backend::Index gradient_offset = 0;  ///< the gradient's first element on the gradients' axis
+  bool is_packed = false;              ///< kept as NF4 (see ParameterSet::pack)
 
   /// [..., inputs / compression].
   backend::Shape gradient_shape() const;
@@ -83,6 +86,11 @@ struct OwnRange {
 /// H[o, g], and their gradients are H[o, g] v, where v, of length m and norm 1, is a direction that
 /// matrices with the same input share (see Directions). Sums, norms and reductions are of H: |H| is
 /// the gradient's norm.
+///
+/// Of a set that is not trained matrices may be packed: kept, and at stage 3 gathered, as NF4 with
+/// double quantization (Dettmers et al. 2023, "QLoRA"; see Backend::nf4_quantize), 4.129 bits an
+/// element. Of a unit that has such ones `open` makes whole weights again, for as long as it is
+/// open; others are kept as they are.
 class ParameterSet {
  public:
   static constexpr backend::Index kAlignment = shard::Partition::kAlignment;
@@ -97,6 +105,8 @@ class ParameterSet {
   /// The gradient of this matrix is kept compressed along a direction that `directions` has, whose
   /// length divides the rows' own.
   void compress(int number, int direction);
+  /// This matrix is packed.
+  void pack(int number);
   /// What is declared from now on is of another unit. The first begins by itself.
   void begin_unit();
   /// Makes the storage: weights in `dtype`, gradients (unless the placement has none) in float32
@@ -151,6 +161,18 @@ class ParameterSet {
   double compressed_gradient_squares() const;
   /// After an update of own weights: gives every rank the others', where it keeps them.
   void gather_weights();
+
+  /// Whether some are packed. Own weights are then written by `write_packed` and `initialise`
+  /// alone, and read by views of open units: `own_weight` throws InternalError.
+  bool packs() const { return packing_.has_value(); }
+  /// Fills `out` (rank 1, of the weights' dtype) with a parameter's elements from `first` on.
+  using WriteWeights =
+      std::function<void(int number, backend::Index first, const backend::Tensor& out)>;
+  /// Has this rank's own weights written, piece by piece, and codes them. Their codes are whole
+  /// once all ranks, which have to know a mean over each matrix, have called `settle_packed`;
+  /// that does nothing where all is settled.
+  void write_packed(const WriteWeights& write);
+  void settle_packed();
 
   /// This rank's own elements: of every parameter at most one range, in order; with one rank, or at
   /// stage 0, all of every parameter.
@@ -207,6 +229,12 @@ class ParameterSet {
   void void_gradients(int first, int end);
   void settle(const Unit& unit);
   void zero_gaps(const Unit& unit) const;
+  void place_packed(base::DType dtype);
+  const shard::Partition& stored_partition() const;
+  backend::Tensor own_bytes(const OwnRange& range) const;
+  void write_codes(const OwnRange& range, const WriteWeights& write);
+  backend::Tensor read_unit(int unit, const backend::Tensor& stored) const;
+  void unpack(int number, const backend::Tensor& out, const backend::Tensor& of_unit) const;
   void start_gathering(int unit);
   void start_reduction(int unit);
   void finish_reduction(int unit);
@@ -225,7 +253,8 @@ class ParameterSet {
   std::optional<shard::Partition> partition_;
   std::optional<shard::Partition> gradient_partition_;
   Directions directions_;
-  backend::Tensor weights_;
+  std::optional<Packing> packing_;  ///< where weights lie that are not as the axis has them
+  backend::Tensor weights_;         ///< bytes, if packed
   backend::Tensor gradients_;
 };
 

@@ -38,12 +38,11 @@ struct Job {
   struct Adapter {
     std::string type = "none";
     std::string from;  ///< a directory with one, which `lora` then is; empty: a new one
+    std::string base_weights = "full";
     model::LoraConfig lora;
   } adapter;
   /// The adapter's; nothing where the model itself is trained.
-  std::optional<model::LoraConfig> lora() const {
-    return adapter.type == "lora" ? std::optional(adapter.lora) : std::nullopt;
-  }
+  std::optional<model::LoraConfig> lora() const;
   model::VeloraConfig velora;  ///< gradients of what is trained that are compressed
   /// Whether a step draws random numbers by its tokens: for dropout, or to round codes.
   bool draws_by_token() const {

@@ -59,6 +59,13 @@ class CudaKernels : public Backend {
   void quantize_at_random(const Tensor& codes, const Tensor& ranges, const Tensor& x,
                           const CodeRounding& rounding) override;
   void dequantize(const Tensor& out, const Tensor& codes, const Tensor& ranges) override;
+
+  // nf4.cu
+  void nf4_quantize(const Tensor& codes, const Tensor& sizes, const Tensor& x) override;
+  void nf4_quantize_sizes(const Tensor& codes, const Tensor& scales, const Tensor& sizes,
+                          float mean) override;
+  void nf4_dequantize(const Tensor& out, const Tensor& codes, const Tensor& size_codes,
+                      const Tensor& scales, float mean) override;
   // gated.cu
   void gated_forward(const Tensor& out, const Tensor& gate_up, GateActivation activation) override;
   void gated_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,

@@ -240,6 +240,17 @@ void DryBackend::quantize_at_random(const Tensor& codes, const Tensor& ranges, c
 void DryBackend::dequantize(const Tensor& out, const Tensor& codes, const Tensor& ranges) {
   stream({&out, &codes, &ranges});
 }
+void DryBackend::nf4_quantize(const Tensor& codes, const Tensor& sizes, const Tensor& x) {
+  stream({&codes, &sizes, &x});
+}
+void DryBackend::nf4_quantize_sizes(const Tensor& codes, const Tensor& scales, const Tensor& sizes,
+                                    float /*mean*/) {
+  stream({&codes, &scales, &sizes});
+}
+void DryBackend::nf4_dequantize(const Tensor& out, const Tensor& codes, const Tensor& size_codes,
+                                const Tensor& scales, float /*mean*/) {
+  stream({&out, &codes, &size_codes, &scales});
+}
 void DryBackend::gated_forward(const Tensor& out, const Tensor& gate_up,
                                GateActivation /*activation*/) {
   stream({&out, &gate_up});

@@ -27,10 +27,14 @@ struct DynamicMap {
   /// values. But only 0 is rounded to 0: a mean keeps its sign, and a mean of squares, by whose
   /// root is divided, does not vanish.
   LONGSPAN_HOST_DEVICE static float bound(int code) {
-    if (code == kMapCodes - 1) return std::numeric_limits<float>::infinity();
     if (code == kZero) return 0.0F;
     if (kSigned && code + 1 == kZero) return -std::numeric_limits<float>::denorm_min();
-    return 0.5F * (other_value(code) + other_value(code + 1));
+    return middle(code);
+  }
+  /// The same of plain rounding to the nearest value, 0 as any other.
+  LONGSPAN_HOST_DEVICE static float middle(int code) {
+    if (code == kMapCodes - 1) return std::numeric_limits<float>::infinity();
+    return 0.5F * (value(code) + value(code + 1));
   }
 
  private:
@@ -57,6 +61,11 @@ struct MapTable {
   LONGSPAN_HOST_DEVICE void fill(int code) {
     values[code] = DynamicMap<kSigned>::value(code);
     bounds[code] = DynamicMap<kSigned>::bound(code);
+  }
+  /// Of the signed map, for plain rounding to the nearest value.
+  LONGSPAN_HOST_DEVICE void fill_nearest(int code) {
+    values[code] = DynamicMap<true>::value(code);
+    bounds[code] = DynamicMap<true>::middle(code);
   }
   /// The code of x, which is a number.
   LONGSPAN_HOST_DEVICE std::uint8_t code_of(float x) const {

@@ -71,10 +71,4 @@ LONGSPAN_HOST_DEVICE inline std::uint32_t code_draw(const base::PhiloxBlock& blo
   return (block.word[place / 2] >> (16U * (place % 2))) & 0xffffU;
 }
 
-/// 0 of a number that is finite, else NaN.
-template <typename Real>
-LONGSPAN_HOST_DEVICE inline Real taint_of(Real value) {
-  return value - value;
-}
-
 }  // namespace longspan::backend

@@ -39,6 +39,14 @@ TEST_CASE("adapters at every layout, with recomputation and mini-sequences") {
   check_layouts(job, 1e-11);
 }
 
+TEST_CASE("adapters beside a packed base at every layout: those of one rank") {
+  Job job = job_of("fp64", 0.3);
+  job.adapter.base_weights = "nf4";
+  job.memory.activation_checkpointing = GENERATE(std::string("none"), std::string("block"));
+  job.memory.mini_sequence_mlp = std::to_string(3);
+  check_layouts(job, 1e-11);
+}
+
 TEST_CASE("adapters in planned steps: masks go with tokens, whichever group runs them") {
   const Job job = job_of("fp64", 0.3);
   const longspan::test::Batches rows = longspan::test::single_rows();

@@ -1,6 +1,7 @@
 #include "backend/checks.h"
 #include "backend/contracts.h"
 #include "backend/cuda/kernels.h"
+#include "backend/cuda/kernels/block_max.h"
 #include "backend/cuda/kernels/device.h"
 #include "backend/elementwise/adamw.h"
 #include "backend/elementwise/dynamic_map.h"
@@ -12,7 +13,6 @@ namespace {
 /// A thread an element of a block of moments, and one for each code of a map.
 constexpr int kThreads = static_cast<int>(kMomentBlock);
 static_assert(kThreads == kMapCodes);
-constexpr int kWarps = kThreads / kLanes;
 /// Enough for any GPU: each goes through blocks of moments in turn, so that it makes its tables
 /// once.
 constexpr Index kMostBlocks = 1024;
@@ -33,25 +33,12 @@ struct Arguments {
   Index elements;
 };
 
-/// The largest of the block's values, none of which is negative, in every thread. `of_warps` may be
-/// used again after the next barrier.
-__device__ float block_max(float value, float* of_warps) {
-  LONGSPAN_UNROLL
-  for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) {
-    value = max(value, __shfl_xor_sync(kAllLanes, value, lanes));
-  }
-  if (threadIdx.x % kLanes == 0) of_warps[threadIdx.x / kLanes] = value;
-  __syncthreads();
-  for (int warp = 0; warp < kWarps; ++warp) value = max(value, of_warps[warp]);
-  return value;
-}
-
 template <typename Weight>
 __global__ void adamw_8bit_kernel(Arguments<Weight> with, AdamWConstants<float> constants) {
   __shared__ MapTable signed_map;
   __shared__ MapTable unsigned_map;
-  __shared__ float of_warps1[kWarps];
-  __shared__ float of_warps2[kWarps];
+  __shared__ float of_warps1[kThreads / kLanes];
+  __shared__ float of_warps2[kThreads / kLanes];
   signed_map.fill<true>(static_cast<int>(threadIdx.x));
   unsigned_map.fill<false>(static_cast<int>(threadIdx.x));
   const Index blocks = (with.elements + kMomentBlock - 1) / kMomentBlock;
@@ -71,8 +58,8 @@ __global__ void adamw_8bit_kernel(Arguments<Weight> with, AdamWConstants<float> 
       moment1 = kept_moment(moment1, before1);
       moment2 = kept_moment(moment2, before2);
     }
-    const float scale1 = block_max(std::abs(moment1), of_warps1);
-    const float scale2 = block_max(moment2, of_warps2);
+    const float scale1 = block_max<kThreads>(std::abs(moment1), of_warps1);
+    const float scale2 = block_max<kThreads>(moment2, of_warps2);
     if (is_there) {
       with.moment1.codes[i] = signed_map.code_of(scaled(moment1, scale1));
       with.moment2.codes[i] = unsigned_map.code_of(scaled(moment2, scale2));
