@@ -141,7 +141,7 @@ void Block::backward(const Tensor& d, nn::Pass& pass, const BlockMemory& memory)
     return normed;
   };
   // No earlier than it is read: the attention's backward is where a block takes most.
-  const bool is_early = kept && memory.slots[Slot::kAttentionQkv].recomputes();
+  const bool is_early = memory.slots[Slot::kAttentionQkv].recomputes();
   Tensor branch = is_early ? input(true) : Tensor();
   Tensor dqkv = attention_.backward_to_qkv(d, branch, pass);
   if (!is_early) branch = input(attention_.needs_input());

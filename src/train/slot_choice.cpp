@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 #include <sstream>
+#include <string_view>
 
 #include "longspan/model/slot_sizes.h"
 #include "train/dry_step.h"
@@ -220,7 +221,9 @@ std::string choose_for_all(Job& job, comm::Communicator& world) {
   std::istringstream reading(lines);
   for (std::string& text : job.memory.saved_inputs.values) std::getline(reading, text);
   job.memory.slots_are_chosen = true;
-  return world.rank() == 0 ? slot_choice_text(choice) : "";
+  std::string told = world.rank() == 0 ? slot_choice_text(choice) : "";
+  if (!told.empty()) told.pop_back();  // the end of its last line
+  return told;
 }
 
 }  // namespace longspan::train
