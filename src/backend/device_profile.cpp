@@ -42,6 +42,9 @@ void declare(DeviceProfile& profile, base::Declarations& keys) {
   rate("network_bandwidth", profile.network_bandwidth, "Bytes a second to other machines.");
   rate("link_latency", profile.link_latency, "Least seconds of a message.");
   rate("host_bandwidth", profile.host_bandwidth, "Bytes a second to or from the host's memory.");
+  keys.size("host_memory", profile.host_memory,
+            "Memory of the host that devices of a machine share.")
+      .automatic("this machine's");
   keys.text("source", profile.source, "Where the figures come from.").required().at_least(1);
 }
 

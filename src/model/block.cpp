@@ -64,7 +64,7 @@ Block::Block(nn::ParameterSet& parameters, const std::string& prefix, const Mode
 void Block::forward(const Tensor& out, const Tensor& x, nn::Pass& pass, const BlockMemory& memory,
                     const nn::AttentionCache* cache) const {
   const bool keeps = memory.checkpointing == Checkpointing::kNone;
-  const nn::SavePolicy middle = memory.slots[Slot::kBlockMiddle];
+  const nn::SaveParts& middle = memory.slots[Slot::kBlockMiddle];
   pass.start_block();
   const auto statistics_of = [&](const nn::Norm& norm) {
     const backend::Shape shape = norm.statistics(x.size(0));
@@ -127,7 +127,7 @@ void Block::backward(const Tensor& d, nn::Pass& pass, const BlockMemory& memory)
     const Tensor branch = pass.workspace(x.shape());  // the norm's output, then its gradient
     if (!kept) {
       mlp_norm_->add_forward(branch, middle.mlp_statistics, middle.mid, middle.mid, x, pass);
-    } else if (mlp_.needs_input(memory.mlp)) {
+    } else if (mlp_.needs_input(memory.mlp, memory.slots[Slot::kMlpUp])) {
       mlp_norm_->again(branch, middle.mlp_statistics, middle.mid, pass);
     }
     mlp_.backward(branch, d, branch, pass, memory.mlp);
@@ -135,11 +135,16 @@ void Block::backward(const Tensor& d, nn::Pass& pass, const BlockMemory& memory)
     middle.mid = {};
   }
   const backend::Scope scope(pass.backend(), "attention");
-  Tensor dqkv = attention_.backward_to_qkv(d, pass);
-  const Tensor branch = pass.workspace(x.shape());
-  if (attention_.needs_input()) {
-    attention_norm_->again(branch, middle.attention_statistics, x, pass);
-  }
+  const auto input = [&](bool is_read) {
+    const Tensor normed = pass.workspace(x.shape());
+    if (is_read) attention_norm_->again(normed, middle.attention_statistics, x, pass);
+    return normed;
+  };
+  // No earlier than it is read: the attention's backward is where a block takes most.
+  const bool is_early = memory.slots[Slot::kAttentionQkv].recomputes();
+  Tensor branch = is_early ? input(true) : Tensor();
+  Tensor dqkv = attention_.backward_to_qkv(d, branch, pass);
+  if (!is_early) branch = input(attention_.needs_input());
   attention_.backward_to_input(branch, dqkv, branch, pass);
   dqkv = {};
   attention_norm_->backward(d, branch, d, middle.attention_statistics, x, pass);

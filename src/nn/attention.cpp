@@ -3,6 +3,7 @@
 #include <cmath>
 #include <utility>
 
+#include "longspan/base/error.h"
 #include "nn/halo_attention.h"
 #include "nn/heads.h"
 #include "nn/ring_attention.h"
@@ -95,11 +96,24 @@ Tensor Attention::rope_table(const Pass& pass) const {
   return is_rotary_ ? pass.rope_table(rope_table_) : Tensor();
 }
 
-void Attention::rotate(const Tensor& qkv, Pass& pass, bool inverse) const {
+void Attention::rotate(const Tensor& rows, Index begin, Pass& pass, bool inverse) const {
   if (!is_rotary_) return;
-  const Parts heads = heads_of(qkv, sizes_);
-  pass.backend().rope(heads.q, heads.q, pass.rope_table(rope_table_), inverse);
-  pass.backend().rope(heads.k, heads.k, pass.rope_table(rope_table_), inverse);
+  const Parts heads = heads_of(rows, sizes_);
+  const Tensor table = pass.rope_table(rope_table_).rows(begin, begin + rows.size(0));
+  pass.backend().rope(heads.q, heads.q, table, inverse);
+  pass.backend().rope(heads.k, heads.k, table, inverse);
+}
+
+void Attention::normalise_heads(const Tensor& rows, const Normed& heads, Index begin,
+                                Pass& pass) const {
+  const Index end = begin + rows.size(0);
+  const Tensor input = heads.input.rows(begin, end);
+  pass.backend().copy(input, rows.columns(0, input.size(1)));
+  const Parts out = heads_of(rows, sizes_);
+  const Parts in = heads_of(input, sizes_);
+  const Parts statistics = statistics_of(heads.statistics, heads.input.size(0), sizes_);
+  query_norm_->forward(out.q, statistics.q.rows(begin, end), in.q, pass);
+  key_norm_->forward(out.k, statistics.k.rows(begin, end), in.k, pass);
 }
 
 Attention::Normed Attention::normalise_heads(const Tensor& qkv, bool keeps, Pass& pass) const {
@@ -108,12 +122,7 @@ Attention::Normed Attention::normalise_heads(const Tensor& qkv, bool keeps, Pass
   const Index heads = sizes_.heads + sizes_.kv_heads;
   const Normed normed{make(keeps, {tokens, heads * sizes_.head_dim}, pass),
                       make_statistics(keeps, {tokens * heads}, pass)};
-  pass.backend().copy(normed.input, qkv.columns(0, heads * sizes_.head_dim));
-  const Parts out = heads_of(qkv, sizes_);
-  const Parts in = heads_of(normed.input, sizes_);
-  const Parts statistics = statistics_of(normed.statistics, tokens, sizes_);
-  query_norm_->forward(out.q, statistics.q, in.q, pass);
-  key_norm_->forward(out.k, statistics.k, in.k, pass);
+  normalise_heads(qkv, normed, 0, pass);
   return normed;
 }
 
@@ -155,7 +164,7 @@ void Attention::forward(const Tensor& out, const Tensor& x, Pass& pass, const At
     slots.heads = normalise_heads(local, keeps_all, pass);
     slots.qkv = alone ? local : make(keeps_all, ulysses.qkv_shape(), pass);
     if (alone) {
-      rotate(local, pass, /*inverse=*/false);
+      rotate(local, 0, pass, /*inverse=*/false);
     } else {
       ulysses.qkv_to_heads(slots.qkv, local, rope_table(pass));
     }
@@ -185,7 +194,7 @@ void Attention::again(const Tensor& out, const Tensor& x, Pass& pass, AttentionK
     slots.qkv = pass.saved(ulysses.qkv_shape());
     qkv_.forward(slots.qkv, x, pass);
     slots.heads = normalise_heads(slots.qkv, /*keeps=*/true, pass);
-    rotate(slots.qkv, pass, /*inverse=*/false);
+    rotate(slots.qkv, 0, pass, /*inverse=*/false);
   } else {
     const Tensor local = pass.workspace({x.size(0), qkv_.outputs()});
     qkv_.forward(local, x, pass);
@@ -203,8 +212,8 @@ void Attention::again(const Tensor& out, const Tensor& x, Pass& pass, AttentionK
 void Attention::push(Slots slots, AttentionKeep keep, const AttentionSaving& saving,
                      const Ulysses& ulysses, Pass& pass) const {
   if (keep == AttentionKeep::kNothing) return;
-  const auto push_normed = [&pass](Normed& normed, const SavePolicy& policy, const SlotRow& row) {
-    pass.push(std::move(normed.input), policy, row);
+  const auto push_normed = [&pass](Normed& normed, const SaveParts& parts, const SlotRow& row) {
+    pass.push(std::move(normed.input), parts, row);
     pass.push(std::move(normed.statistics));
   };
   const Index head = sizes_.head_dim;
@@ -224,14 +233,21 @@ void Attention::push(Slots slots, AttentionKeep keep, const AttentionSaving& sav
 
 /// What a forward that kept everything, or `again`, pushed.
 Attention::Slots Attention::pop(const Ulysses& ulysses, Pass& pass) const {
-  const auto pop_normed = [&pass](Normed& normed) {
-    normed.statistics = pass.pop();
-    normed.input = pass.pop();
-  };
   Slots slots;
-  if (output_norm_) pop_normed(slots.output);
-  if (query_norm_) pop_normed(slots.heads);
-  slots.qkv = pass.pop();
+  if (output_norm_) {
+    slots.output.statistics = pass.pop();
+    slots.output.input = pass.pop();
+  }
+  if (query_norm_) {
+    slots.heads.statistics = pass.pop();
+    slots.heads.input = pass.pop_incomplete().tensor;  // the same rows are missing as of qkv
+  }
+  Pass::Incomplete qkv = pass.pop_incomplete();
+  slots.qkv = std::move(qkv.tensor);
+  slots.missing = std::move(qkv.missing);
+  if (!ulysses.is_alone() && !slots.missing.empty()) {
+    throw base::InternalError("q, k and v are to be made again after they were exchanged");
+  }
   if (!ulysses.is_alone()) slots.shared = pass.pop();
   slots.lse = pass.pop();
   slots.attended = pass.pop();
@@ -262,6 +278,17 @@ void Attention::attend(const Slots& slots, const Ulysses& ulysses, Pass& pass,
                          {0, static_cast<std::int32_t>(end)}, options_);
 }
 
+/// What a forward made of x and did not keep.
+void Attention::project_again(const Slots& slots, const Tensor& x, Pass& pass) const {
+  for (const shard::Range& range : slots.missing) {
+    const TokenRange tokens_of_range(pass, range.begin);
+    const Tensor rows = slots.qkv.rows(range.begin, range.end);
+    qkv_.forward(rows, x.rows(range.begin, range.end), pass);
+    if (query_norm_) normalise_heads(rows, slots.heads, range.begin, pass);
+    rotate(rows, range.begin, pass, /*inverse=*/false);
+  }
+}
+
 Tensor Attention::attend_backward(const Tensor& dshared, const Slots& slots, const Ulysses& ulysses,
                                   Pass& pass) const {
   Tensor dqkv = pass.workspace(slots.qkv.shape());
@@ -280,7 +307,7 @@ Tensor Attention::attend_backward(const Tensor& dshared, const Slots& slots, con
   return dqkv;
 }
 
-Tensor Attention::backward_to_qkv(const Tensor& dy, Pass& pass) const {
+Tensor Attention::backward_to_qkv(const Tensor& dy, const Tensor& x, Pass& pass) const {
   const Ulysses ulysses(sizes_, pass);
   Slots slots = pop(ulysses, pass);
   Tensor dprojected = dy;
@@ -299,6 +326,7 @@ Tensor Attention::backward_to_qkv(const Tensor& dy, Pass& pass) const {
     dattended = dshared;
   }
 
+  project_again(slots, x, pass);
   Tensor dqkv = attend_backward(dattended, slots, ulysses, pass);
   dattended = {};
   const Normed heads = std::move(slots.heads);
@@ -308,7 +336,7 @@ Tensor Attention::backward_to_qkv(const Tensor& dy, Pass& pass) const {
     ulysses.qkv_to_heads_adjoint(dlocal, dqkv);
     dqkv = dlocal;
   }
-  rotate(dqkv, pass, /*inverse=*/true);
+  rotate(dqkv, 0, pass, /*inverse=*/true);
   normalise_heads_backward(dqkv, heads, pass);
   return dqkv;
 }

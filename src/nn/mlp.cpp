@@ -120,7 +120,7 @@ void Mlp::backward(const Tensor& dx, const Tensor& dy, const Tensor& x, Pass& pa
   const Index tokens = x.size(0);
   if (!mini_sequence) {
     Buffers buffers;
-    buffers.projected = pass.pop();
+    buffers.projected = pop_projected(x, pass);
     buffers.activated = pass.workspace({tokens, down_.inputs()});
     if (output_norm_) {
       buffers.statistics = pass.pop();
@@ -144,6 +144,16 @@ void Mlp::forward_range(const Tensor& out, const Tensor& x, const Buffers& buffe
   if (!output_norm_) return down_.forward(out, buffers.activated, pass);
   down_.forward(buffers.result, buffers.activated, pass);
   output_norm_->forward(out, buffers.statistics, buffers.result, pass);
+}
+
+/// The up-projection of a whole forward, of which rows may have to be made again.
+Tensor Mlp::pop_projected(const Tensor& x, Pass& pass) const {
+  const Pass::Incomplete up = pass.pop_incomplete();
+  for (const shard::Range& rows : up.missing) {
+    const TokenRange tokens_of_range(pass, rows.begin);
+    up_.forward(up.tensor.rows(rows.begin, rows.end), x.rows(rows.begin, rows.end), pass);
+  }
+  return up.tensor;
 }
 
 /// What a backward needs of a forward that kept nothing.

@@ -64,20 +64,18 @@ void Pass::push(Tensor slot) {
   if (keep_ == Keep::kSlots) slots_.push_back({std::move(slot), std::nullopt, block_});
 }
 
-void Pass::push(Tensor slot, const SavePolicy& policy, const SlotRow& row) {
-  if (policy == SavePolicy{}) return push(std::move(slot));
+void Pass::push(Tensor slot, const SaveParts& parts, const SlotRow& row) {
+  if (parts.is_full()) return push(std::move(slot));
   if (keep_ != Keep::kSlots) return;
-  if (policy.on_host) send_away_others();
-  const auto rounding = rounding_of(slot, policy, row);
+  if (parts.has_host()) send_away_others();
+  const auto rounding = rounding_of(slot, parts, row);
   slots_.push_back(
-      {{}, SavedInput(std::move(slot), policy, row, rounding, *backend_, host_), block_});
+      {{}, SavedRows(std::move(slot), parts, row, rounding, *backend_, host_), block_});
 }
 
-std::optional<backend::CodeRounding> Pass::rounding_of(const Tensor& slot, const SavePolicy& policy,
+std::optional<backend::CodeRounding> Pass::rounding_of(const Tensor& slot, const SaveParts& parts,
                                                        const SlotRow& row) const {
-  const bool is_at_random = policy.codes != SavePolicy::Codes::kNone &&
-                            policy.rounding == SavePolicy::Rounding::kStochastic;
-  if (!is_at_random || slot.elements() == 0) return std::nullopt;
+  if (!parts.rounds_at_random() || slot.elements() == 0) return std::nullopt;
   if (!draws_) {
     throw base::InternalError("a slot is rounded at random in a pass that has no draws");
   }
@@ -109,14 +107,23 @@ void Pass::bring_back(int block) {
 }
 
 Tensor Pass::pop() {
+  Incomplete slot = pop_incomplete();
+  if (!slot.missing.empty()) {
+    throw base::InternalError("rows of a slot are to be made again by a layer that does not");
+  }
+  return std::move(slot.tensor);
+}
+
+Pass::Incomplete Pass::pop_incomplete() {
   if (slots_.empty()) {
     throw base::InternalError("a backward asked for a slot, and the pass holds none");
   }
   Slot slot = std::move(slots_.back());
   slots_.pop_back();
-  Tensor tensor = slot.saved ? slot.saved->take() : std::move(slot.tensor);
+  Incomplete result{std::move(slot.tensor), {}};
+  if (slot.saved) result = {slot.saved->take(), slot.saved->missing()};
   bring_back(slot.block - 1);
-  return tensor;
+  return result;
 }
 
 }  // namespace longspan::nn

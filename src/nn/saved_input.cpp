@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "longspan/base/error.h"
+
 namespace longspan::nn {
 
 using backend::Backend;
@@ -22,6 +24,12 @@ namespace {
 
 /// Below this many codes the two numbers of their range take more than they do.
 constexpr Index kFewCodes = 16;
+
+bool is_coded(const SavePolicy& policy) { return policy.codes != SavePolicy::Codes::kNone; }
+
+bool is_random(const SavePolicy& policy) {
+  return is_coded(policy) && policy.rounding == SavePolicy::Rounding::kStochastic;
+}
 
 Index block_of(SavePolicy::Codes codes, Index width, Index unit) {
   if (codes == SavePolicy::Codes::kRows) return width;
@@ -46,12 +54,46 @@ void quantize_at_random(Backend& device, const Tensor& codes, const Tensor& rang
 
 }  // namespace
 
+SaveParts::SaveParts(const std::vector<Part>& parts) {
+  std::int64_t begin = 0;
+  for (const Part& part : parts) {
+    if (part.end < begin) break;
+    if (part.end > begin && !parts_.empty() && parts_.back().policy == part.policy) {
+      parts_.back().end = part.end;
+    } else if (part.end > begin) {
+      parts_.push_back(part);
+    }
+    begin = part.end;
+  }
+  if (begin == kWhole && parts.back().end == kWhole) return;
+  throw base::InternalError("parts of a tensor's rows do not rise to the whole");
+}
+
+Index SaveParts::cut(Index rows, std::int64_t end) { return rows * end / kWhole; }
+
+bool SaveParts::any(bool (*is)(const SavePolicy&)) const {
+  return std::any_of(parts_.begin(), parts_.end(),
+                     [is](const Part& part) { return is(part.policy); });
+}
+
+bool SaveParts::has_host() const {
+  return any([](const SavePolicy& policy) { return policy.on_host; });
+}
+
+bool SaveParts::has_codes() const { return any(is_coded); }
+
+bool SaveParts::rounds_at_random() const { return any(is_random); }
+
+bool SaveParts::recomputes() const {
+  return any([](const SavePolicy& policy) { return policy.recompute; });
+}
+
 SavedInput::SavedInput(Tensor x, const SavePolicy& policy, const SlotRow& row,
                        const std::optional<backend::CodeRounding>& rounding, Backend& device,
                        Backend* host)
     : device_(&device), host_(policy.on_host ? host : nullptr) {
   if (x.elements() == 0) host_ = nullptr;
-  if (policy.codes != SavePolicy::Codes::kNone && x.elements() > 0) {
+  if (is_coded(policy) && x.elements() > 0) {
     encode(x, block_of(policy.codes, x.elements() / x.size(0), row.unit), row, rounding);
   } else {
     parts_.emplace_back().device = std::move(x);
@@ -112,7 +154,8 @@ void SavedInput::come() {
   }
 }
 
-Tensor SavedInput::take() {
+/// Until all that is under way has arrived.
+void SavedInput::wait() {
   come();
   for (Part& part : parts_) {
     for (auto* transfer : {&part.going, &part.coming}) {
@@ -120,12 +163,74 @@ Tensor SavedInput::take() {
       transfer->reset();
     }
   }
-  if (!is_coded_) return std::move(parts_.front().device);
-  const Tensor x = device_->allocate(shape_, dtype_, MemoryTag::kSaved);
-  const Index rows = shape_[0];
-  device_->dequantize(x.reshape({rows, x.elements() / rows}), parts_.front().device,
-                      parts_.back().device);
+}
+
+Tensor SavedInput::take() {
+  if (is_coded_) {
+    const Tensor x = device_->allocate(shape_, dtype_, MemoryTag::kSaved);
+    take(x);
+    return x;
+  }
+  wait();
+  return std::move(parts_.front().device);
+}
+
+void SavedInput::take(const Tensor& out) {
+  wait();
+  if (is_coded_) {
+    const Index rows = out.size(0);
+    device_->dequantize(out.reshape({rows, out.elements() / rows}), parts_.front().device,
+                        parts_.back().device);
+  } else {
+    device_->copy(out, parts_.front().device);
+  }
   parts_.clear();
+}
+
+SavedRows::SavedRows(Tensor x, const SaveParts& parts, const SlotRow& row,
+                     const std::optional<backend::CodeRounding>& rounding, Backend& device,
+                     Backend* host)
+    : device_(&device), dtype_(x.dtype()), shape_(x.shape()) {
+  const Index all = x.size(0);
+  Index begin = 0;
+  for (const SaveParts::Part& part : parts.parts()) {
+    const shard::Range rows{begin, SaveParts::cut(all, part.end)};
+    begin = rows.end;
+    if (rows.size() == 0) continue;
+    if (part.policy.recompute) {
+      missing_.push_back(rows);
+      continue;
+    }
+    Tensor input = x.rows(rows.begin, rows.end);
+    if (rows.size() < all && !is_coded(part.policy)) {
+      const Tensor view = std::move(input);
+      input = device.allocate(view.shape(), dtype_, MemoryTag::kSaved);
+      device.copy(input, view);
+    }
+    std::optional<backend::CodeRounding> own;
+    if (rounding && is_random(part.policy)) {
+      own = *rounding;
+      own->numbers = rounding->numbers.rows(rows.begin, rows.end);
+    }
+    waiting_.push_back({rows, SavedInput(std::move(input), part.policy, row, own, device, host)});
+  }
+}
+
+void SavedRows::leave() {
+  for (Waiting& one : waiting_) one.input.leave();
+}
+
+void SavedRows::come() {
+  for (Waiting& one : waiting_) one.input.come();
+}
+
+Tensor SavedRows::take() {
+  if (waiting_.size() == 1 && waiting_.front().rows.size() == shape_[0]) {
+    return waiting_.front().input.take();
+  }
+  const Tensor x = device_->allocate(shape_, dtype_, MemoryTag::kSaved);
+  for (Waiting& one : waiting_) one.input.take(x.rows(one.rows.begin, one.rows.end));
+  waiting_.clear();
   return x;
 }
 

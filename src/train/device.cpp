@@ -68,6 +68,7 @@ DeviceProfile profile_of_this_gpu() {
   const backend::GpuInfo gpu = backend::gpu_info(0);
   DeviceProfile profile = DeviceProfile::load(profile_of_gpu(gpu.name));
   profile.memory = gpu.total_memory;  // variants of a GPU differ in it
+  profile.host_memory = 0;            // and machines in theirs
   return profile;
 }
 

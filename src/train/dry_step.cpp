@@ -11,6 +11,7 @@
 
 #include "longspan/train/device.h"
 #include "train/resources.h"
+#include "train/slot_choice.h"
 #include "train/states.h"
 #include "train/step_plan.h"
 
@@ -103,8 +104,9 @@ WithThreads::WithThreads(int threads) : before_(omp_get_max_threads()) {
 
 WithThreads::~WithThreads() { omp_set_num_threads(before_); }
 
-DryRank::DryRank(const Job& job, const PlanSetting& setting, int rank, std::int64_t watched)
-    : threads(thread_count(job, setting.local_ranks)),
+DryRank::DryRank(const Job& given, const PlanSetting& setting, int rank, std::int64_t watched)
+    : job(with_chosen_slots(given, setting)),
+      threads(thread_count(job, setting.local_ranks)),
       limited(threads),
       backend(setting.device, threads),
       layout(parallel_layout(job, setting.ranks)),
@@ -123,8 +125,8 @@ std::uint64_t DryRank::needed(std::uint64_t assumed_states) const {
   return ledger.peak_total() + gaps_of(backend) - states + assumed_states;
 }
 
-DryStep::DryStep(const Job& job, const PlanSetting& setting, int rank, std::int64_t watched)
-    : DryRank(job, setting, rank, watched) {
+DryStep::DryStep(const Job& given, const PlanSetting& setting, int rank, std::int64_t watched)
+    : DryRank(given, setting, rank, watched) {
   const std::int64_t tokens = job.training.micro_batch_tokens;
   const auto full = full_row(tokens, tokens);
   const plan::StepPlan plan =
@@ -173,7 +175,8 @@ std::uint64_t assumed_states(const Job& job, const PlanSetting& setting) {
                                     static_cast<double>(job.model.parameters()));
 }
 
-DryWorld::DryWorld(const Job& job, const PlanSetting& setting, std::uint64_t assumed_states) {
+DryWorld::DryWorld(const Job& given, const PlanSetting& setting, std::uint64_t assumed_states) {
+  const Job job = with_chosen_slots(given, setting);
   const auto take = [&](const DryStep& dry, const AlikeRanks& kind) {
     const backend::Ledger& ledger = dry.backend.ledger();
     const std::uint64_t total = dry.needed(assumed_states);

@@ -32,8 +32,9 @@ class WithThreads {
 /// A rank that computes nothing, before its first step.
 struct DryRank {
   /// `watched`: see DryBackend::watch. Throws InputError as parallel_layout does.
-  DryRank(const Job& job, const PlanSetting& setting, int rank, std::int64_t watched = -1);
+  DryRank(const Job& given, const PlanSetting& setting, int rank, std::int64_t watched = -1);
 
+  Job job;  ///< with "auto" for memory.saved_inputs.policy as it chooses
   int threads;
   WithThreads limited;
   backend::DryBackend backend;
@@ -50,7 +51,7 @@ struct DryRank {
 
 /// One step of such a rank: the trainer's, with full rows.
 struct DryStep : DryRank {
-  DryStep(const Job& job, const PlanSetting& setting, int rank, std::int64_t watched = -1);
+  DryStep(const Job& given, const PlanSetting& setting, int rank, std::int64_t watched = -1);
 
   double model_flops = 0;  ///< of this rank
 };
@@ -86,7 +87,7 @@ std::uint64_t gaps_of(const backend::DryBackend& backend);
 /// What a step takes of all ranks. Ranks that do the same are run once.
 struct DryWorld {
   /// `assumed_states`: bytes that stand for those of the states; 0: they are what they are.
-  DryWorld(const Job& job, const PlanSetting& setting, std::uint64_t assumed_states);
+  DryWorld(const Job& given, const PlanSetting& setting, std::uint64_t assumed_states);
 
   int heaviest = 0;                                              ///< the rank that needs most
   std::uint64_t needed = 0;                                      ///< by it

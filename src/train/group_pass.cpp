@@ -40,6 +40,11 @@ std::int64_t most_of_group(const Job& job, const CostOptions& options, int degre
 /// The job at each level that is asked for, and the level's name: empty for the job's own.
 std::vector<std::pair<std::string, Job>> jobs_of_levels(const Job& job,
                                                         const CostOptions& options) {
+  if (job.memory.chooses_saved_inputs()) {
+    throw base::InputError(
+        "memory.saved_inputs.policy is \"auto\", which chooses for rows of one length, and groups "
+        "have rows of any; say by slot how they wait");
+  }
   std::vector<std::string> levels = options.levels;
   if (levels.empty()) {
     if (!job.memory.chooses_checkpointing()) return {{"", job}};

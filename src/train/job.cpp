@@ -209,7 +209,9 @@ void declare_saved_inputs(Job::Memory& memory, Declarations& keys) {
       words.push_back({policy.name, policy.meaning});
     }
     keys.phrase(fmt::format("memory.saved_inputs.{}", slot.name), memory.saved_inputs[slot.slot],
-                std::move(words), "policies by layers such as \"0-15: int8, 16-31: host\"",
+                std::move(words),
+                "parts of the tokens such as \"0.6 host | full\", or either by layers such as "
+                "\"0-15: int8, 16-31: 0.6 host | full\"",
                 fmt::format("How {} waits.", slot.holds))
         .known_elsewhere_as(other_names_of(slot.slot));
   }
@@ -219,6 +221,18 @@ void declare_saved_inputs(Job::Memory& memory, Declarations& keys) {
                 "to one of the two around it at random, so that each number is right in the mean; "
                 "the same at every layout of ranks"}},
               "How 8-bit codes are rounded.");
+  keys.choice("memory.saved_inputs.policy", memory.saved_policy,
+              {{"by_slot", "the keys above"},
+               {"auto",
+                "as many tokens as a layer's forward hides the copies of, and as there is host "
+                "memory for, wait on the host, all but the last two layers'; of others what can be "
+                "is made again"}},
+              "What says how all of it waits.");
+  keys.size("memory.saved_inputs.host_limit", memory.saved_host_limit,
+            "Most host memory of one rank that \"auto\" may fill.")
+      .at_least(1)
+      .automatic(
+          "nine tenths of the machine's, divided by its ranks, less what optimizer.offload takes");
 }
 
 void declare_machine(Job& job, Declarations& keys) {
@@ -404,9 +418,13 @@ bool has_word(const model::SlotTexts& texts, const char* word) {
 
 bool Job::Memory::offloads_saved_inputs() const { return has_word(saved_inputs, "host"); }
 bool Job::Memory::codes_saved_inputs() const { return has_word(saved_inputs, "int8"); }
+bool Job::Memory::recomputes_attention() const {
+  return saved_inputs[model::Slot::kAttentionQkv].find("recompute") != std::string::npos;
+}
 
 std::string to_json(const Job& job) {
   Job copy = job;
+  if (copy.memory.slots_are_chosen) copy.memory.saved_inputs = model::SlotTexts::all("full");
   Declarations declarations("Longspan job file", "");
   declare(copy, declarations);
   return declarations.to_json();

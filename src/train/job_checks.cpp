@@ -73,6 +73,37 @@ void check_planner(const Job& job) {
   }
 }
 
+/// "auto" chooses for every slot, and for passes that are alike.
+void check_saved_inputs(const Job& job) {
+  const Job::Memory& memory = job.memory;
+  if (memory.saved_policy != "auto") {
+    if (memory.saved_host_limit == 0) return;
+    throw InputError(fmt::format(
+        "memory.saved_inputs.host_limit is {}, but memory.saved_inputs.policy is \"{}\" and only "
+        "\"auto\" has a limit; leave it out",
+        memory.saved_host_limit, memory.saved_policy));
+  }
+  const std::string what = "memory.saved_inputs.policy is \"auto\"";
+  for (const model::SlotWords& slot : model::saved_slots()) {
+    if (memory.saved_inputs[slot.slot] == "full") continue;
+    throw InputError(
+        fmt::format("{}, which chooses for every slot, but memory.saved_inputs.{} is \"{}\"; leave "
+                    "one of them out",
+                    what, slot.name, memory.saved_inputs[slot.slot]));
+  }
+  if (!job.has_backward()) {
+    throw InputError(fmt::format(
+        "{}, but optimizer.name is \"{}\", which has no backward that anything is kept for; leave "
+        "it out",
+        what, job.optimizer.name));
+  }
+  if (!job.parallel.plans_steps()) return;
+  throw InputError(fmt::format(
+      "{}, which chooses for rows of one length, but parallel.planner is \"{}\", whose groups have "
+      "documents of any; leave it out",
+      what, job.parallel.planner));
+}
+
 void check_schedule(const Job& job) {
   const Job::Schedule& schedule = job.schedule;
   const bool is_wsd = schedule.name == "wsd";
@@ -167,6 +198,7 @@ void check(Job& job) {
   check_weights(job.data);
   check_validation(job);
   memory_policy(job);
+  check_saved_inputs(job);
   check_sequence(job);
 }
 

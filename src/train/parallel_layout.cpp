@@ -63,6 +63,22 @@ int fewest_ranks(std::int64_t rows, int ranks) {
   return degree;
 }
 
+/// What is made again of a block's input is a rank's tokens, not all tokens of its heads.
+void check_recomputation(const Job& job, const SequenceDegrees& sequence) {
+  if (sequence.ulysses == 1 || !job.memory.recomputes_attention()) return;
+  const model::MemoryPolicy policy = memory_policy(job);
+  for (std::int64_t layer = 0; layer < job.model.num_hidden_layers; ++layer) {
+    if (!policy.slots(layer)[model::Slot::kAttentionQkv].recomputes()) continue;
+    throw InputError(fmt::format(
+        "memory.saved_inputs.attention_qkv is \"{}\", but {} Ulysses ranks exchange heads, and "
+        "what "
+        "they have then is not made again without another exchange; legal without \"recompute\", "
+        "or "
+        "with a ring alone, such as parallel.sequence \"1x{}\"",
+        job.memory.saved_inputs[model::Slot::kAttentionQkv], sequence.ulysses, sequence.ranks()));
+  }
+}
+
 }  // namespace
 
 std::vector<SequenceDegrees> aligned_degrees(const Job& job, int ranks) {
@@ -101,6 +117,7 @@ ParallelLayout parallel_layout(const Job& job, int ranks) {
   const Wish wish = wish_of(job);
   if (job.parallel.plans_steps()) {
     const SequenceDegrees largest = aligned_degrees(job, ranks).back();
+    check_recomputation(job, largest);
     return {largest, ranks / largest.ranks()};
   }
   const std::int64_t rows = ParallelLayout::rows(job);
@@ -132,6 +149,7 @@ ParallelLayout parallel_layout(const Job& job, int ranks) {
         "that more ranks share a row",
         rows, layout.data, degree));
   }
+  check_recomputation(job, layout.sequence);
   return layout;
 }
 

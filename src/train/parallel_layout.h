@@ -28,7 +28,8 @@ struct ParallelLayout {
 inline constexpr int kMostSequenceRanks = 1 << 15;
 
 /// What the job says about so many ranks. Throws InputError when they cannot train it: they are not
-/// a multiple of what it wants, or a step has fewer rows than there are groups.
+/// a multiple of what it wants, or a step has fewer rows than there are groups; or when what they
+/// exchange would have to be made again (memory.saved_inputs).
 ///
 /// Where each step has a plan of its own: the largest groups that it may have.
 ///

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "longspan/base/error.h"
 #include "longspan/train/device.h"
 #include "train/dry_step.h"
+#include "train/slot_choice.h"
 
 namespace longspan::train {
 namespace {
@@ -33,16 +35,35 @@ Job keeping_everything(const Job& job) {
   Job keeps = job;
   keeps.memory.activation_checkpointing = "none";
   keeps.memory.mini_sequence_mlp = "none";
+  keeps.memory.saved_inputs = model::SlotTexts::all("full");
+  keeps.memory.saved_rounding = "nearest";
   return keeps;
+}
+
+/// Of the tokens.
+double recomputed_part(const nn::SaveParts& parts) {
+  std::int64_t begin = 0;
+  std::int64_t sum = 0;
+  for (const nn::SaveParts::Part& part : parts.parts()) {
+    if (part.policy.recompute) sum += part.end - begin;
+    begin = part.end;
+  }
+  return static_cast<double>(sum) / static_cast<double>(nn::SaveParts::kWhole);
 }
 
 std::vector<std::string> describe_recomputation(const Job& job) {
   if (!job.has_backward()) return {};
   const model::MemoryPolicy policy = memory_policy(job);
   const auto level_of = [&](std::int64_t layer) -> std::string {
-    const std::string again = model::words_of(policy.checkpointing(layer)).again;
+    std::string again = model::words_of(policy.checkpointing(layer)).again;
     if (!again.empty()) return again;
-    return policy.mlp(layer) ? "the up-projection of the MLP, range by range" : "";
+    if (policy.mlp(layer)) again = "the up-projection of the MLP, range by range";
+    for (const model::SlotWords& slot : model::saved_slots()) {
+      const double part = recomputed_part(policy.slots(layer)[slot.slot]);
+      if (part == 0) continue;
+      again += fmt::format("{}{:.6g} of {}", again.empty() ? "" : "; ", part, slot.holds);
+    }
+    return again;
   };
   std::vector<std::string> lines;
   const std::int64_t layers = job.model.num_hidden_layers;
@@ -127,10 +148,18 @@ comm::Traffic Plan::sent_per_peer() const {
   return result;
 }
 
-Plan make_plan(const Job& job, const PlanSetting& setting) {
+Plan make_plan(const Job& given, const PlanSetting& setting) {
+  Job job = given;
+  std::optional<SlotChoice> slots;
+  if (given.memory.chooses_saved_inputs()) {
+    slots = choose_slots(given, setting);
+    job.memory.saved_inputs = slots->texts;
+    job.memory.slots_are_chosen = true;
+  }
   const DryWorld world(job, setting, assumed_states(job, setting));
   const DryStep dry(job, setting, world.heaviest);
   Plan plan;
+  plan.slots = std::move(slots);
   plan.name = job.run.name;
   plan.world_size = setting.ranks;
   plan.rank = world.heaviest;
@@ -196,7 +225,8 @@ std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
     return remedies;
   }
   std::string& inputs = changed.memory.saved_inputs[model::Slot::kBlockInput];
-  if (job.has_backward() && setting.device.kind != "cpu" && inputs == "full") {
+  if (job.has_backward() && setting.device.kind != "cpu" && inputs == "full" &&
+      !job.memory.chooses_saved_inputs()) {
     inputs = "host";
     if (attempt("memory.saved_inputs.block_input = \"host\"")) return remedies;
   }
@@ -219,6 +249,8 @@ std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
   for (int more = degree + 1; more <= std::min(setting.ranks, kMostSequenceRanks); ++more) {
     // A planner has the largest groups that there are.
     if (setting.ranks % more != 0 || job.parallel.data > 0 || job.parallel.plans_steps()) continue;
+    // Ranks that exchange heads cannot make them again.
+    if (changed.memory.recomputes_attention()) continue;
     change = before;
     changed.parallel.sequence = std::to_string(more);
     if (attempt(fmt::format("parallel.sequence = {}", more))) return remedies;

@@ -101,6 +101,34 @@ ordered_json layout_json(const Plan& plan) {
   return {{"data", plan.data}, {"ulysses", plan.sequence.ulysses}, {"ring", plan.sequence.ring}};
 }
 
+ordered_json slots_json(const SlotChoice& choice) {
+  const auto fraction = [](std::int64_t millionths) {
+    return static_cast<double>(millionths) / static_cast<double>(nn::SaveParts::kWhole);
+  };
+  ordered_json json = {{"policy", "auto"}};
+  if (!choice.why_none.empty()) {
+    json["why_none"] = choice.why_none;
+  } else {
+    json["layers"] = choice.layers;
+    json["always"] = fraction(choice.always);
+    json["alpha"] = fraction(choice.split);
+    json["always_bytes"] = choice.always_bytes;
+    json["split_bytes"] = choice.split_bytes;
+    json["layer_seconds"] = choice.layer_seconds;
+    json["host_limit_bytes"] = choice.host_limit;
+    json["bounds"] = {
+        {"link",
+         {{"layer_bytes", choice.link.layer_bytes}, {"alpha", fraction(choice.link.split)}}},
+        {"host",
+         {{"layer_bytes", choice.host.layer_bytes}, {"alpha", fraction(choice.host.split)}}}};
+    json["binds"] = choice.binds;
+  }
+  for (const model::SlotWords& slot : model::saved_slots()) {
+    json["slots"][slot.name] = choice.texts[slot.slot];
+  }
+  return json;
+}
+
 }  // namespace
 
 std::string plan_text(const Plan& plan) {
@@ -140,6 +168,7 @@ std::string plan_text(const Plan& plan) {
         "update's own time there is not estimated).\n",
         format_bytes(plan.host_bytes), plan.counts.host_link_seconds);
   }
+  if (plan.slots) text += slot_choice_text(*plan.slots);
   text += sent_text(plan);
   text += fmt::format("Computed twice: {:.4g} of {:.4g} TFLOP ({:.1f}%).\n",
                       plan.recomputed_flops / 1e12, hardware / 1e12,
@@ -189,6 +218,7 @@ std::string plan_json(const Plan& plan) {
   if (plan.assumed_states > 0) json["assumed_state_bytes"] = plan.assumed_states;
   json["fits"] = plan.fits();
   json["host_bytes"] = plan.host_bytes;
+  if (plan.slots) json["saved_inputs"] = slots_json(*plan.slots);
   json["comm_bytes"] = by_kind(plan.world_sent);
   json["comm_bytes_of_rank"] = by_kind(plan.sent);
   json["comm_bytes_per_peer"] = by_kind(plan.sent_per_peer());

@@ -20,6 +20,16 @@ constexpr std::int64_t kRowTokens = 384;
 constexpr std::int64_t kTokensOfRank = 8;
 constexpr int kRanges = 3;
 
+/// The same without codes.
+nn::SaveParts exact(const nn::SaveParts& parts) {
+  std::vector<nn::SaveParts::Part> all = parts.parts();
+  for (nn::SaveParts::Part& part : all) {
+    part.policy.codes = nn::SavePolicy::Codes::kNone;
+    part.policy.rounding = nn::SavePolicy::Rounding::kNearest;
+  }
+  return nn::SaveParts(all);
+}
+
 /// Slots of the smaller job wait as those of layers spread over the model, but exactly: 8-bit codes
 /// are another computation, not another layout of it.
 void unround_slots(const Job& job, Shrunk& shrunk) {
@@ -32,10 +42,9 @@ void unround_slots(const Job& job, Shrunk& shrunk) {
     bool has_codes = false;
     for (std::int64_t layer = 0; layer < fewer; ++layer) {
       const std::int64_t from = layer * (layers - 1) / std::max<std::int64_t>(fewer - 1, 1);
-      const nn::SavePolicy& found = policy.slots(from)[slot.slot];
-      has_codes = has_codes || found.codes != nn::SavePolicy::Codes::kNone;
-      text +=
-          fmt::format("{}{}: {}", layer == 0 ? "" : ", ", layer, found.on_host ? "host" : "full");
+      const nn::SaveParts& found = policy.slots(from)[slot.slot];
+      has_codes = has_codes || found.has_codes();
+      text += fmt::format("{}{}: {}", layer == 0 ? "" : ", ", layer, model::text_of(exact(found)));
     }
     shrunk.job.memory.saved_inputs[slot.slot] = text;
     if (!has_codes) continue;

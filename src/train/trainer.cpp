@@ -23,6 +23,7 @@
 #include "train/report.h"
 #include "train/resources.h"
 #include "train/run_directory.h"
+#include "train/slot_choice.h"
 #include "train/starting_point.h"
 #include "train/states.h"
 #include "train/step_plan.h"
@@ -112,6 +113,8 @@ Trainer::Trainer(Job job, comm::Communicator& world, const TrainOptions& options
   });
   open_data();
   check_plan();
+  const std::string choice = choose_for_all(job_, world);
+  if (!options_.dry_run && !choice.empty()) report_.note(choice);
   if (options_.dry_run) return;
   make_planner();
   build_model();

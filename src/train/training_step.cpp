@@ -58,6 +58,13 @@ base::DType supported_dtype(const Job& job, const backend::Backend& backend) {
                                      job.training.precision, why_not));
 }
 
+model::MemoryPolicy chosen_policy(const Job& job) {
+  if (job.memory.chooses_saved_inputs()) {
+    throw base::InternalError("a step begins before it was chosen how its blocks' inputs wait");
+  }
+  return memory_policy(job);
+}
+
 /// What ranks keep of the parameters. Throws InputError when the optimizer cannot share them so.
 nn::Placement placement_of(const Job& job, const backend::Backend& backend,
                            comm::Communicator& ranks) {
@@ -132,7 +139,7 @@ TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, comm::Comm
     : job_(&job),
       backend_(&backend),
       ranks_(&ranks),
-      model_(job.model, supported_dtype(job, backend), backend, memory_policy(job),
+      model_(job.model, supported_dtype(job, backend), backend, chosen_policy(job),
              placement_of(job, backend, ranks), job.memory.offloads_saved_inputs() ? host : nullptr,
              job.lora(), job.velora),
       optimizer_(optim::make_optimizer(optimizer_config(job), initialised(model_, job), backend,

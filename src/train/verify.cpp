@@ -17,6 +17,7 @@
 #include "train/planner.h"
 #include "train/resources.h"
 #include "train/shrink.h"
+#include "train/slot_choice.h"
 #include "train/step_plan.h"
 #include "train/training_step.h"
 
@@ -204,8 +205,10 @@ Comparison compare(const Job& job, const Job& oracle, const Rows& rows, comm::Co
   return comparison;
 }
 
-Verification verify(const Job& job, comm::Communicator& world, bool full) {
-  omp_set_num_threads(thread_count(job, world.local_size()));
+Verification verify(const Job& given, comm::Communicator& world, bool full) {
+  omp_set_num_threads(thread_count(given, world.local_size()));
+  Job job = given;
+  choose_for_all(job, world);
   Verification verification;
   Rows rows;
   comm::run_agreed(world, [&] {

@@ -113,6 +113,26 @@ TEST_CASE("gpu: checkpointing, and inputs that wait on the host, change no bit")
   CHECK(host->ledger().live_total() == 0);
 }
 
+TEST_CASE("gpu: slots in parts, on the host and made again, give the gradients of those kept") {
+  const ModelConfig config = GENERATE(model::test::small_config(false), model::test::small_gpt2());
+  const Batch batch = some_batch();
+  auto& backend = cuda_side().backend();
+  auto memory = MemoryPolicy::parse("none", "none", "1", config.num_hidden_layers, "memory");
+  const Outcome kept = train(backend, DType::kFloat32, memory, config, batch);
+  const auto host = backend::make_pinned_backend(std::size_t{1} << 20U);
+  memory.set_slots(model::SlotTexts::all("0.3 host | 0.3 full | host"), "memory.saved_inputs",
+                   /*may_be_absent=*/false);
+  const Outcome parts = train(backend, DType::kFloat32, memory, config, batch, host.get());
+  CHECK(parts.nll_sum == kept.nll_sum);
+  CHECK(parts.gradients == kept.gradients);
+
+  const std::string again = "0.4 host | recompute";
+  memory.set_slots({"host", "0.5 full | host", again, "host", again}, "memory.saved_inputs",
+                   /*may_be_absent=*/false);
+  check_same(train(backend, DType::kFloat32, memory, config, batch, host.get()), kept, 1e-5);
+  CHECK(host->ledger().live_total() == 0);
+}
+
 TEST_CASE("gpu: slots in 8-bit codes, rounded at random, give the cpu's gradients") {
   const ModelConfig config = GENERATE(model::test::small_config(false), model::test::small_gpt2());
   const char* level = GENERATE("none", "block", "block_keep_attention");

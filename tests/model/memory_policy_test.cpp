@@ -4,7 +4,7 @@
 #include <catch2/catch.hpp>
 
 #include "longspan/base/error.h"
-#include "tests/model/fixture.h"
+#include "tests/model/policy_bench.h"
 
 namespace longspan::model {
 namespace {
@@ -13,64 +13,15 @@ using backend::Index;
 using backend::kIgnoredLabel;
 using base::DType;
 using Catch::Matchers::Contains;
+using test::apart;
 using test::Batch;
+using test::check_same;
+using test::masked_batch;
+using test::Outcome;
+using test::outcome_of;
+using test::policy;
+using test::with_slots;
 using Rounding = nn::SavePolicy::Rounding;
-
-MemoryPolicy policy(const std::string& checkpointing, const std::string& mlp,
-                    const std::string& lm_head, Index layers = 2) {
-  return MemoryPolicy::parse(checkpointing, mlp, lm_head, layers, "memory");
-}
-
-struct Outcome {
-  double nll_sum = 0;
-  std::map<std::string, std::vector<double>> gradients;
-};
-
-/// Two micro-batches, so that gradients are also added to.
-Outcome outcome_of(const MemoryPolicy& memory, DType dtype, const Batch& batch,
-                   const ModelConfig& config = test::small_config(true),
-                   backend::Backend* host = nullptr, std::uint64_t step = 0) {
-  const auto backend = test::make_backend();
-  Decoder decoder(config, dtype, *backend, memory, {}, host);
-  decoder.parameters().initialise(5, 0.3);
-  decoder.parameters().start_gradients();
-  Outcome outcome;
-  outcome.nll_sum += test::run(decoder, batch, 0.1, step).nll_sum;
-  outcome.nll_sum += test::run(decoder, batch.document(0), 0.1, step).nll_sum;
-  decoder.parameters().settle_gradients();
-  outcome.gradients = test::gradients(*backend, decoder);
-  return outcome;
-}
-
-void check_same(const Outcome& found, const Outcome& expected, double tolerance) {
-  CHECK(found.nll_sum == Approx(expected.nll_sum).epsilon(tolerance));
-  for (const auto& [name, gradient] : expected.gradients) {
-    INFO(name);
-    CHECK(test::relative_distance(found.gradients.at(name), gradient) <= tolerance);
-  }
-}
-
-/// How far all gradients together are from the others, as a part of those.
-double apart(const Outcome& found, const Outcome& expected) {
-  double difference = 0;
-  double size = 0;
-  for (const auto& [name, gradient] : expected.gradients) {
-    const std::vector<double>& other = found.gradients.at(name);
-    for (std::size_t i = 0; i < gradient.size(); ++i) {
-      difference += (other[i] - gradient[i]) * (other[i] - gradient[i]);
-      size += gradient[i] * gradient[i];
-    }
-  }
-  return std::sqrt(difference / size);
-}
-
-Batch masked_batch() {
-  Batch batch = test::random_batch(test::small_config(true), {7, 1, 0, 20, 9}, 1);
-  for (std::size_t t = 0; t < batch.labels.size(); ++t) {
-    if (t % 5 == 2 || (t > 12 && t < 20)) batch.labels[t] = kIgnoredLabel;
-  }
-  return batch;
-}
 
 TEST_CASE("any number of ranges gives the loss and every gradient of the whole") {
   const DType dtype = GENERATE(DType::kFloat64, DType::kFloat32);
@@ -137,14 +88,6 @@ TEST_CASE("a pass may keep other things than its model: the same bits in the mem
       CHECK(saved_by(of_model, &of_pass) == saved_by(policy(level, "auto", "3"), nullptr));
     }
   }
-}
-
-/// A policy whose slots wait as the texts say, in the order of Slot.
-MemoryPolicy with_slots(const std::string& level, const SlotTexts& texts, Index layers = 2,
-                        Rounding rounding = Rounding::kNearest) {
-  MemoryPolicy memory = policy(level, "none", "2", layers);
-  memory.set_slots(texts, "memory.saved_inputs", /*may_be_absent=*/true, rounding);
-  return memory;
 }
 
 TEST_CASE("slots that wait on the host give the same bits and leave the device") {
@@ -465,8 +408,8 @@ TEST_CASE("stochastic rounding is of all codes, and of codes alone") {
   MemoryPolicy memory = MemoryPolicy::parse("none", "none", "1", 4, "memory");
   memory.set_slots({"int8+host", "1: int8_rows", "host", "full", "full"}, "slots", false,
                    Rounding::kStochastic);
-  CHECK(memory.slots(0)[Slot::kBlockInput].rounding == Rounding::kStochastic);
-  CHECK(memory.slots(1)[Slot::kBlockMiddle].rounding == Rounding::kStochastic);
+  CHECK(memory.slots(0)[Slot::kBlockInput].rounds_at_random());
+  CHECK(memory.slots(1)[Slot::kBlockMiddle].rounds_at_random());
   CHECK(memory.slots(0)[Slot::kBlockMiddle] == nn::SavePolicy{});
   CHECK(memory.slots(0)[Slot::kAttentionQkv] ==
         nn::SavePolicy{nn::SavePolicy::Codes::kNone, true, Rounding::kNearest});

@@ -50,7 +50,8 @@ void check_backward(const AttentionSizes& sizes, const Lengths& lengths,
   CHECK(pass.slots() == slots_of(projections));
 
   bench.backend().copy(in_place, x);
-  attention.backward_to_input(in_place, attention.backward_to_qkv(cotangent, pass), in_place, pass);
+  attention.backward_to_input(in_place, attention.backward_to_qkv(cotangent, in_place, pass),
+                              in_place, pass);
   CHECK(pass.slots() == 0);
   test::check_gradient("x", x, LayerBench::values(in_place), loss);
   test::check_parameter_gradients(set, loss);
@@ -93,7 +94,7 @@ TEST_CASE("attention: what was not kept is made again, bit for bit") {
       CHECK(LayerBench::values(once_more) == LayerBench::values(out));
     }
     CHECK(pass.slots() == slots_of(projections));
-    attention.backward_to_input(out, attention.backward_to_qkv(cotangent, pass), x, pass);
+    attention.backward_to_input(out, attention.backward_to_qkv(cotangent, x, pass), x, pass);
     return std::pair(LayerBench::values(out), LayerBench::values(set.gradients()));
   };
   CHECK(gradients_of(kept) == gradients_of(AttentionKeep::kAll));

@@ -91,7 +91,7 @@ TEST_CASE("frozen: dx of attention") {
     const Tensor x = bench.random({7, 8});
     const Tensor out = bench.empty({7, 8});
     attention.forward(out, x, pass);
-    const Tensor dqkv = attention.backward_to_qkv(bench.random({7, 8}), pass);
+    const Tensor dqkv = attention.backward_to_qkv(bench.random({7, 8}), x, pass);
     attention.backward_to_input(out, dqkv, x, pass);
     return LayerBench::values(out);
   });

@@ -78,6 +78,33 @@ TEST_CASE("saved input: what is drawn goes with seed, step, block, slot, token a
   CHECK_FALSE(std::equal(rows + 2, rows + 24, rows + 24));
 }
 
+TEST_CASE("saved input: rows that wait in parts are those of the whole; others are missing") {
+  Bench bench;
+  const Tensor x = bench.random({kTokens, 48});
+  const SlotRow row{SlotKind::kMlpUp, 48};
+  constexpr SavePolicy kAgain{Codes::kNone, false, Rounding::kNearest, true};
+  Pass pass = bench.drawing(3);
+  const std::vector<double> coded = LayerBench::values(bench.waited(pass, x, kAtRandom, row));
+  const auto rows_of = [](const std::vector<double>& all, Index begin, Index end) {
+    return std::vector<double>(all.begin() + begin * 48, all.begin() + end * 48);
+  };
+  // 2 rows in codes, 2 as they are, 1 made again, 2 in codes.
+  const SaveParts parts(
+      {{kAtRandom, 300'000}, {SavePolicy{}, 600'000}, {kAgain, 720'000}, {kAtRandom}});
+  const Tensor copy = bench.empty(x.shape());
+  bench.backend().copy(copy, x);
+  pass.push(copy, parts, row);
+  const Pass::Incomplete found = pass.pop_incomplete();
+  CHECK(found.missing == std::vector<shard::Range>{{4, 5}});
+  const std::vector<double> values = LayerBench::values(found.tensor);
+  CHECK(rows_of(values, 0, 2) == rows_of(coded, 0, 2));
+  CHECK(rows_of(values, 2, 4) == rows_of(LayerBench::values(x), 2, 4));
+  CHECK(rows_of(values, 5, 7) == rows_of(coded, 5, 7));
+
+  pass.push(copy, parts, row);
+  CHECK_THROWS_AS(pass.pop(), base::InternalError);
+}
+
 TEST_CASE("saved input: heads that ranks have exchanged come back as on a rank that has all") {
   Bench bench;
   constexpr Index kHead = 20;  // draws' blocks of 8 cross heads

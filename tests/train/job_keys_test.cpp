@@ -54,7 +54,7 @@ TEST_CASE("every key is bound to its own member") {
     "memory": {"limit": 4194304, "activation_checkpointing": "0-2: block",
                "saved_inputs": {"block_input": "int8+host", "block_middle": "3: int8_rows",
                  "attention_qkv": "3: host", "attention_output": "3: int8", "mlp_up": "full",
-                 "rounding": "stochastic"},
+                 "rounding": "stochastic", "policy": "by_slot", "host_limit": "auto"},
                "mini_sequence": {"mlp": 3, "lm_head": "64MiB"}},
     "parallel": {"data": 16, "sequence": "2x3", "timeout_seconds": 30.5, "zero_stage": 2,
                  "overlap": false, "planner": "fixed", "costs": "auto"},

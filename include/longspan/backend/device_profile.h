@@ -22,11 +22,12 @@ struct DeviceProfile {
   double attention_efficiency = 0;  ///< of those, in attention
   double launch_seconds = 0;        ///< that an operation takes at least
   std::int64_t devices_per_node = 1;
-  double node_bandwidth = 0;     ///< bytes/s a device sends to others of its node
-  double network_bandwidth = 0;  ///< bytes/s a device sends to other nodes
-  double link_latency = 0;       ///< seconds a message takes at least
-  double host_bandwidth = 0;     ///< bytes/s to or from its host's memory
-  std::string source;            ///< where the figures come from
+  double node_bandwidth = 0;      ///< bytes/s a device sends to others of its node
+  double network_bandwidth = 0;   ///< bytes/s a device sends to other nodes
+  double link_latency = 0;        ///< seconds a message takes at least
+  double host_bandwidth = 0;      ///< bytes/s to or from its host's memory
+  std::uint64_t host_memory = 0;  ///< bytes of it, of all devices of a machine; 0: this machine's
+  std::string source;             ///< where the figures come from
 
   /// The profile of this name that is built in, or of this file. Throws InputError that lists the
   /// names.

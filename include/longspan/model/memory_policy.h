@@ -55,7 +55,7 @@ struct BySlot {
   const T& operator[](Slot slot) const { return values[static_cast<std::size_t>(slot)]; }
   bool operator==(const BySlot&) const = default;
 };
-using SlotPolicies = BySlot<nn::SavePolicy>;
+using SlotPolicies = BySlot<nn::SaveParts>;
 using SlotTexts = BySlot<std::string>;
 
 /// A slot as a user meets it.
@@ -63,6 +63,7 @@ struct SlotWords {
   Slot slot;
   const char* name;  ///< in the job file
   const char* holds;
+  const char* why_kept;  ///< why no row of it is made again by itself; null: it can be
 };
 /// All slots, in the order of Slot.
 const std::vector<SlotWords>& saved_slots();
@@ -75,6 +76,10 @@ struct SavePolicyWords {
 };
 /// Those that are legal for a slot.
 std::vector<SavePolicyWords> save_policies(Slot slot);
+
+/// How a slot waits in a user's words: a policy's name, or parts of the tokens, in their order,
+/// each with its fraction, of which the last has the rest: "0.6 host | recompute".
+std::string text_of(const nn::SaveParts& parts);
 
 /// How a model keeps what its backward needs, and in what portions it works.
 class MemoryPolicy {
@@ -90,7 +95,8 @@ class MemoryPolicy {
   /// Nothing is computed twice, mini-sequences are "auto", and slots wait as they are.
   MemoryPolicy() = default;
 
-  /// How slots wait: the name of a policy for each slot, or ranges of layers such as
+  /// How slots wait: for each the name of a policy, or parts of the tokens such as
+  /// "0.6 host | full" (see text_of), or ranges of layers with one of these each such as
   /// "0-15: int8, 16-31: host" (others: full). `rounding`: of all codes. Throws InputError that
   /// says which under `where` ("memory.saved_inputs") is wrong; one of a slot that a layer does not
   /// keep is wrong, too, unless `may_be_absent`, and so is stochastic rounding of no codes.

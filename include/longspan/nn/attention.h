@@ -64,9 +64,9 @@ enum class AttentionKeep : std::uint8_t {
 /// How what is left waits: q, k and v (and what norms of heads went over), the attention's output,
 /// and what a norm of the projected output went over.
 struct AttentionSaving {
-  SavePolicy qkv;
-  SavePolicy output;
-  SavePolicy projected;
+  SaveParts qkv;
+  SaveParts output;
+  SaveParts projected;
 };
 
 /// Causal self-attention within the documents of the pass: q, k and v by one product, normalised
@@ -76,7 +76,7 @@ struct AttentionSaving {
 /// or, with a window, give each other those that it reaches.
 ///
 /// The backward comes in two halves, because x (a norm's output) is needed by the second alone and
-/// need not be made before.
+/// need not be made before, unless the first makes rows of q, k and v again.
 class Attention {
  public:
   /// `parameters` must outlive the layer.
@@ -93,8 +93,11 @@ class Attention {
   void again(const backend::Tensor& out, const backend::Tensor& x, Pass& pass,
              AttentionKeep kept) const;
 
-  /// From dy [tokens, hidden], to the gradient of qkv, which it returns.
-  backend::Tensor backward_to_qkv(const backend::Tensor& dy, Pass& pass) const;
+  /// From dy [tokens, hidden], to the gradient of qkv, which it returns. Rows of qkv that the
+  /// forward's policy did not keep are made again of x, which is read for that alone; where tokens
+  /// are exchanged for heads there are none: that throws InternalError.
+  backend::Tensor backward_to_qkv(const backend::Tensor& dy, const backend::Tensor& x,
+                                  Pass& pass) const;
   /// From there to dx, which may be x.
   void backward_to_input(const backend::Tensor& dx, const backend::Tensor& dqkv,
                          const backend::Tensor& x, Pass& pass) const;
@@ -113,13 +116,19 @@ class Attention {
     backend::Tensor shared;  // the output as attention gave it: `attended`, unless exchanged
     backend::Tensor lse;
     backend::Tensor attended;
-    Normed heads;   // q and k as projected
-    Normed output;  // what the output projection gave
+    Normed heads;                       // q and k as projected
+    Normed output;                      // what the output projection gave
+    std::vector<shard::Range> missing;  // rows of qkv and of heads' input that are made again
   };
-  /// q and k of qkv [tokens, outputs], in place, if they are rotated at all.
-  void rotate(const backend::Tensor& qkv, Pass& pass, bool inverse) const;
-  /// Of q and k of qkv, in place: the pass's slots or its workspace hold what they were.
+  /// q and k of rows of qkv, which begin with the pass's token `begin`, in place, if they are
+  /// rotated at all.
+  void rotate(const backend::Tensor& rows, backend::Index begin, Pass& pass, bool inverse) const;
+  /// Of q and k of rows of qkv, which are those from `begin` on of as many tokens as `heads` has,
+  /// in place: `heads` then holds what they were.
+  void normalise_heads(const backend::Tensor& rows, const Normed& heads, backend::Index begin,
+                       Pass& pass) const;
   Normed normalise_heads(const backend::Tensor& qkv, bool keeps, Pass& pass) const;
+  void project_again(const Slots& slots, const backend::Tensor& x, Pass& pass) const;
   void normalise_heads_backward(const backend::Tensor& dqkv, const Normed& heads, Pass& pass) const;
   Normed project(const backend::Tensor& out, const backend::Tensor& attended, bool keeps,
                  Pass& pass) const;

@@ -31,14 +31,15 @@ struct MlpProjections {
 
 /// How what a whole MLP keeps waits: the up-projection, and what the norm of its output went over.
 struct MlpSaving {
-  SavePolicy up;
-  SavePolicy projected;
+  SaveParts up;
+  SaveParts projected;
 };
 
 /// MLP: down(activation(up(x))), normalised if so told.
 ///
 /// Whole, it keeps the up-projection [tokens, I] (with a gate: [tokens, 2I]) and, if that is
-/// normalised, the down-projection, and makes the activation again in the backward. In
+/// normalised, the down-projection, and makes the activation again in the backward, and those
+/// rows of the up-projection that its policy does not keep. In
 /// mini-sequences it keeps nothing: the forward runs range by range, and
 /// the backward makes a range's up-projection again (once; the down projection only for its norm)
 /// and finishes the range before the next begins. Its memory is then a range's, whatever the number
@@ -58,9 +59,9 @@ class Mlp {
   void backward(const backend::Tensor& dx, const backend::Tensor& dy, const backend::Tensor& x,
                 Pass& pass, const Portions& mini_sequence = {}) const;
 
-  /// Whether the backward reads x at all.
-  bool needs_input(const Portions& mini_sequence) const {
-    return mini_sequence || up_.needs_input();
+  /// Whether the backward reads x at all. `up`: how the forward kept the up-projection.
+  bool needs_input(const Portions& mini_sequence, const SaveParts& up) const {
+    return mini_sequence || up.recomputes() || up_.needs_input();
   }
 
  private:
@@ -82,6 +83,7 @@ class Mlp {
   void forward_range(const backend::Tensor& out, const backend::Tensor& x, const Buffers& buffers,
                      Pass& pass) const;
   void project_again(const backend::Tensor& x, const Buffers& buffers, Pass& pass) const;
+  backend::Tensor pop_projected(const backend::Tensor& x, Pass& pass) const;
   void backward_range(const backend::Tensor& dx, const backend::Tensor& dy,
                       const backend::Tensor& x, const Buffers& buffers, Pass& pass) const;
 

@@ -97,11 +97,18 @@ class Pass {
   /// above its own: on the device are then slots of at most two blocks. What is rounded at random
   /// draws by the block, the slot, the token and the element; a pass that keeps nothing draws
   /// nothing. Throws InternalError when the pass has no draws.
-  void push(backend::Tensor slot, const SavePolicy& policy, const SlotRow& row);
+  void push(backend::Tensor slot, const SaveParts& parts, const SlotRow& row);
   /// The slots pushed from here on are another block's.
   void start_block();
-  /// The slot pushed last. Throws InternalError when there is none.
+  /// The slot pushed last. Throws InternalError when there is none, or when rows of it are missing.
   backend::Tensor pop();
+  /// The same of a slot whose policy may say that rows are made again: those in `missing` hold
+  /// anything, and it is the layer's to make them.
+  struct Incomplete {
+    backend::Tensor tensor;
+    std::vector<shard::Range> missing;
+  };
+  Incomplete pop_incomplete();
   std::size_t slots() const { return slots_.size(); }
 
  private:
@@ -113,12 +120,12 @@ class Pass {
   std::optional<SequenceShard> shard_;
   backend::Index tokens_ = 0;
   struct Slot {
-    backend::Tensor tensor;           ///< undefined where a policy keeps it
-    std::optional<SavedInput> saved;  ///< by such a policy
+    backend::Tensor tensor;          ///< undefined where a policy keeps it
+    std::optional<SavedRows> saved;  ///< by such a policy
     int block = 0;
   };
   std::optional<backend::CodeRounding> rounding_of(const backend::Tensor& slot,
-                                                   const SavePolicy& policy,
+                                                   const SaveParts& parts,
                                                    const SlotRow& row) const;
   void send_away_others();
   void bring_back(int block);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "longspan/backend/backend.h"
+#include "longspan/shard/cover.h"
 
 namespace longspan::nn {
 
@@ -30,8 +31,47 @@ struct SavePolicy {
   Codes codes = Codes::kNone;
   bool on_host = false;
   Rounding rounding = Rounding::kNearest;  ///< where there are codes
+  /// It does not wait at all: its layer makes it again. The others then say nothing.
+  bool recompute = false;
 
   bool operator==(const SavePolicy&) const = default;
+};
+
+/// How the rows of a tensor wait: the first part of them by one policy, the next by another, and so
+/// on (Zhao et al. 2024, "MEMO": a fraction of the tokens on the host, the rest made again).
+class SaveParts {
+ public:
+  /// Fractions are whole numbers of millionths, so that all ranks and the plan cut alike.
+  static constexpr std::int64_t kWhole = 1'000'000;
+  struct Part {
+    SavePolicy policy;
+    std::int64_t end = kWhole;  ///< of the rows, in millionths
+
+    bool operator==(const Part&) const = default;
+  };
+
+  /// All rows alike.
+  SaveParts(const SavePolicy& policy = {}) : parts_{{policy, kWhole}} {}
+  /// Parts without rows are dropped and neighbours that are alike joined: what is the same is
+  /// equal. Throws InternalError unless the ends rise to kWhole.
+  explicit SaveParts(const std::vector<Part>& parts);
+
+  const std::vector<Part>& parts() const { return parts_; }
+  /// The row at which a part ends, of so many.
+  static backend::Index cut(backend::Index rows, std::int64_t end);
+
+  bool is_full() const { return *this == SaveParts(); }
+  bool has_host() const;
+  bool has_codes() const;
+  bool rounds_at_random() const;
+  bool recomputes() const;
+
+  bool operator==(const SaveParts&) const = default;
+
+ private:
+  bool any(bool (*is)(const SavePolicy&)) const;
+
+  std::vector<Part> parts_;
 };
 
 /// Which of a block's slots one is: each draws for itself when it is rounded at random. The same
@@ -85,11 +125,14 @@ class SavedInput {
   void leave();
   /// Starts the way back. Called again, or with nothing on the host: does nothing.
   void come();
-  /// The tensor, as its policy left it. Called once.
+  /// The tensor, as its policy left it; or that into `out`, of its shape and dtype. One of both,
+  /// once.
   backend::Tensor take();
+  void take(const backend::Tensor& out);
 
  private:
   struct Part;
+  void wait();
   void encode(const backend::Tensor& x, backend::Index block, const SlotRow& row,
               const std::optional<backend::CodeRounding>& rounding);
   void send();
@@ -100,6 +143,35 @@ class SavedInput {
   base::DType dtype_;
   backend::Shape shape_;
   std::vector<Part> parts_;  // the tensor, or codes and ranges
+};
+
+/// The same of a tensor whose rows wait in parts. What waits as it is while other rows do not is a
+/// copy, so that the rest is free at once.
+class SavedRows {
+ public:
+  /// `rounding`: for all rows, of those parts that are rounded at random.
+  SavedRows(backend::Tensor x, const SaveParts& parts, const SlotRow& row,
+            const std::optional<backend::CodeRounding>& rounding, backend::Backend& device,
+            backend::Backend* host);
+
+  /// See SavedInput.
+  void leave();
+  void come();
+  /// All rows, of which those that are made again hold anything. Called once.
+  backend::Tensor take();
+  const std::vector<shard::Range>& missing() const { return missing_; }
+
+ private:
+  struct Waiting {
+    shard::Range rows;
+    SavedInput input;
+  };
+
+  backend::Backend* device_;
+  base::DType dtype_;
+  backend::Shape shape_;
+  std::vector<Waiting> waiting_;
+  std::vector<shard::Range> missing_;
 };
 
 }  // namespace longspan::nn

@@ -110,14 +110,22 @@ struct Job {
     std::string activation_checkpointing = "none";  ///< see model::MemoryPolicy; or "auto"
     model::SlotTexts saved_inputs = model::SlotTexts::all("full");  ///< see model::MemoryPolicy
     std::string saved_rounding = "nearest";  ///< of what waits in 8-bit codes
+    std::string saved_policy = "by_slot";    ///< or "auto": see train::SlotChoice
+    std::uint64_t saved_host_limit = 0;      ///< bytes of a rank for it; 0 ("auto"): its share
+    /// With "auto": saved_inputs are what was chosen.
+    bool slots_are_chosen = false;
     std::string mini_sequence_mlp = "auto";
     std::string mini_sequence_lm_head = "auto";
     /// Whether a planner of steps chooses a level for each group.
     bool chooses_checkpointing() const { return activation_checkpointing == "auto"; }
+    /// Whether saved_inputs are still to be chosen: until then they are "full".
+    bool chooses_saved_inputs() const { return saved_policy == "auto" && !slots_are_chosen; }
     /// Whether something that is kept waits on the host.
     bool offloads_saved_inputs() const;
     /// Whether something that is kept waits in 8-bit codes.
     bool codes_saved_inputs() const;
+    /// Whether queries, keys and values, or some of them, are not kept where else all is.
+    bool recomputes_attention() const;
   } memory;
 
   struct Parallel {

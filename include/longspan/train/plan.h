@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "longspan/comm/communicator.h"
 #include "longspan/shard/token_layout.h"
 #include "longspan/train/job.h"
+#include "longspan/train/slot_choice.h"
 
 namespace longspan::train {
 
@@ -56,6 +58,7 @@ struct Plan {
   std::uint64_t state_bytes = 0;     ///< of it, weights, gradients and optimizer state
   std::uint64_t assumed_states = 0;  ///< what they were assumed to take instead; 0: nothing was
   std::uint64_t host_bytes = 0;      ///< of the rank's host, for what is offloaded
+  std::optional<SlotChoice> slots;   ///< of memory.saved_inputs.policy "auto"
   std::vector<backend::DryAllocation> live_at_peak;
   std::vector<backend::DryPhase> phases;
   std::vector<backend::DrySample> timeline;

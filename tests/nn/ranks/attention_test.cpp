@@ -73,7 +73,8 @@ struct Bench : LayerBench {
     const Tensor dx = empty(rows.shape());
     attention.forward(out, rows, row_pass, nullptr, keep);
     if (keep != AttentionKeep::kAll) attention.again(out, rows, row_pass, keep);
-    attention.backward_to_input(dx, attention.backward_to_qkv(drows, row_pass), rows, row_pass);
+    attention.backward_to_input(dx, attention.backward_to_qkv(drows, rows, row_pass), rows,
+                                row_pass);
     CHECK(row_pass.slots() == 0);
     return {values(out), values(dx), values(set.gradients())};
   }

@@ -30,7 +30,9 @@ Rows rows_of_step() {
 /// One step of these ranks, as far as its gradients.
 struct Step {
   Step(const Job& step_job, comm::Communicator& communicator, SequenceDegrees degrees)
-      : job(step_job), meshes(communicator, {degrees}), step(job, *backend, communicator) {
+      : job(step_job),
+        meshes(communicator, {degrees}),
+        step(job, *backend, communicator, host.get()) {
     const Rows all = rows_of_step();
     std::vector<std::int64_t> lengths;
     for (const auto& row : all) lengths.push_back(static_cast<std::int64_t>(row->tokens.size()));
@@ -46,16 +48,21 @@ struct Step {
 
   Job job;
   std::unique_ptr<backend::Backend> backend = backend::make_cpu_backend(std::size_t{64} << 20U);
+  std::unique_ptr<backend::Backend> host = backend::make_cpu_backend(std::size_t{64} << 20U);
   shard::Meshes meshes;
   TrainingStep step;
   double loss = 0;
   double grad_norm = 0;
 };
 
-void check_layouts(Job job, double tolerance) {
+/// Against one rank that keeps everything, if `plain` says so, else against one of the same job.
+void check_layouts(Job job, double tolerance, bool plain = false) {
   const auto alone = comm::make_single_communicator();
-  Step expected(job, *alone, {});
+  Job reference = job;
+  if (plain) reference.memory = {};
+  Step expected(reference, *alone, {});
   for (const SequenceDegrees degrees : all_degrees()) {
+    if (degrees.ulysses > 1 && job.memory.recomputes_attention()) continue;
     for (job.parallel.zero_stage = 0; job.parallel.zero_stage <= 3; ++job.parallel.zero_stage) {
       INFO(degrees.ulysses << " x " << degrees.ring << " of " << world().size()
                            << " ranks, ZeRO stage " << job.parallel.zero_stage);
@@ -100,6 +107,17 @@ TEST_CASE("every layout of ranks, with slots in 8-bit codes") {
     job.memory.saved_inputs = {"int8_rows", "0: int8_rows", "0: int8", "int8", "full"};
   }
   check_layouts(job, 1e-12);
+}
+
+TEST_CASE("every layout of ranks, with slots in parts, on the host and made again") {
+  Job job = GENERATE(job_of(8, 2, "fp64"), job_of(7, 7, "fp64", "gpt2"));
+  job.memory.mini_sequence_lm_head = std::to_string(3);
+  job.memory.saved_inputs = GENERATE(
+      model::SlotTexts{"0.3 host | full", "0.5 full | host", "0.2 host | 0.3 full | host",
+                       "0.9 host | full", "0.6 host | recompute"},
+      model::SlotTexts{"host", "0.5 host | full", "0.4 full | recompute", "host", "recompute"},
+      model::SlotTexts{"full", "full", "0: recompute", "full", "1: 0.1 recompute | full"});
+  check_layouts(job, 1e-12, /*plain=*/true);
 }
 
 TEST_CASE("every layout of ranks, in bfloat16, to its precision") {
