@@ -157,6 +157,7 @@ void Optimizer::step(double learning_rate, double gradient_scale) {
   options.update = updates_;
   const Staging staging = is_offloaded() ? make_staging() : Staging();
   for (const nn::OwnRange& range : parameters_->own_ranges()) {
+    if (!trains(range.number)) continue;
     const nn::ParameterKind kind = parameters_->at(range.number).kind;
     const bool decays = kind == nn::ParameterKind::kMatrix || config_.decay_norms_and_embeddings;
     options.weight_decay = decays ? static_cast<float>(config_.weight_decay) : 0.0F;

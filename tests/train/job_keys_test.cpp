@@ -46,6 +46,7 @@ TEST_CASE("every key is bound to its own member") {
       "epsilon": 1e-7, "weight_decay": 0.2, "decay_norms_and_embeddings": true,
       "max_grad_norm": 2.0, "moments": "bf16", "offload": "host",
       "galore": {"rank": 128, "interval": 200, "scale": 0.25},
+      "blockllm": {"active": 0.1, "interval": 1000, "patience": 100},
       "zeroth_order": {"perturbation": 0.001, "rank": 2, "interval": 50}},
     "schedule": {"name": "wsd", "warmup_steps": 11, "decay_steps": 12, "min_ratio": 0.3},
     "training": {"steps": 1000, "tokens_per_step": 2048, "micro_batch_tokens": 1024,
@@ -79,6 +80,26 @@ TEST_CASE("the rounding of codes is one of two, and of codes") {
              Contains("memory.saved_inputs.rounding is \"stochastic\"") && Contains("8-bit codes"));
   CHECK_THAT(refusal_of({"memory.saved_inputs.rounding=up"}),
              Contains("memory.saved_inputs.rounding") && Contains("\"nearest\""));
+}
+
+TEST_CASE("keys of BlockLLM are bound to their own members, and of it alone") {
+  json blocks = smallest();
+  blocks["optimizer"].update(json::parse(
+      R"({"name": "blockllm", "blockllm": {"active": 0.25, "interval": 9, "patience": 0}})"));
+  const Job job = read(blocks.dump());
+  CHECK(job.optimizer.block_active == 0.25);
+  CHECK(job.optimizer.block_interval == 9);
+  CHECK(job.optimizer.block_patience == 0);
+  CHECK(json::parse(to_json(job))["optimizer"]["blockllm"] == blocks["optimizer"]["blockllm"]);
+  for (const char* const setting : {"active=0.5", "interval=7", "patience=7"}) {
+    const std::string key = std::string("optimizer.blockllm.") + setting;
+    CHECK_THAT(refusal_of({key}),
+               Contains(key.substr(0, key.find('='))) && Contains("optimizer.name is \"adamw\""));
+  }
+  for (const char* const setting : {"active=0", "active=1.5", "interval=-1", "patience=-1"}) {
+    const std::string key = std::string("optimizer.blockllm.") + setting;
+    CHECK_THAT(refusal_of({key}), Contains(key.substr(0, key.find('=')) + " is"));
+  }
 }
 
 TEST_CASE("keys of GaLore are bound to their own members") {

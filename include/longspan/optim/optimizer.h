@@ -37,12 +37,23 @@ class Optimizer {
   /// `gradient_scale` first.
   void step(double learning_rate, double gradient_scale);
 
+  /// Before the update of a step with this loss, which is the same on every rank: whether `choose`
+  /// must come before the update, too. False of an optimizer that always trains all.
+  virtual bool observe(double /*loss*/) { return false; }
+  /// Chooses which parameters are trained from now on. `gradient_squares`: of each parameter, the
+  /// sum over its whole gradient, the same on every rank.
+  virtual void choose(const std::vector<double>& /*gradient_squares*/) {}
+
   std::int64_t updates() const { return updates_; }
   void set_updates(std::int64_t updates) { updates_ = updates; }
 
   /// All that is more than the weights and the number of updates, in the order of checkpoints: the
   /// optimizer's own, then the master where it is saved.
   std::vector<StateTensor> states() const;
+  /// Those of `states` that tell which others there are; mostly none. A checkpoint's are loaded
+  /// before the others, and taken.
+  virtual std::vector<StateTensor> choice() const { return {}; }
+  virtual void take_choice() {}
   /// The master weights alone: none where checkpoints do without.
   std::vector<StateTensor> master() const;
   /// Whether checkpoints hold the master: it is more than the weights then.
@@ -78,6 +89,8 @@ class Optimizer {
   /// begins at a multiple of kChunk elements, or of as many as whole elements of the gradient have.
   virtual void update(const Piece& piece, const backend::AdamWOptions& options) = 0;
   virtual void append_states(std::vector<StateTensor>& states) const = 0;
+  /// Whether this parameter is updated at all.
+  virtual bool trains(int /*number*/) const { return true; }
 
   nn::ParameterSet& parameters() const { return *parameters_; }
   /// float32 (float64): of gradients and master weights.

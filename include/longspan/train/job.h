@@ -84,6 +84,9 @@ struct Job {
     std::int64_t galore_rank = 128;
     std::int64_t galore_interval = 200;  ///< updates
     double galore_scale = 0.25;
+    double block_active = 0.1;           ///< part of the elements
+    std::int64_t block_interval = 1000;  ///< updates; 0: no end
+    std::int64_t block_patience = 100;   ///< updates; 0: not by losses
     double perturbation = 1e-3;
     std::int64_t lozo_rank = 2;
     std::int64_t lozo_interval = 50;  ///< steps
