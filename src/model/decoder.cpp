@@ -12,6 +12,7 @@
 #include "longspan/nn/embedding.h"
 #include "longspan/nn/learned_positions.h"
 #include "longspan/nn/lm_head_loss.h"
+#include "model/batch_checks.h"
 #include "model/block.h"
 #include "model/composition.h"
 
@@ -23,39 +24,6 @@ using backend::Tensor;
 using Ids = std::vector<std::int32_t>;
 
 namespace {
-
-void check_lengths(const TokenBatch& batch) {
-  const Ids& cu_seqlens = batch.cu_seqlens;
-  const auto held = static_cast<Index>(batch.tokens.size());
-  const bool is_shared = batch.shard != nullptr;
-  const Index row = is_shared ? batch.shard->layout.tokens() : held;
-  const Index expected =
-      is_shared ? batch.shard->layout.size(batch.shard->mesh->sequence().rank()) : held;
-  bool is_legal = held == expected && batch.labels.size() == batch.tokens.size() &&
-                  batch.positions.size() == batch.tokens.size() && !cu_seqlens.empty() &&
-                  cu_seqlens.front() == 0 && cu_seqlens.back() == row;
-  for (std::size_t i = 1; is_legal && i < cu_seqlens.size(); ++i) {
-    is_legal = cu_seqlens[i - 1] <= cu_seqlens[i];
-  }
-  if (!is_legal) {
-    throw base::InternalError(
-        "a micro-batch of " + std::to_string(held) + " tokens has " +
-        std::to_string(batch.labels.size()) + " labels, " + std::to_string(batch.positions.size()) +
-        " positions and cu_seqlens that do not rise from 0 to the number of tokens of its row");
-  }
-}
-
-/// Throws InputError for an id outside the vocabulary; labels may be kIgnoredLabel.
-void check_ids(const Ids& ids, Index vocab, const char* what, bool may_be_ignored) {
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    const bool is_ignored = may_be_ignored && ids[i] == backend::kIgnoredLabel;
-    if (!is_ignored && (ids[i] < 0 || ids[i] >= vocab)) {
-      throw base::InputError(std::string(what) + " " + std::to_string(ids[i]) + " at index " +
-                             std::to_string(i) + " is outside the model's vocabulary [0, " +
-                             std::to_string(vocab) + "): the data were made for another tokenizer");
-    }
-  }
-}
 
 Index count_targets(const Ids& labels) {
   Index targets = 0;
@@ -76,31 +44,21 @@ Ids of_ranges(const Ids& row, const std::vector<shard::Range>& ranges) {
   return part;
 }
 
-/// Throws InputError for a position that the table of learned ones has no row for.
-void check_positions(const Ids& positions, const ModelConfig& config) {
-  for (const std::int32_t position : positions) {
-    if (position >= config.max_position_embeddings) {
-      throw base::InputError(fmt::format(
-          "position {} of a sequence is beyond the model's learned positions, which are {} "
-          "(max_position_embeddings)",
-          position, config.max_position_embeddings));
-    }
-  }
-}
-
 }  // namespace
 
 class Decoder::Impl {
  public:
   Impl(const ModelConfig& config, base::DType dtype, backend::Backend& backend,
        const MemoryPolicy& memory, const nn::Placement& placement, backend::Backend* host,
-       const std::optional<LoraConfig>& lora, const VeloraConfig& velora)
+       const std::optional<LoraConfig>& lora, const VeloraConfig& velora,
+       const RowSamplingConfig& sampling)
       : config_(config),
         composition_(composition_of(config)),
         dtype_(dtype),
         backend_(&backend),
         host_(host),
         velora_{velora.groups, velora.scale, {velora.target_modules}},
+        sampling_{.ratio = sampling.ratio, .modules = {sampling.target_modules}},
         adapters_(adapters_of(lora)),
         embedding_(parameters_, composition_.embedding, config.vocab_size, config.hidden_size,
                    composition_.embedding_scale),
@@ -123,14 +81,16 @@ class Decoder::Impl {
   LossResult forward_backward(const TokenBatch& batch, double loss_scale,
                               const MemoryPolicy* other) {
     check(batch);
-    if (!(adapters_ ? adapter_parameters_ : parameters_).trains()) {
+    const nn::ParameterSet& trained = adapters_ ? adapter_parameters_ : parameters_;
+    if (!trained.trains()) {
       throw base::InternalError("a model that is only read has no gradients");
     }
     const MemoryPolicy& memory = other == nullptr ? memory_ : *other;
     nn::Pass pass =
         make_pass(batch.positions, batch.cu_seqlens, batch.shard, nn::Pass::Keep::kSlots);
     const Tensor ids = upload(batch.tokens, MemoryTag::kSaved);
-    if (has_dropout() || memory.rounds_at_random()) {
+    const bool samples = trained.row_sampling().count() > 0;
+    if (has_dropout() || samples || memory.rounds_at_random()) {
       pass.set_draws(upload_draws(batch, memory.rounds_at_random()));
     }
 
@@ -261,7 +221,8 @@ class Decoder::Impl {
                          .scale = lora->scale(),
                          .dropout = lora->dropout,
                          .targets = {lora->target_modules}},
-                        &velora_};
+                        &velora_,
+                        &sampling_};
   }
 
   /// A tied head reads the embedding's unit, too.
@@ -291,8 +252,9 @@ class Decoder::Impl {
       if (adapters_) begin_adapters(prefix);
       blocks.emplace_back(parameters_, prefix, config_, composition_,
                           composition_.layers.at(static_cast<std::size_t>(layer)),
-                          adapters_ ? nn::MatrixMethods{.adapters = &*adapters_}
-                                    : nn::MatrixMethods{.velora = &velora_});
+                          adapters_
+                              ? nn::MatrixMethods{.adapters = &*adapters_}
+                              : nn::MatrixMethods{.velora = &velora_, .sampling = &sampling_});
     }
     parameters_.begin_unit();
     return blocks;
@@ -450,6 +412,7 @@ class Decoder::Impl {
   nn::ParameterSet parameters_;
   nn::ParameterSet adapter_parameters_;
   nn::VeloraOptions velora_;
+  nn::SamplingOptions sampling_;
   std::optional<nn::Adapters> adapters_;
   std::vector<int> adapter_units_;  ///< of each block; kNoUnit: it has none
   int adapted_blocks_ = 0;
@@ -463,9 +426,10 @@ class Decoder::Impl {
 
 Decoder::Decoder(const ModelConfig& config, base::DType dtype, backend::Backend& backend,
                  const MemoryPolicy& memory, const nn::Placement& placement, backend::Backend* host,
-                 const std::optional<LoraConfig>& lora, const VeloraConfig& velora)
-    : impl_(std::make_unique<Impl>(config, dtype, backend, memory, placement, host, lora, velora)) {
-}
+                 const std::optional<LoraConfig>& lora, const VeloraConfig& velora,
+                 const RowSamplingConfig& sampling)
+    : impl_(std::make_unique<Impl>(config, dtype, backend, memory, placement, host, lora, velora,
+                                   sampling)) {}
 
 Decoder::~Decoder() = default;
 

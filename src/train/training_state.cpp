@@ -198,6 +198,7 @@ Progress load_checkpoint(const std::filesystem::path& step_directory, model::Dec
   load_weights(step_directory, model, backend);
   load_optimizer(step_directory / "optimizer.safetensors", optimizer, model.trained());
   model.trained().directions().set_there();
+  model.trained().row_sampling().take();
   if (!optimizer.saves_master()) optimizer.reset_master();
   const Progress progress = read_progress(step_directory);
   optimizer.set_updates(progress.updates);

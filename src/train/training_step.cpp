@@ -137,7 +137,7 @@ TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, comm::Comm
       ranks_(&ranks),
       model_(job.model, supported_dtype(job, backend), backend, memory_policy(job),
              placement_of(job, backend, ranks), job.memory.offloads_saved_inputs() ? host : nullptr,
-             job.lora(), job.velora),
+             job.lora(), job.velora, job.column_row_sampling),
       optimizer_(optim::make_optimizer(optimizer_config(job), initialised(model_, job), backend,
                                        job.optimizer.offload == "host" ? host : nullptr)),
       zeroth_order_(dynamic_cast<optim::Mezo*>(optimizer_.get())),
@@ -176,6 +176,7 @@ double TrainingStep::run_passes(const std::vector<RankPass>& passes, double loss
   }
   const backend::Scope scope(*backend_, "reduction");
   parameters.reduce_gradients();
+  parameters.row_sampling().settle(*ranks_);
   return nll;
 }
 

@@ -39,6 +39,7 @@ TEST_CASE("every key is bound to its own member") {
     "adapter": {"type": "none", "rank": 16, "alpha": 32.0, "dropout": 0.0,
                 "target_modules": "all-linear", "rank_stabilized": false},
     "velora": {"target_modules": "none", "groups": 32, "scale": 1.0},
+    "column_row_sampling": {"target_modules": ["v_proj"], "ratio": 0.25},
     "data": {"train": ["t1", "t2"], "weights": [3.0, 0.5], "validation": ["v"], "validation_fraction": 0.0,
       "tokenizer": "bytes", "raw_type": "uint16", "document_end": 299, "packing": "streamed",
       "shuffle": false},
@@ -71,6 +72,8 @@ TEST_CASE("every key is bound to its own member") {
   CHECK(job.logging.every == 19);
   CHECK(job.optimizer.max_grad_norm == 2.0);
   CHECK(job.optimizer.moments == "bf16");
+  CHECK(job.column_row_sampling.ratio == 0.25);
+  CHECK(job.draws_by_token());
   CHECK(memory_policy(job).rounds_at_random());
 }
 

@@ -13,8 +13,9 @@ namespace longspan::nn {
 
 /// What a model does with matrices besides multiplying; it outlives its layers.
 struct MatrixMethods {
-  const Adapters* adapters = nullptr;     ///< of which layers declare their own; null: none
-  const VeloraOptions* velora = nullptr;  ///< of their gradients; null: these are exact
+  const Adapters* adapters = nullptr;         ///< of which layers declare their own; null: none
+  const VeloraOptions* velora = nullptr;      ///< of their gradients; null: these are exact
+  const SamplingOptions* sampling = nullptr;  ///< likewise
 };
 
 /// What a linear layer has besides its matrix, and how that is stored and begun.

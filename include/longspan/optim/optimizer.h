@@ -21,8 +21,9 @@ struct AdamConfig {
 
 /// Updates this rank's own elements of a ParameterSet with their gradients. What is common is here:
 /// decoupled decay by parameter kind, for bfloat16 weights a float32 master copy, and the way to
-/// the host and back; and the directions of compressed gradients. What an optimizer keeps for its
-/// parameters it names (`states`), and that is all that checkpoints need to know of it.
+/// the host and back; and the directions of compressed gradients, and factors of sampled ones. What
+/// an optimizer keeps for its parameters it names (`states`), and that is all that checkpoints need
+/// to know of it.
 ///
 /// The host may keep the state (Ren et al. 2021, "ZeRO-Offload"): then the update runs there, chunk
 /// by chunk: gradients come down, weights go up. Where the device is a processor, too, the results
@@ -105,6 +106,7 @@ class Optimizer {
   Staging make_staging() const;
   backend::Index chunk_of(const nn::OwnRange& range) const;
   std::vector<StateTensor> directions() const;
+  std::vector<StateTensor> sampling() const;
   std::vector<Piece> chunks_of(const nn::OwnRange& range, const Staging& staging) const;
   void update_on_host(const Piece& chunk, const backend::AdamWOptions& options);
 

@@ -8,6 +8,7 @@
 #include "longspan/model/lora.h"
 #include "longspan/model/memory_policy.h"
 #include "longspan/model/model_config.h"
+#include "longspan/model/row_sampling_config.h"
 #include "longspan/model/velora.h"
 
 namespace longspan::base {
@@ -45,9 +46,11 @@ struct Job {
     return adapter.type == "lora" ? std::optional(adapter.lora) : std::nullopt;
   }
   model::VeloraConfig velora;  ///< gradients of what is trained that are compressed
-  /// Whether a step draws random numbers by its tokens: for dropout, or to round codes.
+  model::RowSamplingConfig column_row_sampling;  ///< gradients that are of sampled tokens
+  /// Whether a step draws random numbers by its tokens: for dropout, to round codes, or to sample.
   bool draws_by_token() const {
-    return adapter.lora.dropout > 0 || memory.saved_rounding == "stochastic";
+    return adapter.lora.dropout > 0 || memory.saved_rounding == "stochastic" ||
+           column_row_sampling.is_on();
   }
   /// Numbers that are trained.
   std::int64_t trained_parameters() const;
@@ -55,7 +58,7 @@ struct Job {
   bool has_backward() const;
   /// Model FLOPs of what a step does with such a row: of forward and backward, see
   /// model::ModelConfig::training_flops and model::adapter_training_flops, less what compressed
-  /// gradients save; or of two forwards.
+  /// and sampled gradients save; or of two forwards.
   double training_flops(const std::vector<std::int32_t>& cu_seqlens) const;
 
   struct Data {
