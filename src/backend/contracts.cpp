@@ -392,6 +392,39 @@ void check_project(const Tensor& out, const Tensor& x, const Tensor& direction) 
   expect(kName, "x", x, x.dtype(), {out.size(0), out.size(1) * direction.size(0)});
 }
 
+void check_row_norms(const Tensor& norms, const Tensor& x) {
+  constexpr const char* kName = "row_norms";
+  expect_rank(kName, "x", x, 2);
+  expect_float(kName, "x", x);
+  expect(kName, "norms", norms, compute_dtype(x.dtype()), {x.size(0)});
+}
+
+void check_scale_rows(const Tensor& out, const Tensor& factors) {
+  constexpr const char* kName = "scale_rows";
+  expect_rank(kName, "out", out, 2);
+  expect_float(kName, "out", out);
+  expect(kName, "factors", factors, compute_dtype(out.dtype()), {out.size(0)});
+}
+
+void check_draw_rows(const Tensor& rows, const Tensor& weights, const Tensor& x_norms,
+                     const Tensor& dy_norms, const Tensor& numbers, const RowDraw& options) {
+  constexpr const char* kName = "draw_rows";
+  expect_rank(kName, "x_norms", x_norms, 1);
+  expect_rank(kName, "rows", rows, 1);
+  const base::DType dtype = compute_dtype(x_norms.dtype());
+  expect(kName, "x_norms", x_norms, dtype, x_norms.shape());
+  expect(kName, "dy_norms", dy_norms, dtype, x_norms.shape());
+  expect(kName, "numbers", numbers, base::DType::kInt32, x_norms.shape());
+  expect(kName, "rows", rows, base::DType::kInt32, rows.shape());
+  expect(kName, "weights", weights, dtype, rows.shape());
+  if (rows.size(0) < x_norms.size(0)) {
+    contract_broken(kName, "rows", rows, "at least " + x_norms.shape().to_string());
+  }
+  if (!(options.factor >= 0)) {
+    contract_broken(kName, "the factor is " + std::to_string(options.factor) + "; expected >= 0");
+  }
+}
+
 void check_adamw_compressed(const Tensor& weight, const Tensor& master, const Tensor& moment1,
                             const Tensor& moment2, const Tensor& gradient, const Tensor& direction,
                             const AdamWOptions& options) {

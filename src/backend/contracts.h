@@ -85,6 +85,10 @@ void check_adamw_8bit(const Tensor& weight, const Tensor& master, const Tensor& 
                       const Tensor& scales1, const Tensor& codes2, const Tensor& scales2,
                       const Tensor& gradient, const AdamWOptions& options);
 void check_project(const Tensor& out, const Tensor& x, const Tensor& direction);
+void check_row_norms(const Tensor& norms, const Tensor& x);
+void check_scale_rows(const Tensor& out, const Tensor& factors);
+void check_draw_rows(const Tensor& rows, const Tensor& weights, const Tensor& x_norms,
+                     const Tensor& dy_norms, const Tensor& numbers, const RowDraw& options);
 void check_adamw_compressed(const Tensor& weight, const Tensor& master, const Tensor& moment1,
                             const Tensor& moment2, const Tensor& gradient, const Tensor& direction,
                             const AdamWOptions& options);

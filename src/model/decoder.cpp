@@ -50,13 +50,15 @@ class Decoder::Impl {
  public:
   Impl(const ModelConfig& config, base::DType dtype, backend::Backend& backend,
        const MemoryPolicy& memory, const nn::Placement& placement, backend::Backend* host,
-       const std::optional<LoraConfig>& lora, const VeloraConfig& velora)
+       const std::optional<LoraConfig>& lora, const VeloraConfig& velora,
+       const RowSamplingConfig& sampling)
       : config_(config),
         composition_(composition_of(config)),
         dtype_(dtype),
         backend_(&backend),
         host_(host),
         velora_{velora.groups, velora.scale, {velora.target_modules}},
+        sampling_{.ratio = sampling.ratio, .modules = {sampling.target_modules}},
         adapters_(adapters_of(lora)),
         packs_base_(lora && lora->packs_base),
         embedding_(parameters_, composition_.embedding, config.vocab_size, config.hidden_size,
@@ -80,7 +82,8 @@ class Decoder::Impl {
   LossResult forward_backward(const TokenBatch& batch, double loss_scale,
                               const MemoryPolicy* other) {
     check(batch);
-    if (!(adapters_ ? adapter_parameters_ : parameters_).trains()) {
+    const nn::ParameterSet& trained = adapters_ ? adapter_parameters_ : parameters_;
+    if (!trained.trains()) {
       throw base::InternalError("a model that is only read has no gradients");
     }
     parameters_.settle_packed();
@@ -88,7 +91,8 @@ class Decoder::Impl {
     nn::Pass pass =
         make_pass(batch.positions, batch.cu_seqlens, batch.shard, nn::Pass::Keep::kSlots);
     const Tensor ids = upload(batch.tokens, MemoryTag::kSaved);
-    if (has_dropout() || memory.rounds_at_random()) {
+    const bool samples = trained.row_sampling().count() > 0;
+    if (has_dropout() || samples || memory.rounds_at_random()) {
       pass.set_draws(upload_draws(batch, memory.rounds_at_random()));
     }
 
@@ -220,7 +224,8 @@ class Decoder::Impl {
                          .scale = lora->scale(),
                          .dropout = lora->dropout,
                          .targets = {lora->target_modules}},
-                        &velora_};
+                        &velora_,
+                        &sampling_};
   }
 
   /// A tied head reads the embedding's unit, too.
@@ -252,7 +257,7 @@ class Decoder::Impl {
                           composition_.layers.at(static_cast<std::size_t>(layer)),
                           adapters_
                               ? nn::MatrixMethods{.adapters = &*adapters_, .packs = packs_base_}
-                              : nn::MatrixMethods{.velora = &velora_});
+                              : nn::MatrixMethods{.velora = &velora_, .sampling = &sampling_});
     }
     parameters_.begin_unit();
     return blocks;
@@ -410,6 +415,7 @@ class Decoder::Impl {
   nn::ParameterSet parameters_;
   nn::ParameterSet adapter_parameters_;
   nn::VeloraOptions velora_;
+  nn::SamplingOptions sampling_;
   std::optional<nn::Adapters> adapters_;
   std::vector<int> adapter_units_;  ///< of each block; kNoUnit: it has none
   int adapted_blocks_ = 0;
@@ -424,9 +430,10 @@ class Decoder::Impl {
 
 Decoder::Decoder(const ModelConfig& config, base::DType dtype, backend::Backend& backend,
                  const MemoryPolicy& memory, const nn::Placement& placement, backend::Backend* host,
-                 const std::optional<LoraConfig>& lora, const VeloraConfig& velora)
-    : impl_(std::make_unique<Impl>(config, dtype, backend, memory, placement, host, lora, velora)) {
-}
+                 const std::optional<LoraConfig>& lora, const VeloraConfig& velora,
+                 const RowSamplingConfig& sampling)
+    : impl_(std::make_unique<Impl>(config, dtype, backend, memory, placement, host, lora, velora,
+                                   sampling)) {}
 
 Decoder::~Decoder() = default;
 

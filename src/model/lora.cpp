@@ -55,6 +55,28 @@ std::vector<LinearModule> targeted_modules(const ModelConfig& config,
   return targeted;
 }
 
+std::vector<LinearModule> trained_modules(const ModelConfig& config,
+                                          const std::vector<std::string>& targets,
+                                          const std::optional<LoraConfig>& lora) {
+  std::vector<LinearModule> modules = targeted_modules(config, targets);
+  if (!lora) return modules;
+  const nn::ModuleNames names{lora->target_modules};
+  std::erase_if(modules, [&](const LinearModule& one) { return !names.contain(one.name); });
+  return modules;
+}
+
+void check_trained_targets(const std::vector<std::string>& targets, const ModelConfig& config,
+                           const std::optional<LoraConfig>& lora, const std::string& key) {
+  check_targets(targets, config, key);
+  for (const std::string& target : targets) {
+    if (!trained_modules(config, {target}, lora).empty()) continue;
+    throw base::InputError(
+        fmt::format("{} names \"{}\", but what is trained are adapters, and "
+                    "adapter.target_modules has none there",
+                    key, target));
+  }
+}
+
 void check_targets(const std::vector<std::string>& targets, const ModelConfig& config,
                    const std::string& key) {
   for (const std::string& target : targets) {

@@ -2,34 +2,14 @@
 
 #include <fmt/format.h>
 
-#include <utility>
-
 #include "longspan/base/error.h"
-#include "longspan/nn/weight_gradient.h"
 
 namespace longspan::model {
-namespace {
-
-/// Those beside which there are adapters.
-std::vector<LinearModule> adapted(std::vector<LinearModule> modules, const LoraConfig& lora) {
-  const nn::ModuleNames names{lora.target_modules};
-  std::erase_if(modules, [&](const LinearModule& one) { return !names.contain(one.name); });
-  return modules;
-}
-
-}  // namespace
 
 void VeloraConfig::check(const ModelConfig& config, const std::optional<LoraConfig>& lora,
                          const std::string& section) const {
   if (!is_on()) return;
-  check_targets(target_modules, config, section + ".target_modules");
-  for (const std::string& target : target_modules) {
-    if (!lora || !adapted(targeted_modules(config, {target}), *lora).empty()) continue;
-    throw base::InputError(
-        fmt::format("{}.target_modules names \"{}\", but what is trained are adapters, and "
-                    "adapter.target_modules has none there",
-                    section, target));
-  }
+  check_trained_targets(target_modules, config, lora, section + ".target_modules");
   if (stores_inputs_first(config)) {
     throw base::InputError(fmt::format(
         "{} is not for model_type \"{}\", whose matrices are stored inputs first: neighbours of "
@@ -48,9 +28,7 @@ void VeloraConfig::check(const ModelConfig& config, const std::optional<LoraConf
 double VeloraConfig::saved_flops(const ModelConfig& config,
                                  const std::optional<LoraConfig>& lora) const {
   double saved = 0;
-  std::vector<LinearModule> modules = targeted_modules(config, target_modules);
-  if (lora) modules = adapted(std::move(modules), *lora);
-  for (const LinearModule& module : modules) {
+  for (const LinearModule& module : trained_modules(config, target_modules, lora)) {
     const auto outputs = static_cast<double>(lora ? lora->rank : module.outputs);
     const auto inputs = static_cast<double>(module.inputs);
     // The products with the direction are made instead.

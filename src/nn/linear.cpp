@@ -38,7 +38,7 @@ Linear::Linear(ParameterSet& parameters, const std::vector<Part>& parts, Index i
   matrices.reserve(parts.size());
   for (const Part& part : parts) matrices.push_back({part.name, part.outputs});
   gradient_.emplace(parameters, first_, matrices, inputs, options.inputs_first,
-                    options.methods.velora);
+                    options.methods.velora, options.methods.sampling);
   if (options.methods.adapters != nullptr) adapt(parts);
 }
 

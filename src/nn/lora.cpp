@@ -40,7 +40,8 @@ Lora::Lora(const Adapters& adapters, const std::vector<Part>& parts, Index input
   std::vector<WeightGradient::Part> as;
   as.reserve(parts.size());
   for (const Part& part : parts) as.push_back({part.module, rank_});
-  gradient_a_.emplace(*parameters_, first_a_, as, inputs, /*inputs_first=*/false, adapters.velora);
+  gradient_a_.emplace(*parameters_, first_a_, as, inputs, /*inputs_first=*/false, adapters.velora,
+                      adapters.sampling);
   for (const Part& part : parts) {
     const int number = parameters_->declare(lora_name(part.module, "B"), {part.outputs, rank_},
                                             ParameterKind::kMatrix);
@@ -126,7 +127,10 @@ void Lora::backward_weight(const Tensor& rows_gradient, const Tensor& dy, const 
                            Pass& pass) const {
   if (!parameters_->trains()) return;
   visit_dropped(x, pass, [&](Index begin, Index end, const Tensor& dropped) {
-    gradient_a_->add(rows_gradient.rows(begin, end), dropped, pass);
+    {
+      const TokenRange tokens(pass, pass.first_token() + begin);
+      gradient_a_->add(rows_gradient.rows(begin, end), dropped, pass);
+    }
     const Tensor rows = down(dropped, pass);
     for (std::size_t i = 0; i < parts_.size(); ++i) {
       const Part& part = parts_[i];

@@ -115,6 +115,7 @@ void ParameterSet::allocate(backend::Backend& backend, base::DType dtype,
   weights_ = allocated(stored_partition(), splits_weights(), packs() ? base::DType::kUInt8 : dtype,
                        MemoryTag::kWeights);
   directions_.allocate(backend, wide);
+  row_sampling_.allocate(backend);
   if (placement.trains && placement.has_gradients) {
     gradients_ = allocated(*gradient_partition_, splits_gradients(), wide, MemoryTag::kGradients);
   }

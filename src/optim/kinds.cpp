@@ -5,6 +5,7 @@
 #include "longspan/base/error.h"
 #include "longspan/optim/adamw.h"
 #include "longspan/optim/adamw_8bit.h"
+#include "longspan/optim/blockllm.h"
 
 namespace longspan::optim {
 
@@ -26,6 +27,12 @@ std::unique_ptr<Optimizer> make_adamw_8bit(const OptimizerConfig& config,
 std::unique_ptr<Optimizer> make_galore(const OptimizerConfig& config, nn::ParameterSet& parameters,
                                        backend::Backend& backend, backend::Backend* /*host*/) {
   return std::make_unique<Galore>(config.adam, config.galore, parameters, backend);
+}
+
+std::unique_ptr<Optimizer> make_blockllm(const OptimizerConfig& config,
+                                         nn::ParameterSet& parameters, backend::Backend& backend,
+                                         backend::Backend* host) {
+  return std::make_unique<BlockLlm>(config.adam, config.blocks, parameters, backend, host);
 }
 
 PerturbationConfig perturbation_of(const OptimizerConfig& config) {
@@ -63,6 +70,11 @@ const std::vector<OptimizerKind>& optimizer_kinds() {
        .may_be_on_host = false,
        .has_galore_keys = true,
        .make = make_galore},
+      {.name = "blockllm",
+       .words =
+           "\"adamw\" of a part of the parameters, chosen by their gradients from time to time",
+       .has_block_keys = true,
+       .make = make_blockllm},
       {.name = "mezo",
        .words =
            "no backward and no gradients: down the slope along a random direction, measured by "

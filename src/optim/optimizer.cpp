@@ -31,6 +31,7 @@ std::vector<StateTensor> Optimizer::states() const {
   std::vector<StateTensor> states;
   append_states(states);
   for (StateTensor& state : directions()) states.push_back(std::move(state));
+  for (StateTensor& state : sampling()) states.push_back(std::move(state));
   for (StateTensor& state : master()) states.push_back(std::move(state));
   return states;
 }
@@ -51,6 +52,18 @@ std::vector<StateTensor> Optimizer::directions() const {
     states.push_back(std::move(state));
   }
   return states;
+}
+
+/// Of all sampled gradients together.
+std::vector<StateTensor> Optimizer::sampling() const {
+  if (parameters_->row_sampling().count() == 0) return {};
+  StateTensor state;
+  state.name = "row_sampling.factors";
+  state.held = parameters_->row_sampling().factors();
+  state.shape = state.held.shape();
+  state.where = backend_;
+  state.is_split = false;
+  return {state};
 }
 
 std::vector<StateTensor> Optimizer::master() const {
@@ -157,6 +170,7 @@ void Optimizer::step(double learning_rate, double gradient_scale) {
   options.update = updates_;
   const Staging staging = is_offloaded() ? make_staging() : Staging();
   for (const nn::OwnRange& range : parameters_->own_ranges()) {
+    if (!trains(range.number)) continue;
     const nn::ParameterKind kind = parameters_->at(range.number).kind;
     const bool decays = kind == nn::ParameterKind::kMatrix || config_.decay_norms_and_embeddings;
     options.weight_decay = decays ? static_cast<float>(config_.weight_decay) : 0.0F;

@@ -20,6 +20,20 @@ std::optional<model::LoraConfig> Job::lora() const {
   return lora;
 }
 
+namespace {
+
+/// Of a job that draws by its tokens, for the sake of `key`.
+void check_token_numbers(const Job& job, const char* key) {
+  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+  if (job.training.tokens_per_step <= kMost) return;
+  throw InputError(
+      fmt::format("training.tokens_per_step is {}; with {} at most {} tokens of a step have "
+                  "numbers",
+                  job.training.tokens_per_step, key, kMost));
+}
+
+}  // namespace
+
 std::int64_t Job::trained_parameters() const {
   const auto adapters = lora();
   return adapters ? model::adapter_parameters(model, *adapters) : model.parameters();
@@ -36,7 +50,9 @@ double Job::training_flops(const std::vector<std::int32_t>& cu_seqlens) const {
   }
   const double exact = adapters ? model::adapter_training_flops(model, *adapters, cu_seqlens)
                                 : model.training_flops(cu_seqlens);
-  return exact - velora.saved_flops(model, adapters) * static_cast<double>(cu_seqlens.back());
+  const double saved =
+      velora.saved_flops(model, adapters) + column_row_sampling.saved_flops(model, adapters);
+  return exact - saved * static_cast<double>(cu_seqlens.back());
 }
 
 void declare_adapter(Job::Adapter& adapter, base::Declarations& keys) {
@@ -108,6 +124,52 @@ void declare_velora(model::VeloraConfig& velora, base::Declarations& keys) {
       .known_elsewhere_as({"velora_scale"});
 }
 
+void declare_sampling(model::RowSamplingConfig& sampling, base::Declarations& keys) {
+  keys.section("column_row_sampling",
+               "Gradients of matrices, or of adapters' As, that are made of a part of the tokens, "
+               "drawn at random so that they are right in the mean: fewer products. The outputs "
+               "and what goes on backward are exact.");
+  keys.texts("column_row_sampling.target_modules", sampling.target_modules,
+             {{model::RowSamplingConfig::kNone, "all tokens count"},
+              {nn::ModuleNames::kAllLinear, "all matrices of the blocks"}},
+             "names of modules such as [\"v_proj\", \"down_proj\"]",
+             "Which matrices, as adapter.target_modules names them.")
+      .known_elsewhere_as({"wta_crs_layers", "approx_layers"});
+  keys.real("column_row_sampling.ratio", sampling.ratio,
+            "Part of a step's tokens that is drawn, by |input| |gradient| of each as in the step "
+            "before; the first step draws all.")
+      .above(0)
+      .at_most(1)
+      .known_elsewhere_as({"wta_crs_ratio", "sample_ratio", "keep_ratio"});
+}
+
+void check_sampling(const Job& job) {
+  const model::RowSamplingConfig& sampling = job.column_row_sampling;
+  if (!sampling.is_on()) {
+    if (sampling == model::RowSamplingConfig()) return;
+    throw InputError(
+        "column_row_sampling has other keys, but column_row_sampling.target_modules is \"none\": "
+        "name matrices, or leave the section out");
+  }
+  sampling.check(job.model, job.lora(), "column_row_sampling");
+  if (!job.has_backward()) {
+    throw InputError(
+        fmt::format("column_row_sampling.target_modules is given, but optimizer.name is \"{}\", "
+                    "which forms no gradients; leave the section out",
+                    job.optimizer.name));
+  }
+  const nn::ModuleNames compressed{job.velora.target_modules};
+  for (const auto& module :
+       model::trained_modules(job.model, sampling.target_modules, job.lora())) {
+    if (!job.velora.is_on() || !compressed.contain(module.name)) continue;
+    throw InputError(fmt::format(
+        "column_row_sampling.target_modules and velora.target_modules both name {}; legal: one of "
+        "them",
+        module.name));
+  }
+  check_token_numbers(job, "column_row_sampling");
+}
+
 void check_velora(const Job& job) {
   const model::VeloraConfig& velora = job.velora;
   if (!velora.is_on()) {
@@ -157,13 +219,7 @@ void check_adapter(const Job& job) {
         "(model_type \"{}\") stores its matrices inputs first; legal: \"full\"",
         job.model.model_type));
   }
-  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
-  if (adapter.lora.dropout > 0.0 && job.training.tokens_per_step > kMost) {
-    throw InputError(fmt::format(
-        "training.tokens_per_step is {}; with adapter.dropout at most {} tokens of a step have "
-        "numbers",
-        job.training.tokens_per_step, kMost));
-  }
+  if (adapter.lora.dropout > 0.0) check_token_numbers(job, "adapter.dropout");
 }
 
 void refuse_another_adapter(const Job& job, const model::LoraConfig& files) {

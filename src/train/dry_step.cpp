@@ -149,6 +149,9 @@ std::uint64_t checkpoint_bytes(const Job& job) {
   backend::DryBackend nothing(backend::DeviceProfile::load("h200"), 1);
   const auto alone = comm::make_single_communicator();
   TrainingStep step(job, nothing, *alone);
+  // An optimizer that chooses parameters keeps about as much of one choice as of another.
+  const std::vector<double> equal(step.model().trained().parameters().size(), 1.0);
+  if (step.optimizer().observe(0.0)) step.optimizer().choose(equal);
   std::vector<StateTensor> states = step.optimizer().states();
   for (StateTensor& weights : weights_of(step.model().trained(), nothing)) {
     states.push_back(std::move(weights));

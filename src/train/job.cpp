@@ -379,6 +379,7 @@ void declare(Job& job, Declarations& declarations) {
   declare_model(job.model_from, job.model, declarations);
   declare_adapter(job.adapter, declarations);
   declare_velora(job.velora, declarations);
+  declare_sampling(job.column_row_sampling, declarations);
   declare_data(job.data, declarations);
   declare_optimizer(job.optimizer, declarations);
   declare_schedule(job.schedule, declarations);

@@ -189,6 +189,7 @@ void check(Job& job) {
   check_beginning(job);
   check_adapter(job);
   check_velora(job);
+  check_sampling(job);
   check_tokens(job);
   check_device(job);
   check_planner(job);

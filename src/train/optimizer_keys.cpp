@@ -43,6 +43,28 @@ void declare_galore(Job::Optimizer& optimizer, Declarations& keys) {
       .known_elsewhere_as({"galore_scale", "galore_alpha"});
 }
 
+void declare_blocks(Job::Optimizer& optimizer, Declarations& keys) {
+  keys.section("optimizer.blockllm", "Which parameters \"blockllm\" trains, and for how long.");
+  keys.real("optimizer.blockllm.active", optimizer.block_active,
+            "Part of all elements that are trained at a time; a larger parameter is trained alone.")
+      .above(0)
+      .at_most(1)
+      .known_elsewhere_as({"sparsity", "sparsity_level"});
+  keys.integer("optimizer.blockllm.interval", optimizer.block_interval,
+               "Updates between choices of parameters at most; 0: any number.")
+      .at_least(0)
+      .at_most(kMaxSteps)
+      .unit("steps")
+      .known_elsewhere_as({"update_freq", "switch_block_every"});
+  keys.integer("optimizer.blockllm.patience", optimizer.block_patience,
+               "Updates whose mean loss is compared with that of all before them under the same "
+               "choice: if it is higher, there is a new one; 0: losses do not matter.")
+      .at_least(0)
+      .at_most(kMaxSteps)
+      .unit("steps")
+      .known_elsewhere_as({"blockllm_patience", "loss_patience"});
+}
+
 void declare_zeroth_order(Job::Optimizer& optimizer, Declarations& keys) {
   keys.section("optimizer.zeroth_order",
                "How \"mezo\" and \"lozo\" measure the slope along a direction.");
@@ -87,6 +109,17 @@ void check_galore(const Job& job, const optim::OptimizerKind& kind) {
         fmt::format("optimizer.galore.rank is {}; legal: at most model.hidden_size, which is {}",
                     optimizer.galore_rank, job.model.hidden_size));
   }
+}
+
+void check_blocks(const Job& job, const optim::OptimizerKind& kind) {
+  const Job::Optimizer& optimizer = job.optimizer;
+  const Job::Optimizer plain;
+  const auto refuse_other = [&](const char* key, bool is_given) {
+    if (!kind.has_block_keys && is_given) refuse_foreign(job, key, "\"blockllm\"");
+  };
+  refuse_other("blockllm.active", optimizer.block_active != plain.block_active);
+  refuse_other("blockllm.interval", optimizer.block_interval != plain.block_interval);
+  refuse_other("blockllm.patience", optimizer.block_patience != plain.block_patience);
 }
 
 /// Of "mezo" and "lozo": what would be of a backward, or of means of gradients.
@@ -195,6 +228,7 @@ void declare_optimizer(Job::Optimizer& optimizer, Declarations& keys) {
               "Where moments and master weights are kept.")
       .known_elsewhere_as({"offload_optimizer", "cpu_offload", "optimizer_cpu_offload"});
   declare_galore(optimizer, keys);
+  declare_blocks(optimizer, keys);
   declare_zeroth_order(optimizer, keys);
 }
 
@@ -203,6 +237,7 @@ void check_optimizer(const Job& job) {
   const optim::OptimizerKind& kind = optim::optimizer_kind(optimizer.name);
   const bool rounds = optimizer.moments == "bf16";
   check_galore(job, kind);
+  check_blocks(job, kind);
   check_zeroth_order(job, kind);
   if (optimizer.offload == "host" && !kind.may_be_on_host) {
     throw InputError(

@@ -73,29 +73,20 @@ class Shrinking {
     lower("model.vocab_size", model.vocab_size, kVocab);
   }
 
-  /// Targets that name single layers may be of those that are gone.
   void shrink_adapter() {
-    std::vector<std::string>& targets = result_.job.adapter.lora.target_modules;
-    try {
-      if (result_.job.lora()) model::check_targets(targets, result_.job.model, "");
-    } catch (const base::InputError&) {
-      targets = {nn::ModuleNames::kAllLinear};
-      result_.changes.emplace_back(
-          "adapter.target_modules \"all-linear\" for those of single layers");
-    }
+    if (result_.job.lora()) shrink_targets("adapter", result_.job.adapter.lora.target_modules);
   }
 
-  /// The same, and fewer groups where they do not divide the inputs any more.
+  void shrink_sampling() {
+    model::RowSamplingConfig& sampling = result_.job.column_row_sampling;
+    if (sampling.is_on()) shrink_targets("column_row_sampling", sampling.target_modules);
+  }
+
+  /// Fewer groups where they do not divide the inputs any more.
   void shrink_velora() {
     model::VeloraConfig& velora = result_.job.velora;
     if (!velora.is_on()) return;
-    try {
-      model::check_targets(velora.target_modules, result_.job.model, "");
-    } catch (const base::InputError&) {
-      velora.target_modules = {nn::ModuleNames::kAllLinear};
-      result_.changes.emplace_back(
-          "velora.target_modules \"all-linear\" for those of single layers");
-    }
+    shrink_targets("velora", velora.target_modules);
     std::int64_t groups = velora.groups;
     for (const auto& module : model::targeted_modules(result_.job.model, velora.target_modules)) {
       groups = std::gcd(groups, module.inputs);
@@ -169,6 +160,17 @@ class Shrinking {
     if (other != types.end()) model.layer_types.back() = *other;
   }
 
+  /// Targets that name single layers may be of those that are gone.
+  void shrink_targets(const char* section, std::vector<std::string>& targets) {
+    try {
+      model::check_targets(targets, result_.job.model, "");
+    } catch (const base::InputError&) {
+      targets = {nn::ModuleNames::kAllLinear};
+      result_.changes.push_back(
+          fmt::format("{}.target_modules \"all-linear\" for those of single layers", section));
+    }
+  }
+
   void take_ranges(const char* key, std::string& text) {
     // A number of ranges stays.
     if (std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; })) return;
@@ -187,6 +189,7 @@ Shrunk shrink(const Job& job, const ParallelLayout& layout) {
   shrinking.shrink_model();
   shrinking.shrink_adapter();
   shrinking.shrink_velora();
+  shrinking.shrink_sampling();
   shrinking.shrink_batch(layout);
   shrinking.shrink_slots();
   shrinking.shrink_budgets();

@@ -68,15 +68,9 @@ void check_tensor(const checkpoint::SafetensorsFile& file, const std::filesystem
   }
 }
 
-/// Takes what this rank holds of these states out of a file that has nothing else.
-void load_states(const std::filesystem::path& path, const std::vector<StateTensor>& states,
+/// Takes what this rank holds of these states, which the file has.
+void take_states(const checkpoint::SafetensorsFile& file, const std::vector<StateTensor>& states,
                  const nn::ParameterSet& parameters) {
-  const checkpoint::SafetensorsFile file(path);
-  for (const StateTensor& state : states) check_tensor(file, path, info_of(state));
-  if (file.tensors().size() != states.size()) {
-    throw InputError(fmt::format("{} has {} tensors, and the job {}", path.string(),
-                                 file.tensors().size(), states.size()));
-  }
   for (const StateTensor& state : states) {
     const std::size_t size = base::size_of(state.held.dtype());
     load_state(state, parameters, [&](backend::Index first, backend::Index count, void* out) {
@@ -86,18 +80,37 @@ void load_states(const std::filesystem::path& path, const std::vector<StateTenso
   }
 }
 
+/// The same of states that a file has, and nothing else.
+void load_states(const std::filesystem::path& path, const std::vector<StateTensor>& states,
+                 const nn::ParameterSet& parameters) {
+  const checkpoint::SafetensorsFile file(path);
+  for (const StateTensor& state : states) check_tensor(file, path, info_of(state));
+  if (file.tensors().size() != states.size()) {
+    throw InputError(fmt::format("{} has {} tensors, and the job {}", path.string(),
+                                 file.tensors().size(), states.size()));
+  }
+  take_states(file, states, parameters);
+}
+
 /// A file without tensors is not written: an optimizer that keeps nothing has none.
-void load_optimizer(const std::filesystem::path& path, const optim::Optimizer& optimizer,
+void load_optimizer(const std::filesystem::path& path, optim::Optimizer& optimizer,
                     const nn::ParameterSet& parameters) {
-  const std::vector<StateTensor> states = optimizer.states();
   const bool is_there = fs::exists(path);
-  if (is_there == states.empty()) {
+  if (is_there == optimizer.states().empty()) {
     throw InputError(fmt::format(
         "{} {}; the job's optimizer or its precision is not the checkpoint's", path.string(),
         is_there ? "is the state of an optimizer, and the job's keeps none"
                  : "is not there, and the job's optimizer keeps a state"));
   }
-  if (is_there) load_states(path, states, parameters);
+  if (!is_there) return;
+  const std::vector<StateTensor> choice = optimizer.choice();
+  if (!choice.empty()) {
+    const checkpoint::SafetensorsFile file(path);
+    for (const StateTensor& state : choice) check_tensor(file, path, info_of(state));
+    take_states(file, choice, parameters);
+    optimizer.take_choice();
+  }
+  load_states(path, optimizer.states(), parameters);
 }
 
 }  // namespace
@@ -185,6 +198,7 @@ Progress load_checkpoint(const std::filesystem::path& step_directory, model::Dec
   load_weights(step_directory, model, backend);
   load_optimizer(step_directory / "optimizer.safetensors", optimizer, model.trained());
   model.trained().directions().set_there();
+  model.trained().row_sampling().take();
   if (!optimizer.saves_master()) optimizer.reset_master();
   const Progress progress = read_progress(step_directory);
   optimizer.set_updates(progress.updates);

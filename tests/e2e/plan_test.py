@@ -249,6 +249,7 @@ class PlanEqualsRun(harness.Workspace):
     def test_every_optimizer_to_the_byte(self):
         optimizers = [{"name": "adamw", "moments": "bf16"}, {"name": "adamw_8bit"},
                       {"name": "galore", "galore": {"rank": 16, "interval": 2}},
+                      {"name": "blockllm", "blockllm": {"active": 0.2, "interval": 1}},
                       {"name": "mezo"}, {"name": "lozo"}]
         for optimizer, precision, (ranks, stage) in itertools.product(
                 optimizers, ("fp32", "bf16"), ((1, 1), (3, 0), (2, 2), (3, 3))):

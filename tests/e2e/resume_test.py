@@ -39,6 +39,7 @@ class Resume(harness.Workspace):
         for number, optimizer in enumerate((
                 {"moments": "bf16"}, {"name": "adamw_8bit"},
                 {"name": "galore", "galore": {"rank": 8, "interval": 4}},
+                {"name": "blockllm", "blockllm": {"active": 0.3, "interval": 5, "patience": 3}},
                 {"name": "mezo", "learning_rate": 1e-3},
                 {"name": "lozo", "learning_rate": 1e-3, "zeroth_order": {"interval": 5}})):
             straight, resumed = f"straight-optimizer-{number}", f"resumed-optimizer-{number}"

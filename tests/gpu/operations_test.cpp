@@ -456,7 +456,10 @@ TEST_CASE("gpu: sums, and random numbers that are the cpu's") {
         }
         side.backend().dropout(dropped, dropped, side.integers(numbers),
                                {3, base::Purpose::kDropout, 1, 2}, 0.3);
-        return {out, uniform, dropped};
+        const Tensor norms = side.unwritten({37}, wide(dtype));
+        side.backend().row_norms(norms, dropped);
+        side.backend().scale_rows(dropped, norms);
+        return {out, uniform, dropped, norms};
       },
       tolerance(dtype, 16));
 }

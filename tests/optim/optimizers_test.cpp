@@ -33,6 +33,7 @@ std::vector<Case> shared_optimizers() {
     Case config;
     config.name = kind.name;
     config.seed = 5;
+    config.blocks = {.active = 0.6, .interval = 2};
     configs.push_back(config);
     if (kind.takes_compressed_gradients) {
       config.compresses = true;
@@ -56,6 +57,14 @@ void direct(const nn::ParameterSet& parameters, backend::Backend& backend) {
     const base::RandomStream stream(4, base::Purpose::kTest, 0, static_cast<std::uint64_t>(number));
     backend.random_normal(parameters.directions().of(number), stream, 0.3, 0);
   }
+}
+
+/// Lets an optimizer that chooses parameters choose others in every step.
+void choose(optim::Optimizer& optimizer, int step, std::size_t parameters) {
+  if (!optimizer.observe(1.0)) return;
+  std::vector<double> squares(parameters, 1.0);
+  squares[static_cast<std::size_t>(step + 1) % parameters] = 100.0;
+  optimizer.choose(squares);
 }
 
 /// Parameters of odd sizes, some joined, some too small for blocks, and their optimizer.
@@ -88,6 +97,7 @@ struct Trained {
       backend->random_normal(parameters.own_gradient(range), stream, 0.3,
                              static_cast<std::uint64_t>(range.gradient.begin));
     }
+    choose(*optimizer, number, parameters.parameters().size());
     optimizer->step(0.01, 0.7);
   }
 
@@ -172,6 +182,8 @@ TEST_CASE("state on the host gives the same bits as state on the device") {
     const base::RandomStream stream(3, base::Purpose::kTest, 0, static_cast<std::uint64_t>(step));
     device->random_normal(first.gradients(), stream, 1.0, 0);
     device->copy(second.gradients(), first.gradients());
+    choose(*resident, step, 3);
+    choose(*offloaded, step, 3);
     resident->step(0.01, 0.7);
     offloaded->step(0.01, 0.7);
     CHECK(same_bytes(first.weights(), second.weights()));

@@ -39,6 +39,7 @@ TEST_CASE("every key is bound to its own member") {
     "adapter": {"type": "none", "rank": 16, "alpha": 32.0, "dropout": 0.0,
                 "target_modules": "all-linear", "rank_stabilized": false},
     "velora": {"target_modules": "none", "groups": 32, "scale": 1.0},
+    "column_row_sampling": {"target_modules": ["v_proj"], "ratio": 0.25},
     "data": {"train": ["t1", "t2"], "weights": [3.0, 0.5], "validation": ["v"], "validation_fraction": 0.0,
       "tokenizer": "bytes", "raw_type": "uint16", "document_end": 299, "packing": "streamed",
       "shuffle": false},
@@ -46,6 +47,7 @@ TEST_CASE("every key is bound to its own member") {
       "epsilon": 1e-7, "weight_decay": 0.2, "decay_norms_and_embeddings": true,
       "max_grad_norm": 2.0, "moments": "bf16", "offload": "host",
       "galore": {"rank": 128, "interval": 200, "scale": 0.25},
+      "blockllm": {"active": 0.1, "interval": 1000, "patience": 100},
       "zeroth_order": {"perturbation": 0.001, "rank": 2, "interval": 50}},
     "schedule": {"name": "wsd", "warmup_steps": 11, "decay_steps": 12, "min_ratio": 0.3},
     "training": {"steps": 1000, "tokens_per_step": 2048, "micro_batch_tokens": 1024,
@@ -70,6 +72,8 @@ TEST_CASE("every key is bound to its own member") {
   CHECK(job.logging.every == 19);
   CHECK(job.optimizer.max_grad_norm == 2.0);
   CHECK(job.optimizer.moments == "bf16");
+  CHECK(job.column_row_sampling.ratio == 0.25);
+  CHECK(job.draws_by_token());
   CHECK(memory_policy(job).rounds_at_random());
 }
 
@@ -79,6 +83,26 @@ TEST_CASE("the rounding of codes is one of two, and of codes") {
              Contains("memory.saved_inputs.rounding is \"stochastic\"") && Contains("8-bit codes"));
   CHECK_THAT(refusal_of({"memory.saved_inputs.rounding=up"}),
              Contains("memory.saved_inputs.rounding") && Contains("\"nearest\""));
+}
+
+TEST_CASE("keys of BlockLLM are bound to their own members, and of it alone") {
+  json blocks = smallest();
+  blocks["optimizer"].update(json::parse(
+      R"({"name": "blockllm", "blockllm": {"active": 0.25, "interval": 9, "patience": 0}})"));
+  const Job job = read(blocks.dump());
+  CHECK(job.optimizer.block_active == 0.25);
+  CHECK(job.optimizer.block_interval == 9);
+  CHECK(job.optimizer.block_patience == 0);
+  CHECK(json::parse(to_json(job))["optimizer"]["blockllm"] == blocks["optimizer"]["blockllm"]);
+  for (const char* const setting : {"active=0.5", "interval=7", "patience=7"}) {
+    const std::string key = std::string("optimizer.blockllm.") + setting;
+    CHECK_THAT(refusal_of({key}),
+               Contains(key.substr(0, key.find('='))) && Contains("optimizer.name is \"adamw\""));
+  }
+  for (const char* const setting : {"active=0", "active=1.5", "interval=-1", "patience=-1"}) {
+    const std::string key = std::string("optimizer.blockllm.") + setting;
+    CHECK_THAT(refusal_of({key}), Contains(key.substr(0, key.find('=')) + " is"));
+  }
 }
 
 TEST_CASE("keys of GaLore are bound to their own members") {

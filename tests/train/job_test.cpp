@@ -111,7 +111,9 @@ TEST_CASE("values of a job out of range are refused") {
       {"model.rms_norm_eps=0", "model.rms_norm_eps is 0"},
       {"data.packing=padded", "legal: \"packed\" or \"streamed\""},
       {"data.validation_fraction=1", "legal: number in [0, 1)"},
-      {"optimizer.name=sgd", "legal: \"adamw\", \"adamw_8bit\", \"galore\", \"mezo\" or \"lozo\""},
+      {"optimizer.name=sgd",
+       "legal: \"adamw\", \"adamw_8bit\", \"galore\", \"blockllm\", "
+       "\"mezo\" or \"lozo\""},
       {"optimizer.moments=fp16", "optimizer.moments is \"fp16\"; legal: \"full\" or \"bf16\""},
       {"optimizer.galore.rank=0", "optimizer.galore.rank is 0"},
       {"optimizer.galore.interval=0", "optimizer.galore.interval is 0"},

@@ -105,6 +105,22 @@ class Mark {
   virtual double seconds_since(const Mark& earlier) const = 0;
 };
 
+/// How `Backend::draw_rows` draws.
+struct RowDraw {
+  base::RandomStream stream;
+  double factor = 0;  ///< infinity: every row that is not 0, of weight 1
+  double ratio = 1;   ///< part of rows that is expected: all that a plan has to go by
+};
+
+/// What `Backend::draw_rows` has drawn, and sums over the tokens it drew from.
+struct DrawnRows {
+  Index count = 0;
+  double tokens = 0;   ///< of a size beside 0
+  double sizes = 0;    ///< of all
+  double certain = 0;  ///< tokens whose probability is 1
+  double rest = 0;     ///< sizes of the others
+};
+
 /// The queues of a device that works on its own, as opaque handles (cudaStream_t), so that no
 /// CUDA header is needed here. Operations of the backend go to `compute`. Who works on another one
 /// makes it wait for `compute` first, and `compute` for it before the results are used.
@@ -352,6 +368,24 @@ class Backend {
   /// groups m] of its dtype, direction [m] float32 (float64). Each sum is rounded once.
   virtual void project(const Tensor& out, const Tensor& x, const Tensor& direction,
                        double scale) = 0;
+
+  // --- sampled rows -------------------------------------------------------------------------
+  /// norms[t] = |x[t, :]|, which neither under- nor overflows where elements do not; x [tokens, n],
+  /// norms [tokens] float32 (float64). 0 for a row of zeros alone.
+  virtual void row_norms(const Tensor& norms, const Tensor& x) = 0;
+  /// out[t, :] *= factors[t]; out [tokens, n], factors [tokens] float32 (float64). Each product is
+  /// rounded once.
+  virtual void scale_rows(const Tensor& out, const Tensor& factors) = 0;
+  /// Draws tokens, each on its own (Poisson sampling): token t, of size s = x_norms[t] dy_norms[t],
+  /// with probability p = min(1, factor s), and gives it the weight 1 / p, so that a weighted sum
+  /// over what is drawn has the whole sum as its mean (Horvitz & Thompson 1952). Where s is 0 it is
+  /// not drawn; where it is not a number it is. The token's number in `numbers` int32 [tokens]
+  /// alone says which number of `options.stream` decides. rows int32 and weights, of the norms'
+  /// dtype, have at least as many elements as there are tokens: those drawn, in their order, then
+  /// -1 and 0. Waits for the norms: that much is decided on the host.
+  virtual DrawnRows draw_rows(const Tensor& rows, const Tensor& weights, const Tensor& x_norms,
+                              const Tensor& dy_norms, const Tensor& numbers,
+                              const RowDraw& options);
 
   // --- attention ----------------------------------------------------------------------------
   /// Packed, exact, grouped-query attention with an online softmax (Dao 2023); memory beyond the

@@ -142,6 +142,11 @@ class DryBackend : public Backend {
   void nf4_dequantize(const Tensor& out, const Tensor& codes, const Tensor& size_codes,
                       const Tensor& scales, float mean) override;
   void project(const Tensor& out, const Tensor& x, const Tensor& direction, double scale) override;
+  void row_norms(const Tensor& norms, const Tensor& x) override;
+  void scale_rows(const Tensor& out, const Tensor& factors) override;
+  DrawnRows draw_rows(const Tensor& rows, const Tensor& weights, const Tensor& x_norms,
+                      const Tensor& dy_norms, const Tensor& numbers,
+                      const RowDraw& options) override;
   void gated_forward(const Tensor& out, const Tensor& gate_up, GateActivation activation) override;
   void gated_backward(const Tensor& dgate_up, const Tensor& out, const Tensor& dout,
                       const Tensor& gate_up, GateActivation activation) override;

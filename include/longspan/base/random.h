@@ -19,6 +19,7 @@ enum class Purpose : std::uint32_t {
   kCodeRounding = 9,
   kPerturbation = 10,
   kPerturbationBasis = 11,
+  kRowSampling = 12,
 };
 
 /// A stream of random numbers addressed by element: the value at an element depends on

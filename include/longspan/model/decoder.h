@@ -8,6 +8,7 @@
 #include "longspan/model/lora.h"
 #include "longspan/model/memory_policy.h"
 #include "longspan/model/model_config.h"
+#include "longspan/model/row_sampling_config.h"
 #include "longspan/model/velora.h"
 #include "longspan/nn/parameter.h"
 #include "longspan/nn/pass.h"
@@ -24,8 +25,9 @@ struct KvCache {
   std::int64_t capacity() const { return keys.empty() ? 0 : keys.front().size(0); }
 };
 
-/// What dropout and codes that are rounded at random draw from in a pass that trains: `numbers`
-/// tells of each token of the whole row, as its ranks share it, which of its step's it is.
+/// What dropout, codes that are rounded at random and sampled gradients draw from in a pass that
+/// trains: `numbers` tells of each token of the whole row, as its ranks share it, which of its
+/// step's it is.
 struct TokenDraws {
   std::uint64_t seed = 0;
   std::uint64_t step = 0;
@@ -41,7 +43,7 @@ struct TokenBatch {
   const std::vector<std::int32_t>& positions;
   const std::vector<std::int32_t>& cu_seqlens;
   const nn::SequenceShard* shard = nullptr;
-  /// Of a pass that trains with dropout, or with slots that are rounded at random.
+  /// Of a pass that trains with dropout, slots that are rounded at random, or sampled gradients.
   const TokenDraws* draws = nullptr;
 };
 
@@ -64,11 +66,13 @@ class Decoder {
   /// With `lora` the parameters are a frozen base, which has no gradients, and adapters are added,
   /// in units of the blocks that have some; `placement` is theirs, and the base's but that it does
   /// not train. What `velora` names, of what is trained, has compressed gradients: `directions` of
-  /// the trained parameters must be found or loaded before these are worth anything.
+  /// the trained parameters must be found or loaded before these are worth anything. What
+  /// `sampling` names, likewise, has gradients of sampled tokens: `row_sampling` of the trained
+  /// parameters settles after each step.
   Decoder(const ModelConfig& config, base::DType dtype, backend::Backend& backend,
           const MemoryPolicy& memory = {}, const nn::Placement& placement = {},
           backend::Backend* host = nullptr, const std::optional<LoraConfig>& lora = std::nullopt,
-          const VeloraConfig& velora = {});
+          const VeloraConfig& velora = {}, const RowSamplingConfig& sampling = {});
   ~Decoder();
 
   const ModelConfig& config() const;

@@ -50,6 +50,13 @@ struct LinearModule {
 /// Those of all blocks that the targets name, in order.
 std::vector<LinearModule> targeted_modules(const ModelConfig& config,
                                            const std::vector<std::string>& targets);
+/// The same of what is trained: with `lora` only those beside which there are adapters.
+std::vector<LinearModule> trained_modules(const ModelConfig& config,
+                                          const std::vector<std::string>& targets,
+                                          const std::optional<LoraConfig>& lora);
+/// As check_targets, and for a target beside which `lora` has no adapter.
+void check_trained_targets(const std::vector<std::string>& targets, const ModelConfig& config,
+                           const std::optional<LoraConfig>& lora, const std::string& key);
 /// Throws InputError naming `key` ("adapter.target_modules") for a target that the model has no
 /// matrix of, with those that there are.
 void check_targets(const std::vector<std::string>& targets, const ModelConfig& config,

@@ -13,9 +13,10 @@ namespace longspan::nn {
 
 /// What a model does with matrices besides multiplying; it outlives its layers.
 struct MatrixMethods {
-  const Adapters* adapters = nullptr;     ///< of which layers declare their own; null: none
-  const VeloraOptions* velora = nullptr;  ///< of their gradients; null: these are exact
-  bool packs = false;                     ///< keeps them as NF4: of a base that is not trained
+  const Adapters* adapters = nullptr;         ///< of which layers declare their own; null: none
+  const VeloraOptions* velora = nullptr;      ///< of their gradients; null: these are exact
+  const SamplingOptions* sampling = nullptr;  ///< likewise
+  bool packs = false;                         ///< keeps them as NF4: of a base that is not trained
 };
 
 /// What a linear layer has besides its matrix, and how that is stored and begun.

@@ -26,7 +26,8 @@ std::string lora_name(const std::string& module, const char* matrix);
 struct Adapters {
   ParameterSet* parameters = nullptr;  ///< must outlive all layers
   LoraOptions options;
-  const VeloraOptions* velora = nullptr;  ///< of the gradients of As; null: these are exact
+  const VeloraOptions* velora = nullptr;      ///< of the gradients of As; null: these are exact
+  const SamplingOptions* sampling = nullptr;  ///< likewise
 };
 
 /// Low-rank adapters beside matrices that read the same input (Hu et al. 2021, "LoRA"): to the

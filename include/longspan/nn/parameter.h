@@ -11,6 +11,7 @@
 #include "longspan/comm/communicator.h"
 #include "longspan/nn/directions.h"
 #include "longspan/nn/packing.h"
+#include "longspan/nn/row_sampling.h"
 #include "longspan/shard/partition.h"
 
 namespace longspan::nn {
@@ -130,6 +131,8 @@ class ParameterSet {
 
   Directions& directions() { return directions_; }
   const Directions& directions() const { return directions_; }
+  RowSampling& row_sampling() { return row_sampling_; }
+  const RowSampling& row_sampling() const { return row_sampling_; }
 
   /// Makes a unit's weights, gradients or both available. Weights are gathered from all ranks, and
   /// those of `next` begin to come: it should be the unit opened for its weights after this one.
@@ -253,6 +256,7 @@ class ParameterSet {
   std::optional<shard::Partition> partition_;
   std::optional<shard::Partition> gradient_partition_;
   Directions directions_;
+  RowSampling row_sampling_;
   std::optional<Packing> packing_;  ///< where weights lie that are not as the axis has them
   backend::Tensor weights_;         ///< bytes, if packed
   backend::Tensor gradients_;

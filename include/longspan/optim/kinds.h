@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "longspan/optim/block_choice.h"
 #include "longspan/optim/galore.h"
 #include "longspan/optim/lozo.h"
 #include "longspan/optim/optimizer.h"
@@ -18,6 +19,7 @@ struct OptimizerConfig {
   bool rounds_moments = false;  ///< to bfloat16, at random; of kinds that `may_round_moments`
   std::uint64_t seed = 0;       ///< of what is random
   GaloreConfig galore;
+  BlockConfig blocks;
   double perturbation = 1e-3;  ///< PerturbationConfig::epsilon
   LozoConfig lozo;
 };
@@ -34,6 +36,7 @@ struct OptimizerKind {
   bool needs_whole_parameters = false;  ///< ranks cannot share one
   bool may_be_on_host = true;
   bool has_galore_keys = false;
+  bool has_block_keys = false;
   bool takes_compressed_gradients = false;  ///< where moments are not rounded
   /// Else it is a Mezo, and steps have no backward.
   bool needs_gradients = true;

@@ -21,8 +21,9 @@ struct AdamConfig {
 
 /// Updates this rank's own elements of a ParameterSet with their gradients. What is common is here:
 /// decoupled decay by parameter kind, for bfloat16 weights a float32 master copy, and the way to
-/// the host and back; and the directions of compressed gradients. What an optimizer keeps for its
-/// parameters it names (`states`), and that is all that checkpoints need to know of it.
+/// the host and back; and the directions of compressed gradients, and factors of sampled ones. What
+/// an optimizer keeps for its parameters it names (`states`), and that is all that checkpoints need
+/// to know of it.
 ///
 /// The host may keep the state (Ren et al. 2021, "ZeRO-Offload"): then the update runs there, chunk
 /// by chunk: gradients come down, weights go up. Where the device is a processor, too, the results
@@ -37,12 +38,23 @@ class Optimizer {
   /// `gradient_scale` first.
   void step(double learning_rate, double gradient_scale);
 
+  /// Before the update of a step with this loss, which is the same on every rank: whether `choose`
+  /// must come before the update, too. False of an optimizer that always trains all.
+  virtual bool observe(double /*loss*/) { return false; }
+  /// Chooses which parameters are trained from now on. `gradient_squares`: of each parameter, the
+  /// sum over its whole gradient, the same on every rank.
+  virtual void choose(const std::vector<double>& /*gradient_squares*/) {}
+
   std::int64_t updates() const { return updates_; }
   void set_updates(std::int64_t updates) { updates_ = updates; }
 
   /// All that is more than the weights and the number of updates, in the order of checkpoints: the
   /// optimizer's own, then the master where it is saved.
   std::vector<StateTensor> states() const;
+  /// Those of `states` that tell which others there are; mostly none. A checkpoint's are loaded
+  /// before the others, and taken.
+  virtual std::vector<StateTensor> choice() const { return {}; }
+  virtual void take_choice() {}
   /// The master weights alone: none where checkpoints do without.
   std::vector<StateTensor> master() const;
   /// Whether checkpoints hold the master: it is more than the weights then.
@@ -78,6 +90,8 @@ class Optimizer {
   /// begins at a multiple of kChunk elements, or of as many as whole elements of the gradient have.
   virtual void update(const Piece& piece, const backend::AdamWOptions& options) = 0;
   virtual void append_states(std::vector<StateTensor>& states) const = 0;
+  /// Whether this parameter is updated at all.
+  virtual bool trains(int /*number*/) const { return true; }
 
   nn::ParameterSet& parameters() const { return *parameters_; }
   /// float32 (float64): of gradients and master weights.
@@ -92,6 +106,7 @@ class Optimizer {
   Staging make_staging() const;
   backend::Index chunk_of(const nn::OwnRange& range) const;
   std::vector<StateTensor> directions() const;
+  std::vector<StateTensor> sampling() const;
   std::vector<Piece> chunks_of(const nn::OwnRange& range, const Staging& staging) const;
   void update_on_host(const Piece& chunk, const backend::AdamWOptions& options);
 

@@ -8,6 +8,7 @@
 #include "longspan/model/lora.h"
 #include "longspan/model/memory_policy.h"
 #include "longspan/model/model_config.h"
+#include "longspan/model/row_sampling_config.h"
 #include "longspan/model/velora.h"
 
 namespace longspan::base {
@@ -44,9 +45,11 @@ struct Job {
   /// The adapter's; nothing where the model itself is trained.
   std::optional<model::LoraConfig> lora() const;
   model::VeloraConfig velora;  ///< gradients of what is trained that are compressed
-  /// Whether a step draws random numbers by its tokens: for dropout, or to round codes.
+  model::RowSamplingConfig column_row_sampling;  ///< gradients that are of sampled tokens
+  /// Whether a step draws random numbers by its tokens: for dropout, to round codes, or to sample.
   bool draws_by_token() const {
-    return adapter.lora.dropout > 0 || memory.saved_rounding == "stochastic";
+    return adapter.lora.dropout > 0 || memory.saved_rounding == "stochastic" ||
+           column_row_sampling.is_on();
   }
   /// Numbers that are trained.
   std::int64_t trained_parameters() const;
@@ -54,7 +57,7 @@ struct Job {
   bool has_backward() const;
   /// Model FLOPs of what a step does with such a row: of forward and backward, see
   /// model::ModelConfig::training_flops and model::adapter_training_flops, less what compressed
-  /// gradients save; or of two forwards.
+  /// and sampled gradients save; or of two forwards.
   double training_flops(const std::vector<std::int32_t>& cu_seqlens) const;
 
   struct Data {
@@ -83,6 +86,9 @@ struct Job {
     std::int64_t galore_rank = 128;
     std::int64_t galore_interval = 200;  ///< updates
     double galore_scale = 0.25;
+    double block_active = 0.1;           ///< part of the elements
+    std::int64_t block_interval = 1000;  ///< updates; 0: no end
+    std::int64_t block_patience = 100;   ///< updates; 0: not by losses
     double perturbation = 1e-3;
     std::int64_t lozo_rank = 2;
     std::int64_t lozo_interval = 50;  ///< steps

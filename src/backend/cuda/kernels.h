@@ -118,6 +118,10 @@ class CudaKernels : public Backend {
                         const Tensor& moment2, const Tensor& gradient, const Tensor& direction,
                         const AdamWOptions& options) override;
 
+  // sampled_rows.cu
+  void row_norms(const Tensor& norms, const Tensor& x) override;
+  void scale_rows(const Tensor& out, const Tensor& factors) override;
+
   // adamw_8bit.cu
   void adamw_8bit(const Tensor& weight, const Tensor& master, const Tensor& codes1,
                   const Tensor& scales1, const Tensor& codes2, const Tensor& scales2,

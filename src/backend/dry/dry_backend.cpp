@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <tuple>
@@ -371,6 +372,16 @@ void DryBackend::adamw(const Tensor& weight, const Tensor& master, const Tensor&
 void DryBackend::project(const Tensor& out, const Tensor& x, const Tensor& direction,
                          double /*scale*/) {
   stream({&out, &x, &direction});
+}
+void DryBackend::row_norms(const Tensor& norms, const Tensor& x) { stream({&norms, &x}); }
+void DryBackend::scale_rows(const Tensor& out, const Tensor& factors) {
+  stream({&out, &out, &factors});
+}
+DrawnRows DryBackend::draw_rows(const Tensor& rows, const Tensor& weights, const Tensor& x_norms,
+                                const Tensor& dy_norms, const Tensor& numbers,
+                                const RowDraw& options) {
+  stream({&rows, &weights, &x_norms, &dy_norms, &numbers});
+  return {.count = std::llround(options.ratio * static_cast<double>(x_norms.size(0)))};
 }
 void DryBackend::adamw_compressed(const Tensor& weight, const Tensor& master, const Tensor& moment1,
                                   const Tensor& moment2, const Tensor& gradient,

@@ -118,6 +118,8 @@ train::Job job_of(const optim::OptimizerKind& kind, bool rounds_moments, int zer
   job.optimizer.moments = rounds_moments ? "bf16" : "full";
   job.optimizer.galore_rank = 8;
   job.optimizer.galore_interval = 1;
+  job.optimizer.block_active = 0.3;
+  job.optimizer.block_interval = 1;
   return job;
 }
 
