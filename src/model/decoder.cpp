@@ -1,7 +1,5 @@
 #include "longspan/model/decoder.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <optional>

@@ -83,6 +83,8 @@ class LevelBench {
         const double seconds = seconds_of(one.pass);
         if (i > 0) one.seconds.push_back(seconds);
       }
+      // From the second time on sampled gradients are of a part of the tokens, as in a run.
+      parameters.row_sampling().settle(*world_);
     }
     if (parameters.trains()) parameters.reduce_gradients();
   }

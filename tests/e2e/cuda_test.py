@@ -80,6 +80,27 @@ class OnTheStandIn(harness.Workspace):
                 self.assertAlmostEqual(resident[key], offloaded[key], delta=1e-6)
                 self.assertAlmostEqual(resident[key], cpu[key], delta=1e-5)
 
+    def test_sampled_gradients_and_chosen_parameters(self):
+        sampling = {"target_modules": ["v_proj", "down_proj"], "ratio": 0.4}
+        for offload in ("none", "host"):
+            name = f"sampled-{offload}"
+            job = self.write(name, training={"precision": "fp32", "steps": 4},
+                             column_row_sampling=sampling,
+                             optimizer={"name": "blockllm", "learning_rate": 1e-3,
+                                        "blockllm": {"active": 0.3, "interval": 2},
+                                        "offload": offload})
+            run("train", job, program=SHIM)
+            plan = json.loads(run("plan", job, "--json", program=SHIM).stdout)
+            for row in self.steps(name):
+                self.assertEqual(plan["peak_bytes"], row["peak_bytes"])
+        run("train", job, *CPU, "--set", "optimizer.offload=none", "--set",
+            f"run.output_dir={self.root}/sampled-cpu")
+        for resident, offloaded, cpu in zip(*(self.steps(f"sampled-{name}")
+                                              for name in ("none", "host", "cpu")), strict=True):
+            for key in ("loss", "grad_norm"):
+                self.assertAlmostEqual(resident[key], offloaded[key], delta=1e-6)
+                self.assertAlmostEqual(resident[key], cpu[key], delta=1e-4)
+
     def test_ranks_that_share_one_gpu(self):
         job = self.write("ranks", training={"precision": "fp32"})
         told = run("verify", job, "--set", "memory.limit=128MiB", "--set", "parallel.sequence=2", "--set", "parallel.zero_stage=3",

@@ -23,7 +23,10 @@ Job job_of(int zero_stage) {
 
 TEST_CASE("Measured costs are positive, the same on every rank, and read back") {
   const int zero_stage = GENERATE(1, 3);
-  const Costs costs = measure_costs(job_of(zero_stage), world(), 2);
+  Job job = job_of(zero_stage);
+  job.column_row_sampling.target_modules = {
+      GENERATE(as<std::string>(), "none", "all-linear")};  // draws, or not
+  const Costs costs = measure_costs(job, world(), 2);
   const plan::CostModel& model = costs.model;
   CHECK(model.ranks == world().size());
   REQUIRE(model.kinds.size() == shard::aligned_sizes(world().size()).size());
