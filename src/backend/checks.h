@@ -63,4 +63,8 @@ void dispatch_float(const char* operation, const char* name, const Tensor& tenso
   }
 }
 
+inline void expect_float(const char* operation, const char* name, const Tensor& tensor) {
+  dispatch_float(operation, name, tensor, []<typename T>() {});
+}
+
 }  // namespace longspan::backend
