@@ -69,8 +69,7 @@ void Pass::push(Tensor slot, const SaveParts& parts, const SlotRow& row) {
   if (keep_ != Keep::kSlots) return;
   if (parts.has_host()) send_away_others();
   const auto rounding = rounding_of(slot, parts, row);
-  slots_.push_back(
-      {{}, SavedRows(std::move(slot), parts, row, rounding, *backend_, host_), block_});
+  slots_.push_back({{}, SavedRows(slot, parts, row, rounding, *backend_, host_), block_});
 }
 
 std::optional<backend::CodeRounding> Pass::rounding_of(const Tensor& slot, const SaveParts& parts,

@@ -187,7 +187,7 @@ void SavedInput::take(const Tensor& out) {
   parts_.clear();
 }
 
-SavedRows::SavedRows(Tensor x, const SaveParts& parts, const SlotRow& row,
+SavedRows::SavedRows(const Tensor& x, const SaveParts& parts, const SlotRow& row,
                      const std::optional<backend::CodeRounding>& rounding, Backend& device,
                      Backend* host)
     : device_(&device), dtype_(x.dtype()), shape_(x.shape()) {

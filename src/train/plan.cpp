@@ -91,6 +91,13 @@ std::string forget_lost_slots(Job& job) {
                                            : " with memory.saved_inputs of blocks' inputs alone";
 }
 
+/// A planner has the largest groups that there are, and ranks that exchange heads cannot make them
+/// again.
+bool may_share_more(const Job& job) {
+  return job.parallel.data == 0 && !job.parallel.plans_steps() &&
+         !job.memory.recomputes_attention();
+}
+
 /// The job with rows halved until it fits, or to one token; nothing when they cannot be halved.
 std::optional<Remedy> shorter_rows(const Job& job, const PlanSetting& setting,
                                    const std::string& change) {
@@ -247,10 +254,7 @@ std::vector<Remedy> find_remedies(const Job& job, const PlanSetting& setting) {
   const int degree = parallel_layout(job, setting.ranks).sequence.ranks();
   const std::string before = change;
   for (int more = degree + 1; more <= std::min(setting.ranks, kMostSequenceRanks); ++more) {
-    // A planner has the largest groups that there are.
-    if (setting.ranks % more != 0 || job.parallel.data > 0 || job.parallel.plans_steps()) continue;
-    // Ranks that exchange heads cannot make them again.
-    if (changed.memory.recomputes_attention()) continue;
+    if (setting.ranks % more != 0 || !may_share_more(changed)) continue;
     change = before;
     changed.parallel.sequence = std::to_string(more);
     if (attempt(fmt::format("parallel.sequence = {}", more))) return remedies;

@@ -50,8 +50,10 @@ class SaveParts {
     bool operator==(const Part&) const = default;
   };
 
+  SaveParts() : SaveParts(SavePolicy{}) {}
   /// All rows alike.
-  SaveParts(const SavePolicy& policy = {}) : parts_{{policy, kWhole}} {}
+  SaveParts(const SavePolicy& policy)  // NOLINT(google-explicit-constructor): it is one, of parts
+      : parts_{{policy, kWhole}} {}
   /// Parts without rows are dropped and neighbours that are alike joined: what is the same is
   /// equal. Throws InternalError unless the ends rise to kWhole.
   explicit SaveParts(const std::vector<Part>& parts);
@@ -150,7 +152,7 @@ class SavedInput {
 class SavedRows {
  public:
   /// `rounding`: for all rows, of those parts that are rounded at random.
-  SavedRows(backend::Tensor x, const SaveParts& parts, const SlotRow& row,
+  SavedRows(const backend::Tensor& x, const SaveParts& parts, const SlotRow& row,
             const std::optional<backend::CodeRounding>& rounding, backend::Backend& device,
             backend::Backend* host);
 
