@@ -98,6 +98,16 @@ bool may_share_more(const Job& job) {
          !job.memory.recomputes_attention();
 }
 
+/// What a rank needs at most, found of two micro-batches of a step: what comes after, needs no
+/// more.
+std::uint64_t needed_by_first_rows(const Job& job, const PlanSetting& setting) {
+  Job first = job;
+  const std::int64_t rows = 2 * parallel_layout(job, setting.ranks).data;
+  first.training.tokens_per_step =
+      std::min(first.training.tokens_per_step, rows * job.training.micro_batch_tokens);
+  return needed_by(first, setting);
+}
+
 /// The job with rows halved until it fits, or to one token; nothing when they cannot be halved.
 std::optional<Remedy> shorter_rows(const Job& job, const PlanSetting& setting,
                                    const std::string& change) {
@@ -109,7 +119,7 @@ std::optional<Remedy> shorter_rows(const Job& job, const PlanSetting& setting,
         std::max<std::int64_t>(parallel_layout(changed, setting.ranks).data,
                                job.training.tokens_per_step / changed.training.micro_batch_tokens);
     changed.training.tokens_per_step = rows * changed.training.micro_batch_tokens;
-    const std::uint64_t peak = needed_by(changed, setting);
+    const std::uint64_t peak = needed_by_first_rows(changed, setting);
     if (peak > limit && changed.training.micro_batch_tokens > 1) continue;
     const std::int64_t step = changed.training.tokens_per_step;
     return Remedy{fmt::format("{}, training.micro_batch_tokens = {}{}", change,

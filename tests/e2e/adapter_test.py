@@ -192,6 +192,9 @@ class Adapters(harness.Workspace):
         job = self.adapted("refused")
         self.refused("train", job, "--set", 'adapter.target_modules=["c_attn"]',
                      names=["c_attn", "q_proj, k_proj, v_proj"])
+        self.refused("train", self.adapted("refused-gpt2", "gpt2"), "--set", "adapter.base_weights=nf4",
+                     names=["adapter.base_weights is \"nf4\"", "gpt2", "legal: \"full\""])
+        self.refused("train", job, "--set", "adapter.base_weights=int4", names=["\"nf4\""])
         self.refused("train", job, "--set", "adapter.type=none", names=["adapter.type"])
         run("train", job)
         step = self.root / "refused" / STEP

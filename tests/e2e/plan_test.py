@@ -407,6 +407,13 @@ class PlanEqualsRun(harness.Workspace):
                      f"run.output_dir={self.root}/forced", expect=3)
         self.assertIn("out of memory in", forced.stderr)
 
+    def test_what_never_fits_is_told_so_however_many_rows_a_step_has(self):
+        plan = run("plan", harness.ROOT / "configs/llama3-8b-h200.json", "--device", "cpu", "--set",
+                   "memory.limit=1GiB", "--set", "training.micro_batch_tokens=4096", "--set",
+                   f"training.tokens_per_step={1 << 17}").stdout
+        self.assertIn("IT DOES NOT FIT", plan)
+        self.assertIn("training.micro_batch_tokens = 1", plan)
+
     def test_a_remedy_that_fits_does_fit(self):
         job = self.write("remedy", {"memory": {"limit": "9MiB"}, "run": {"threads": 1},
                                     "model": {"max_position_embeddings": 4096},

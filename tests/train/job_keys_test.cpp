@@ -36,7 +36,7 @@ TEST_CASE("every key is bound to its own member") {
       "initializer_range": 0.03, "rope_scaling": {"rope_type": "llama3", "factor": 3.0,
         "original_max_position_embeddings": 1024, "low_freq_factor": 1.5,
         "high_freq_factor": 2.5}},
-    "adapter": {"type": "none", "rank": 16, "alpha": 32.0, "dropout": 0.0,
+    "adapter": {"type": "none", "base_weights": "full", "rank": 16, "alpha": 32.0, "dropout": 0.0,
                 "target_modules": "all-linear", "rank_stabilized": false},
     "velora": {"target_modules": "none", "groups": 32, "scale": 1.0},
     "column_row_sampling": {"target_modules": ["v_proj"], "ratio": 0.25},
