@@ -108,6 +108,19 @@ TEST_CASE("packed matrices have the same bits at every stage of all ranks") {
   }
 }
 
+TEST_CASE("packed matrices are those written last, settled or not before") {
+  const std::vector<Array> expected = Set(DType::kFloat32, true, {.trains = false}).weights();
+  for (const bool settles : {false, true}) {
+    Set again(DType::kFloat32, true, {.zero_stage = 3, .ranks = &world(), .trains = false});
+    again.parameters.initialise(8, 0.5);  // larger ones, of which no mean may stay
+    if (settles) again.parameters.settle_packed();
+    again.parameters.initialise(7, 0.02);
+    again.parameters.settle_packed();
+    const std::vector<Array> found = again.weights();
+    for (std::size_t i = 0; i < found.size(); ++i) CHECK(found[i].same_bits(expected[i]));
+  }
+}
+
 TEST_CASE("packed matrices take 4.13 bits an element, on a rank's own share") {
   for (const int stage : {0, 3}) {
     const Set set(DType::kBFloat16, true,
