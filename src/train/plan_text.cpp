@@ -186,6 +186,22 @@ std::string remedies_text(const Job& job, const PlanSetting& setting) {
   return text;
 }
 
+namespace {
+
+ordered_json live_json(const Plan& plan) {
+  ordered_json live = ordered_json::array();
+  for (const auto& one : plan.live_at_peak) {
+    live.push_back({{"tag", name_of(one.tag)},
+                    {"place", one.place},
+                    {"shape", one.shape},
+                    {"count", one.count},
+                    {"bytes", one.bytes}});
+  }
+  return live;
+}
+
+}  // namespace
+
 std::string plan_json(const Plan& plan) {
   const auto by_tag = [](const auto& bytes, std::uint64_t total) {
     ordered_json json;
@@ -238,14 +254,7 @@ std::string plan_json(const Plan& plan) {
                               {"compute_seconds", phase.counts.compute_seconds},
                               {"communication_seconds", phase.counts.communication_seconds}});
   }
-  json["live_at_peak"] = ordered_json::array();
-  for (const auto& one : plan.live_at_peak) {
-    json["live_at_peak"].push_back({{"tag", name_of(one.tag)},
-                                    {"place", one.place},
-                                    {"shape", one.shape},
-                                    {"count", one.count},
-                                    {"bytes", one.bytes}});
-  }
+  json["live_at_peak"] = live_json(plan);
   return base::json_text(json);
 }
 
