@@ -130,6 +130,9 @@ class Backend {
   virtual void zero(const Tensor& out) = 0;
   /// out = in, element by element, converting between float dtypes; shapes equal.
   virtual void copy(const Tensor& out, const Tensor& in) = 0;
+  /// out[j, i, :] = in[i, j, :], of one float dtype; in [n, m, inner], out [m, n, inner], which do
+  /// not overlap.
+  virtual void swap_axes(const Tensor& out, const Tensor& in) = 0;
   /// outs[i] = ins[i] for all i, in as few goes as the device can: tensors of one dtype, pairs of
   /// one shape. No out overlaps an in or another out.
   virtual void copy_all(const std::vector<Tensor>& outs, const std::vector<Tensor>& ins);
@@ -233,6 +236,14 @@ class Backend {
   /// bit for bit; `out` may be dout itself.
   virtual void gelu_backward(const Tensor& dx, const Tensor& out, const Tensor& dout,
                              const Tensor& x) = 0;
+
+  // --- products element by element ----------------------------------------------------------
+  /// out[t, j] = x[t, j] + gate[j] y[t, j], or gate[j] y[t, j] where x is undefined; out, x, y
+  /// [tokens, n], gate [n] of their dtype; out may be x or y. Rounded once.
+  virtual void add_product(const Tensor& out, const Tensor& x, const Tensor& y,
+                           const Tensor& gate) = 0;
+  /// out = a b; one shape and dtype; out may be a or b. Rounded once.
+  virtual void multiply(const Tensor& out, const Tensor& a, const Tensor& b) = 0;
 
   // --- 8-bit codes --------------------------------------------------------------------------
   /// x [tokens, width] as codes uint8 [tokens, width]: those of `block` neighbours of a row, block
