@@ -63,8 +63,7 @@ void dispatch_float(const char* operation, const char* name, const Tensor& tenso
   }
 }
 
-inline void expect_float(const char* operation, const char* name, const Tensor& tensor) {
-  dispatch_float(operation, name, tensor, []<typename T>() {});
-}
+/// Of contracts alone (contracts.cpp).
+void expect_float(const char* operation, const char* name, const Tensor& tensor);
 
 }  // namespace longspan::backend

@@ -11,6 +11,11 @@
 #include "backend/checks.h"
 
 namespace longspan::backend {
+
+void expect_float(const char* operation, const char* name, const Tensor& tensor) {
+  dispatch_float(operation, name, tensor, []<typename T>() {});
+}
+
 namespace {
 
 void expect_same_shape(const char* operation, const char* name, const Tensor& tensor,
