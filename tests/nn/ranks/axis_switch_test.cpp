@@ -1,0 +1,90 @@
+// Run by ctest under mpirun with 1 to 4 ranks: packed clips from one axis to the other.
+#include "longspan/nn/axis_switch.h"
+
+#include <catch2/catch.hpp>
+
+#include "tests/nn/layer_bench.h"
+
+namespace longspan::nn {
+namespace {
+
+using backend::Index;
+using backend::Tensor;
+using shard::ClipAxis;
+using shard::ClipGrid;
+using shard::ClipLayout;
+using test::LayerBench;
+using Clips = std::vector<ClipGrid>;
+
+comm::Communicator& world() {
+  static const auto kWorld = comm::make_world_communicator();
+  return *kWorld;
+}
+
+constexpr Index kHidden = 6;
+
+/// What element h of a token is, wherever it lies.
+double number_of(std::size_t clip, Index frame, Index place, Index h) {
+  return static_cast<double>(((static_cast<Index>(clip) * 100 + frame) * 100 + place) * 10 + h);
+}
+
+/// What this rank holds, in the order that the switch documents.
+std::vector<double> held(const ClipLayout& layout, ClipAxis axis) {
+  std::vector<double> numbers;
+  for (std::size_t clip = 0; clip < layout.clips().size(); ++clip) {
+    const ClipGrid& grid = layout.clips()[clip];
+    for (const shard::Range& range : layout.cover(clip, axis).ranges(world().rank())) {
+      for (Index outer = range.begin; outer < range.end; ++outer) {
+        const bool by_frames = axis == ClipAxis::kFrames;
+        for (Index inner = 0; inner < (by_frames ? grid.places : grid.frames); ++inner) {
+          for (Index h = 0; h < kHidden; ++h) {
+            numbers.push_back(by_frames ? number_of(clip, outer, inner, h)
+                                        : number_of(clip, inner, outer, h));
+          }
+        }
+      }
+    }
+  }
+  return numbers;
+}
+
+std::vector<Clips> all_clips() {
+  std::vector<Clips> all{{{5, 7}, {2, 3}, {16, 1}, {1, 16}}, {{3, 3}}, {{1, 1}}};
+  for (const Index frames : {1, 2, 3, 5, 7, 16}) {
+    for (const Index places : {1, 2, 3, 5, 7, 16}) all.push_back({{frames, places}, {2, places}});
+  }
+  return all;
+}
+
+TEST_CASE("clips switch from frames to places and back, every number at its place") {
+  LayerBench bench;
+  comm::Communicator* group = world().size() > 1 ? &world() : nullptr;
+  for (const Clips& clips : all_clips()) {
+    const AxisSwitch axes(ClipLayout(clips, world().size()), group);
+    const Tensor frames = bench.empty({axes.tokens(ClipAxis::kFrames), kHidden});
+    const Tensor places = bench.empty({axes.tokens(ClipAxis::kPlaces), kHidden});
+    LayerBench::assign(frames, held(axes.layout(), ClipAxis::kFrames));
+    const comm::Traffic before = world().traffic();
+    axes.to_places(places, frames, bench.backend());
+    const auto sent =
+        world().traffic()[comm::Collective::kAllToAll] - before[comm::Collective::kAllToAll];
+    CHECK(LayerBench::values(places) == held(axes.layout(), ClipAxis::kPlaces));
+    CHECK(sent == axes.bytes_sent(kHidden, base::DType::kFloat64));
+    bench.backend().zero(frames);
+    axes.to_frames(frames, places, bench.backend());
+    CHECK(LayerBench::values(frames) == held(axes.layout(), ClipAxis::kFrames));
+  }
+}
+
+TEST_CASE("clips whose extents ranks divide: a switch sends (N - 1) / N^2 of all tokens") {
+  LayerBench bench;
+  const Index ranks = world().size();
+  comm::Communicator* group = ranks > 1 ? &world() : nullptr;
+  const AxisSwitch axes(ClipLayout({{3 * ranks, 2 * ranks}}, world().size()), group);
+  const Index tokens = 6 * ranks * ranks;
+  CHECK(axes.bytes_sent(kHidden, base::DType::kFloat32) ==
+        static_cast<std::uint64_t>(tokens * kHidden * 4 * (ranks - 1) / ranks / ranks));
+}
+
+}  // namespace
+}  // namespace longspan::nn
