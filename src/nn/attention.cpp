@@ -33,7 +33,7 @@ std::vector<Linear::Part> qkv_parts(const std::vector<std::string>& names,
 backend::AttentionOptions options_of(const AttentionKind& kind, Index head_dim) {
   const double usual = 1.0 / std::sqrt(static_cast<double>(head_dim));
   return {.scale = static_cast<float>(kind.scale > 0.0 ? kind.scale : usual),
-          .causal = true,
+          .causal = kind.causal,
           .window = kind.window,
           .soft_cap = static_cast<float>(kind.soft_cap)};
 }

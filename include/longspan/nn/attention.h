@@ -41,6 +41,7 @@ struct AttentionKind {
   double soft_cap = 0.0;       ///< of scores: see backend::AttentionOptions
   backend::Index window = 0;   ///< keys that a query sees at most; 0: all before it
   std::size_t rope_table = 0;  ///< which of the pass's turns q and k
+  bool causal = true;          ///< whether a query sees no key behind its own place
 };
 
 /// Where a generating sequence keeps the keys (rotated) and values of one layer, each
