@@ -85,12 +85,10 @@ ClipConditioning::Result ClipConditioning::forward(const std::vector<double>& ti
   return result;
 }
 
-void ClipConditioning::backward(const Tensor& dt, const Tensor& dblocks, const Result& result,
-                                nn::Pass& pass) const {
-  const Tensor dtold = pass.workspace(result.told.shape());
-  to_blocks_.backward(dtold, dblocks, result.told, pass);
-  silu_backward(dtold, result.t, pass);
-  pass.backend().add(dt, dt, dtold);
+void ClipConditioning::backward(const Tensor& dblocks, const Result& result, nn::Pass& pass) const {
+  const Tensor dt = pass.workspace(result.t.shape());
+  to_blocks_.backward(dt, dblocks, result.told, pass);
+  silu_backward(dt, result.t, pass);
   const Tensor dinner = pass.workspace(result.activated.shape());
   out_.backward(dinner, dt, result.activated, pass);
   silu_backward(dinner, result.inner, pass);

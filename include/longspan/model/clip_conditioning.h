@@ -26,10 +26,8 @@ class ClipConditioning {
   };
   /// `times`: of each clip, in [0, 1].
   Result forward(const std::vector<double>& times, nn::Pass& pass) const;
-  /// `dt` [clips, hidden], `dblocks` [clips, 6 * hidden], of the pass's dtype; both are
-  /// overwritten.
-  void backward(const backend::Tensor& dt, const backend::Tensor& dblocks, const Result& result,
-                nn::Pass& pass) const;
+  /// `dblocks` [clips, 6 * hidden], of the pass's dtype.
+  void backward(const backend::Tensor& dblocks, const Result& result, nn::Pass& pass) const;
 
   static constexpr backend::Index kSinusoids = 256;
 
