@@ -48,17 +48,16 @@ class Decoder::Impl {
  public:
   Impl(const ModelConfig& config, base::DType dtype, backend::Backend& backend,
        const MemoryPolicy& memory, const nn::Placement& placement, backend::Backend* host,
-       const std::optional<LoraConfig>& lora, const VeloraConfig& velora,
-       const RowSamplingConfig& sampling)
+       const TrainingMethods& methods)
       : config_(config),
         composition_(composition_of(config)),
         dtype_(dtype),
         backend_(&backend),
         host_(host),
-        velora_{velora.groups, velora.scale, {velora.target_modules}},
-        sampling_{.ratio = sampling.ratio, .modules = {sampling.target_modules}},
-        adapters_(adapters_of(lora)),
-        packs_base_(lora && lora->packs_base),
+        velora_{methods.velora.groups, methods.velora.scale, {methods.velora.target_modules}},
+        sampling_{.ratio = methods.sampling.ratio, .modules = {methods.sampling.target_modules}},
+        adapters_(adapters_of(methods.lora)),
+        packs_base_(methods.lora && methods.lora->packs_base),
         embedding_(parameters_, composition_.embedding, config.vocab_size, config.hidden_size,
                    composition_.embedding_scale),
         positions_(declare_positions()),
@@ -428,10 +427,8 @@ class Decoder::Impl {
 
 Decoder::Decoder(const ModelConfig& config, base::DType dtype, backend::Backend& backend,
                  const MemoryPolicy& memory, const nn::Placement& placement, backend::Backend* host,
-                 const std::optional<LoraConfig>& lora, const VeloraConfig& velora,
-                 const RowSamplingConfig& sampling)
-    : impl_(std::make_unique<Impl>(config, dtype, backend, memory, placement, host, lora, velora,
-                                   sampling)) {}
+                 const TrainingMethods& methods)
+    : impl_(std::make_unique<Impl>(config, dtype, backend, memory, placement, host, methods)) {}
 
 Decoder::~Decoder() = default;
 

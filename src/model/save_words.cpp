@@ -12,11 +12,9 @@
 namespace longspan::model {
 namespace {
 
+using nn::kRecompute;
 using nn::SaveParts;
 using nn::SavePolicy;
-
-constexpr SavePolicy kRecompute{SavePolicy::Codes::kNone, false, SavePolicy::Rounding::kNearest,
-                                true};
 
 /// "0.25" of 250000 millionths.
 std::string fraction_text(std::int64_t millionths) {

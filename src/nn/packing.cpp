@@ -91,6 +91,11 @@ Index Packing::place(Index element) const {
   return std::min(found, after == places_.end() ? end_ : after->byte);
 }
 
+void Packing::start() {
+  unsettled_.clear();
+  is_settled_ = false;
+}
+
 void Packing::settle(backend::Backend& backend, comm::Communicator* ranks) {
   std::vector<double> sums(means_.size());
   for (const Unsettled& one : unsettled_) {
@@ -106,7 +111,7 @@ void Packing::settle(backend::Backend& backend, comm::Communicator* ranks) {
                                mean(one.number));
   }
   unsettled_.clear();
-  is_begun_ = false;
+  is_settled_ = true;
 }
 
 }  // namespace longspan::nn

@@ -48,8 +48,7 @@ Tensor ParameterSet::own_bytes(const OwnRange& range) const {
 }
 
 void ParameterSet::write_packed(const WriteWeights& write) {
-  place_packed(packing_->dtype());  // without what an earlier writing may have left to settle
-  packing_->begin();
+  packing_->start();
   for (const OwnRange& range : own_ranges_) {
     if (at(range.number).is_packed) {
       write_codes(range, write);

@@ -180,6 +180,15 @@ double ParameterSet::gradient_squares() const {
   return squares[0];
 }
 
+std::vector<double> ParameterSet::gradient_squares_by_parameter() const {
+  std::vector<double> squares(parameters_.size());
+  for (const OwnRange& range : own_ranges_) {
+    squares[static_cast<std::size_t>(range.number)] = backend_->sum_of_squares(own_gradient(range));
+  }
+  if (splits_updates()) ranks_->all_reduce_sum(squares);
+  return squares;
+}
+
 double ParameterSet::compressed_gradient_squares() const {
   std::vector<double> squares(1);
   for (const OwnRange& range : own_ranges_) {

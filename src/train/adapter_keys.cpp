@@ -2,11 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <limits>
-
 #include "longspan/base/error.h"
 #include "longspan/nn/lora.h"
-#include "longspan/optim/kinds.h"
+#include "train/gradient_keys.h"
 #include "train/key_limits.h"
 
 namespace longspan::train {
@@ -19,20 +17,6 @@ std::optional<model::LoraConfig> Job::lora() const {
   lora.packs_base = adapter.base_weights == "nf4";
   return lora;
 }
-
-namespace {
-
-/// Of a job that draws by its tokens, for the sake of `key`.
-void check_token_numbers(const Job& job, const char* key) {
-  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
-  if (job.training.tokens_per_step <= kMost) return;
-  throw InputError(
-      fmt::format("training.tokens_per_step is {}; with {} at most {} tokens of a step have "
-                  "numbers",
-                  job.training.tokens_per_step, key, kMost));
-}
-
-}  // namespace
 
 std::int64_t Job::trained_parameters() const {
   const auto adapters = lora();
@@ -99,98 +83,6 @@ void declare_adapter(Job::Adapter& adapter, base::Declarations& keys) {
               "How the base is kept.")
       .known_elsewhere_as(
           {"load_in_4bit", "qlora", "bnb_4bit_quant_type", "quantization_bit", "quantization"});
-}
-
-void declare_velora(model::VeloraConfig& velora, base::Declarations& keys) {
-  keys.section(
-      "velora",
-      "Gradients of matrices, or of adapters' As, of which groups of inputs are compressed "
-      "to a number each (VeLoRA): the less is multiplied, summed over ranks and kept, with "
-      "optimizer.name \"adamw\". Not exact; the outputs and what goes on backward are.");
-  keys.texts("velora.target_modules", velora.target_modules,
-             {{model::VeloraConfig::kNone, "all gradients are exact"},
-              {nn::ModuleNames::kAllLinear, "all matrices of the blocks"}},
-             "names of modules such as [\"v_proj\", \"down_proj\"]",
-             "Which matrices, as adapter.target_modules names them.")
-      .known_elsewhere_as({"velora_layers", "velora_targets"});
-  keys.integer("velora.groups", velora.groups,
-               "Numbers that are left of the inputs of such a matrix, which they divide.")
-      .at_least(1)
-      .at_most(kMaxCount)
-      .known_elsewhere_as({"num_groups", "velora_num_groups", "velora_groups"});
-  keys.real("velora.scale", velora.scale,
-            "Factor of these gradients, which with Adam matters for clipping and epsilon alone.")
-      .above(0)
-      .known_elsewhere_as({"velora_scale"});
-}
-
-void declare_sampling(model::RowSamplingConfig& sampling, base::Declarations& keys) {
-  keys.section("column_row_sampling",
-               "Gradients of matrices, or of adapters' As, that are made of a part of the tokens, "
-               "drawn at random so that they are right in the mean: fewer products. The outputs "
-               "and what goes on backward are exact.");
-  keys.texts("column_row_sampling.target_modules", sampling.target_modules,
-             {{model::RowSamplingConfig::kNone, "all tokens count"},
-              {nn::ModuleNames::kAllLinear, "all matrices of the blocks"}},
-             "names of modules such as [\"v_proj\", \"down_proj\"]",
-             "Which matrices, as adapter.target_modules names them.")
-      .known_elsewhere_as({"wta_crs_layers", "approx_layers"});
-  keys.real("column_row_sampling.ratio", sampling.ratio,
-            "Part of a step's tokens that is drawn, by |input| |gradient| of each as in the step "
-            "before; the first step draws all.")
-      .above(0)
-      .at_most(1)
-      .known_elsewhere_as({"wta_crs_ratio", "sample_ratio", "keep_ratio"});
-}
-
-void check_sampling(const Job& job) {
-  const model::RowSamplingConfig& sampling = job.column_row_sampling;
-  if (!sampling.is_on()) {
-    if (sampling == model::RowSamplingConfig()) return;
-    throw InputError(
-        "column_row_sampling has other keys, but column_row_sampling.target_modules is \"none\": "
-        "name matrices, or leave the section out");
-  }
-  sampling.check(job.model, job.lora(), "column_row_sampling");
-  if (!job.has_backward()) {
-    throw InputError(
-        fmt::format("column_row_sampling.target_modules is given, but optimizer.name is \"{}\", "
-                    "which forms no gradients; leave the section out",
-                    job.optimizer.name));
-  }
-  const nn::ModuleNames compressed{job.velora.target_modules};
-  for (const auto& module :
-       model::trained_modules(job.model, sampling.target_modules, job.lora())) {
-    if (!job.velora.is_on() || !compressed.contain(module.name)) continue;
-    throw InputError(fmt::format(
-        "column_row_sampling.target_modules and velora.target_modules both name {}; legal: one of "
-        "them",
-        module.name));
-  }
-  check_token_numbers(job, "column_row_sampling");
-}
-
-void check_velora(const Job& job) {
-  const model::VeloraConfig& velora = job.velora;
-  if (!velora.is_on()) {
-    if (velora == model::VeloraConfig()) return;
-    throw InputError(
-        "velora has other keys, but velora.target_modules is \"none\": name matrices, or leave "
-        "the section out");
-  }
-  velora.check(job.model, job.lora(), "velora");
-  const optim::OptimizerKind& kind = optim::optimizer_kind(job.optimizer.name);
-  if (!kind.takes_compressed_gradients) {
-    throw InputError(fmt::format(
-        "velora.target_modules is given, but optimizer.name is \"{}\", which needs whole "
-        "gradients; legal: \"adamw\", whose moments of them are compressed, too",
-        kind.name));
-  }
-  if (job.optimizer.moments == "full") return;
-  throw InputError(fmt::format(
-      "velora.target_modules is given, but optimizer.moments is \"{}\"; legal: \"full\", since "
-      "moments are compressed already",
-      job.optimizer.moments));
 }
 
 void check_adapter(const Job& job) {

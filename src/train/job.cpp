@@ -7,6 +7,7 @@
 
 #include "longspan/base/declarations.h"
 #include "train/adapter_keys.h"
+#include "train/gradient_keys.h"
 #include "train/key_limits.h"
 #include "train/model_keys.h"
 #include "train/optimizer_keys.h"

@@ -4,6 +4,7 @@
 #include "longspan/base/error.h"
 #include "longspan/train/job.h"
 #include "train/adapter_keys.h"
+#include "train/gradient_keys.h"
 #include "train/optimizer_keys.h"
 #include "train/parallel_layout.h"
 

@@ -115,7 +115,8 @@ void LoadedModel::read(const ModelChoice& choice, const comm::Communicator& worl
   const DType dtype = choose_dtype(choice.dtype, widest_dtype(files, names));
   decoder_ = std::make_unique<model::Decoder>(
       model.config, dtype, *backend_, model::MemoryPolicy(), nn::Placement{.trains = false},
-      nullptr, adapted ? std::optional(adapted->lora) : std::nullopt);
+      nullptr,
+      model::TrainingMethods{.lora = adapted ? std::optional(adapted->lora) : std::nullopt});
   load_pretrained(weights, *decoder_, *backend_, world);
   if (adapted) load_adapter(directory_, *decoder_, *backend_);
 }

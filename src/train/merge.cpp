@@ -40,7 +40,7 @@ std::vector<double> transposed(const std::vector<double>& in, std::int64_t colum
 Merge::Merge(const AdaptedModel& adapted) {
   backend::DryBackend nothing(backend::DeviceProfile::load("cpu"), 1);
   model::Decoder model(adapted.model.config, base::DType::kFloat32, nothing, {}, {}, nullptr,
-                       adapted.lora);
+                       {.lora = adapted.lora});
   const auto file = open_adapter(adapted.adapter, *model.adapters());
   const bool inputs_first = model::stores_inputs_first(adapted.model.config);
   for (const nn::Parameter& weight : model.parameters().parameters()) {

@@ -87,39 +87,41 @@ void declare_zeroth_order(Job::Optimizer& optimizer, Declarations& keys) {
       .known_elsewhere_as({"step_interval", "lozo_interval"});
 }
 
-/// A key that only `those` optimizers have and that is given for another.
-void refuse_foreign(const Job& job, const char* key, const char* those) {
-  throw InputError(
-      fmt::format("optimizer.{} is given, but optimizer.name is \"{}\"; leave it out, or set "
-                  "optimizer.name to {}",
-                  key, job.optimizer.name, those));
-}
-
-void check_galore(const Job& job, const optim::OptimizerKind& kind) {
-  const Job::Optimizer& optimizer = job.optimizer;
+/// Keys that only some optimizers have, given for another.
+void refuse_foreign_keys(const Job& job, const optim::OptimizerKind& kind) {
+  const Job::Optimizer& given = job.optimizer;
   const Job::Optimizer plain;
-  const auto refuse_other = [&](const char* key, bool is_given) {
-    if (!kind.has_galore_keys && is_given) refuse_foreign(job, key, "\"galore\"");
+  struct Foreign {
+    bool is_legal;
+    bool is_given;
+    const char* key;
+    const char* those;  ///< that have it
   };
-  refuse_other("galore.rank", optimizer.galore_rank != plain.galore_rank);
-  refuse_other("galore.interval", optimizer.galore_interval != plain.galore_interval);
-  refuse_other("galore.scale", optimizer.galore_scale != plain.galore_scale);
-  if (kind.has_galore_keys && optimizer.galore_rank > job.model.hidden_size) {
+  const Foreign all[] = {
+      {kind.has_galore_keys, given.galore_rank != plain.galore_rank, "galore.rank", "\"galore\""},
+      {kind.has_galore_keys, given.galore_interval != plain.galore_interval, "galore.interval",
+       "\"galore\""},
+      {kind.has_galore_keys, given.galore_scale != plain.galore_scale, "galore.scale",
+       "\"galore\""},
+      {kind.has_block_keys, given.block_active != plain.block_active, "blockllm.active",
+       "\"blockllm\""},
+      {kind.has_block_keys, given.block_interval != plain.block_interval, "blockllm.interval",
+       "\"blockllm\""},
+      {kind.has_block_keys, given.block_patience != plain.block_patience, "blockllm.patience",
+       "\"blockllm\""},
+      {!kind.needs_gradients, given.perturbation != plain.perturbation, "zeroth_order.perturbation",
+       "\"mezo\" or \"lozo\""},
+      {kind.has_lozo_keys, given.lozo_rank != plain.lozo_rank, "zeroth_order.rank", "\"lozo\""},
+      {kind.has_lozo_keys, given.lozo_interval != plain.lozo_interval, "zeroth_order.interval",
+       "\"lozo\""},
+  };
+  for (const Foreign& one : all) {
+    if (one.is_legal || !one.is_given) continue;
     throw InputError(
-        fmt::format("optimizer.galore.rank is {}; legal: at most model.hidden_size, which is {}",
-                    optimizer.galore_rank, job.model.hidden_size));
+        fmt::format("optimizer.{} is given, but optimizer.name is \"{}\"; leave it out, or set "
+                    "optimizer.name to {}",
+                    one.key, given.name, one.those));
   }
-}
-
-void check_blocks(const Job& job, const optim::OptimizerKind& kind) {
-  const Job::Optimizer& optimizer = job.optimizer;
-  const Job::Optimizer plain;
-  const auto refuse_other = [&](const char* key, bool is_given) {
-    if (!kind.has_block_keys && is_given) refuse_foreign(job, key, "\"blockllm\"");
-  };
-  refuse_other("blockllm.active", optimizer.block_active != plain.block_active);
-  refuse_other("blockllm.interval", optimizer.block_interval != plain.block_interval);
-  refuse_other("blockllm.patience", optimizer.block_patience != plain.block_patience);
 }
 
 /// Of "mezo" and "lozo": what would be of a backward, or of means of gradients.
@@ -156,28 +158,21 @@ void check_no_backward(const Job& job) {
   }
 }
 
-void check_zeroth_order(const Job& job, const optim::OptimizerKind& kind) {
+/// Ranks of projections and directions must be those of some matrix.
+void check_ranks(const Job& job, const optim::OptimizerKind& kind) {
   const Job::Optimizer& optimizer = job.optimizer;
-  const Job::Optimizer plain;
-  if (kind.needs_gradients && optimizer.perturbation != plain.perturbation) {
-    refuse_foreign(job, "zeroth_order.perturbation", "\"mezo\" or \"lozo\"");
+  if (kind.has_galore_keys && optimizer.galore_rank > job.model.hidden_size) {
+    throw InputError(
+        fmt::format("optimizer.galore.rank is {}; legal: at most model.hidden_size, which is {}",
+                    optimizer.galore_rank, job.model.hidden_size));
   }
-  if (!kind.has_lozo_keys && optimizer.lozo_rank != plain.lozo_rank) {
-    refuse_foreign(job, "zeroth_order.rank", "\"lozo\"");
+  const auto lora = job.lora();
+  const std::int64_t most = lora ? lora->rank : job.model.hidden_size;
+  if (kind.has_lozo_keys && optimizer.lozo_rank > most) {
+    throw InputError(
+        fmt::format("optimizer.zeroth_order.rank is {}; legal: at most {}, which is {}",
+                    optimizer.lozo_rank, lora ? "adapter.rank" : "model.hidden_size", most));
   }
-  if (!kind.has_lozo_keys && optimizer.lozo_interval != plain.lozo_interval) {
-    refuse_foreign(job, "zeroth_order.interval", "\"lozo\"");
-  }
-  if (kind.has_lozo_keys) {
-    const auto lora = job.lora();
-    const std::int64_t most = lora ? lora->rank : job.model.hidden_size;
-    if (optimizer.lozo_rank > most) {
-      throw InputError(
-          fmt::format("optimizer.zeroth_order.rank is {}; legal: at most {}, which is {}",
-                      optimizer.lozo_rank, lora ? "adapter.rank" : "model.hidden_size", most));
-    }
-  }
-  if (!kind.needs_gradients) check_no_backward(job);
 }
 
 }  // namespace
@@ -236,9 +231,9 @@ void check_optimizer(const Job& job) {
   const Job::Optimizer& optimizer = job.optimizer;
   const optim::OptimizerKind& kind = optim::optimizer_kind(optimizer.name);
   const bool rounds = optimizer.moments == "bf16";
-  check_galore(job, kind);
-  check_blocks(job, kind);
-  check_zeroth_order(job, kind);
+  refuse_foreign_keys(job, kind);
+  check_ranks(job, kind);
+  if (!kind.needs_gradients) check_no_backward(job);
   if (optimizer.offload == "host" && !kind.may_be_on_host) {
     throw InputError(
         fmt::format("optimizer.offload is \"host\", but optimizer.name is \"{}\", whose updates "

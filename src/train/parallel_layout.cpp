@@ -71,10 +71,8 @@ void check_recomputation(const Job& job, const SequenceDegrees& sequence) {
     if (!policy.slots(layer)[model::Slot::kAttentionQkv].recomputes()) continue;
     throw InputError(fmt::format(
         "memory.saved_inputs.attention_qkv is \"{}\", but {} Ulysses ranks exchange heads, and "
-        "what "
-        "they have then is not made again without another exchange; legal without \"recompute\", "
-        "or "
-        "with a ring alone, such as parallel.sequence \"1x{}\"",
+        "what they have then is not made again without another exchange; legal without "
+        "\"recompute\", or with a ring alone, such as parallel.sequence \"1x{}\"",
         job.memory.saved_inputs[model::Slot::kAttentionQkv], sequence.ulysses, sequence.ranks()));
   }
 }

@@ -17,8 +17,19 @@ namespace {
 using backend::DeviceProfile;
 using base::InputError;
 
+/// By the rank that needs most.
 std::uint64_t needed_by(const Job& job, const PlanSetting& setting) {
   return DryWorld(job, setting, assumed_states(job, setting)).needed;
+}
+
+/// What the first two micro-batches of each group show of that. Of a step with more, gaps between
+/// a GPU's blocks can be larger.
+std::uint64_t needed_at_first(const Job& job, const PlanSetting& setting) {
+  Job first = job;
+  const std::int64_t rows = 2 * parallel_layout(job, setting.ranks).data;
+  first.training.tokens_per_step =
+      std::min(job.training.tokens_per_step, rows * job.training.micro_batch_tokens);
+  return needed_by(first, setting);
 }
 
 /// The job with one row of so many tokens a group.
@@ -98,16 +109,6 @@ bool may_share_more(const Job& job) {
          !job.memory.recomputes_attention();
 }
 
-/// What a rank needs at most, found of two micro-batches of a step: what comes after, needs no
-/// more.
-std::uint64_t needed_by_first_rows(const Job& job, const PlanSetting& setting) {
-  Job first = job;
-  const std::int64_t rows = 2 * parallel_layout(job, setting.ranks).data;
-  first.training.tokens_per_step =
-      std::min(first.training.tokens_per_step, rows * job.training.micro_batch_tokens);
-  return needed_by(first, setting);
-}
-
 /// The job with rows halved until it fits, or to one token; nothing when they cannot be halved.
 std::optional<Remedy> shorter_rows(const Job& job, const PlanSetting& setting,
                                    const std::string& change) {
@@ -119,7 +120,9 @@ std::optional<Remedy> shorter_rows(const Job& job, const PlanSetting& setting,
         std::max<std::int64_t>(parallel_layout(changed, setting.ranks).data,
                                job.training.tokens_per_step / changed.training.micro_batch_tokens);
     changed.training.tokens_per_step = rows * changed.training.micro_batch_tokens;
-    const std::uint64_t peak = needed_by_first_rows(changed, setting);
+    // A step of many short rows takes long to go through: only where it may fit.
+    std::uint64_t peak = needed_at_first(changed, setting);
+    if (peak <= limit) peak = needed_by(changed, setting);
     if (peak > limit && changed.training.micro_batch_tokens > 1) continue;
     const std::int64_t step = changed.training.tokens_per_step;
     return Remedy{fmt::format("{}, training.micro_batch_tokens = {}{}", change,
@@ -170,8 +173,7 @@ Plan make_plan(const Job& given, const PlanSetting& setting) {
   std::optional<SlotChoice> slots;
   if (given.memory.chooses_saved_inputs()) {
     slots = choose_slots(given, setting);
-    job.memory.saved_inputs = slots->texts;
-    job.memory.slots_are_chosen = true;
+    job.memory.choose_saved_inputs(slots->texts);
   }
   const DryWorld world(job, setting, assumed_states(job, setting));
   const DryStep dry(job, setting, world.heaviest);

@@ -72,10 +72,8 @@ class Slots {
   /// Of the first `count` layers.
   model::SlotTexts texts(std::int64_t count, const OffloadFractions& fractions) const {
     const SavePolicy host{SavePolicy::Codes::kNone, true};
-    SavePolicy again;
-    again.recompute = true;
     const SaveParts always({{host, fractions.always}, {SavePolicy{}}});
-    const SaveParts split({{host, fractions.split}, {again}});
+    const SaveParts split({{host, fractions.split}, {nn::kRecompute}});
     model::SlotTexts texts;
     for (const model::SlotWords& slot : model::saved_slots()) {
       const SaveParts& parts = is_split(slot) ? split : always;
@@ -124,7 +122,7 @@ class Slots {
 /// The job with everything on the device, and a row a group in a step.
 Job with_full_slots(const Job& job, const ParallelLayout& layout) {
   Job full = job;
-  full.memory.slots_are_chosen = true;
+  full.memory.choose_saved_inputs(model::SlotTexts::all("full"));
   full.parallel.sequence = fmt::format("{}x{}", layout.sequence.ulysses, layout.sequence.ring);
   full.training.tokens_per_step = job.training.micro_batch_tokens * layout.data;
   return full;
@@ -204,8 +202,7 @@ SlotChoice choose_slots(const Job& job, const PlanSetting& setting) {
 Job with_chosen_slots(const Job& job, const PlanSetting& setting) {
   Job chosen = job;
   if (!job.memory.chooses_saved_inputs()) return chosen;
-  chosen.memory.saved_inputs = choose_slots(job, setting).texts;
-  chosen.memory.slots_are_chosen = true;
+  chosen.memory.choose_saved_inputs(choose_slots(job, setting).texts);
   return chosen;
 }
 
@@ -219,8 +216,8 @@ std::string choose_for_all(Job& job, comm::Communicator& world) {
   for (const std::string& text : choice.texts.values) lines += text + "\n";
   world.broadcast(lines, 0);
   std::istringstream reading(lines);
-  for (std::string& text : job.memory.saved_inputs.values) std::getline(reading, text);
-  job.memory.slots_are_chosen = true;
+  for (std::string& text : choice.texts.values) std::getline(reading, text);
+  job.memory.choose_saved_inputs(choice.texts);
   std::string told = world.rank() == 0 ? slot_choice_text(choice) : "";
   if (!told.empty()) told.pop_back();  // the end of its last line
   return told;

@@ -29,8 +29,7 @@ std::string slot_choice_text(const SlotChoice& choice) {
   }
   std::string text = fmt::format(
       "memory.saved_inputs.policy \"auto\": on the host wait, of blocks 0-{}, {:.6g} of what is "
-      "not "
-      "made again ({} a layer) and alpha = {:.6g} of what is ({}); blocks {} and {} keep all "
+      "not made again ({} a layer) and alpha = {:.6g} of what is ({}); blocks {} and {} keep all "
       "here.\n",
       choice.layers - 1, fraction(choice.always), format_bytes(choice.always_bytes),
       fraction(choice.split), format_bytes(choice.split_bytes), choice.layers, choice.layers + 1);

@@ -91,7 +91,8 @@ void check_files_of(const Job& job) {
   checkpoint::match(checkpoint::ModelFiles(job.model_from), wanted_tensors(job.model));
   if (job.adapter.from.empty()) return;
   backend::DryBackend nothing(backend::DeviceProfile::load("cpu"), 1);
-  model::Decoder model(job.model, base::DType::kFloat32, nothing, {}, {}, nullptr, job.lora());
+  model::Decoder model(job.model, base::DType::kFloat32, nothing, {}, {}, nullptr,
+                       {.lora = job.lora()});
   open_adapter(job.adapter.from, *model.adapters());
 }
 

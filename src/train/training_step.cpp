@@ -144,7 +144,7 @@ TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, comm::Comm
       ranks_(&ranks),
       model_(job.model, supported_dtype(job, backend), backend, chosen_policy(job),
              placement_of(job, backend, ranks), job.memory.offloads_saved_inputs() ? host : nullptr,
-             job.lora(), job.velora, job.column_row_sampling),
+             {job.lora(), job.velora, job.column_row_sampling}),
       optimizer_(optim::make_optimizer(optimizer_config(job), initialised(model_, job), backend,
                                        job.optimizer.offload == "host" ? host : nullptr)),
       zeroth_order_(dynamic_cast<optim::Mezo*>(optimizer_.get())),
@@ -238,17 +238,6 @@ model::LossResult TrainingStep::evaluate(const RankPass& pass) {
   return model_.evaluate(Part(pass).batch(nullptr));
 }
 
-std::vector<double> TrainingStep::gradient_squares() {
-  const nn::ParameterSet& parameters = model_.trained();
-  std::vector<double> squares(parameters.parameters().size());
-  for (const nn::OwnRange& range : parameters.own_ranges()) {
-    squares[static_cast<std::size_t>(range.number)] =
-        backend_->sum_of_squares(parameters.own_gradient(range));
-  }
-  if (parameters.partition().ranks() > 1) ranks_->all_reduce_sum(squares);
-  return squares;
-}
-
 TrainingStep::Update TrainingStep::update(std::int64_t step, double loss) {
   const backend::Scope scope(*backend_, "optimizer");
   Update result;
@@ -262,7 +251,9 @@ TrainingStep::Update TrainingStep::update(std::int64_t step, double loss) {
   if (!result.skipped) {
     const double slope = zeroth_order_ != nullptr ? slope_ : 1.0;
     const double factor = optim::clip_factor(result.grad_norm, job_->optimizer.max_grad_norm);
-    if (optimizer_->observe(loss)) optimizer_->choose(gradient_squares());
+    if (optimizer_->observe(loss)) {
+      optimizer_->choose(model_.trained().gradient_squares_by_parameter());
+    }
     optimizer_->step(result.lr, slope * factor);
   }
   // A skipped step, too, has moved the weights that others own.

@@ -86,8 +86,6 @@ class TrainingStep {
  private:
   class Part;
 
-  /// Of each parameter the sum of its gradient's squares, the same bits on every rank.
-  std::vector<double> gradient_squares();
   double run_passes(const std::vector<RankPass>& passes, double loss_scale, std::int64_t step);
   /// Sum of the NLL at this distance from the weights, in the direction chosen.
   double nll_beside(const std::vector<RankPass>& passes, double distance);

@@ -116,33 +116,25 @@ class Adapters(harness.Workspace):
                          3)
 
     def test_plan_is_the_run_to_the_byte(self):
-        for number, (ranks, changes) in enumerate((
-                (1, {}),
-                (1, {"adapter": {"dropout": 0.1}, "memory": {"activation_checkpointing": "block"}}),
-                (1, {"training": {"precision": "bf16"}, "adapter": {"target_modules": ["v_proj"]}}),
-                (2, {"parallel": {"sequence": 2, "zero_stage": 3}, "adapter": {"dropout": 0.1},
-                     "memory": {"mini_sequence": {"mlp": 3}}}),
-                (3, {"parallel": {"zero_stage": 2}}),
-                (1, {"adapter": {"base_weights": "nf4"}}),
-                (1, {"adapter": {"base_weights": "nf4"}, "training": {"precision": "bf16"},
-                     "memory": {"activation_checkpointing": "block"}}),
-                (2, {"adapter": {"base_weights": "nf4"},
-                     "parallel": {"sequence": 2, "zero_stage": 3}}),
-                (3, {"adapter": {"base_weights": "nf4"}, "parallel": {"zero_stage": 1}}),
-                (4, {"parallel": {"sequence": "2x2", "zero_stage": 3},
-                     "training": {"precision": "bf16"}}))):
-            name = f"planned-{number}"
-            job = self.adapted(name, run={"threads": 1}, data={"packing": "streamed"},
-                               training={"steps": 2, "validation_every": 0,
-                                         **changes.pop("training", {})}, **changes)
-            with self.subTest(name):
-                plan = json.loads(run("plan", job, "--world-size", ranks, "--json").stdout)
-                run("train", job, ranks=ranks)
-                self.assert_planned(name, plan, steps=2)
-                self.assertLess(plan["trained_parameters"], plan["parameters"])
-                # Adapters alone have gradients and an optimizer.
-                self.assertLess(plan["peak_bytes"]["optimizer"],
-                                12 * plan["trained_parameters"] + 4096)
+        plans = self.assert_runs_as_planned(self.adapted, (
+            (1, {}),
+            (1, {"adapter": {"dropout": 0.1}, "memory": {"activation_checkpointing": "block"}}),
+            (1, {"training": {"precision": "bf16"}, "adapter": {"target_modules": ["v_proj"]}}),
+            (2, {"parallel": {"sequence": 2, "zero_stage": 3}, "adapter": {"dropout": 0.1},
+                 "memory": {"mini_sequence": {"mlp": 3}}}),
+            (3, {"parallel": {"zero_stage": 2}}),
+            (1, {"adapter": {"base_weights": "nf4"}}),
+            (1, {"adapter": {"base_weights": "nf4"}, "training": {"precision": "bf16"},
+                 "memory": {"activation_checkpointing": "block"}}),
+            (2, {"adapter": {"base_weights": "nf4"}, "parallel": {"sequence": 2, "zero_stage": 3}}),
+            (3, {"adapter": {"base_weights": "nf4"}, "parallel": {"zero_stage": 1}}),
+            (4, {"parallel": {"sequence": "2x2", "zero_stage": 3},
+                 "training": {"precision": "bf16"}})), steps=2)
+        self.assertEqual(len(plans), 10)
+        for plan in plans:
+            self.assertLess(plan["trained_parameters"], plan["parameters"])
+            # Adapters alone have gradients and an optimizer.
+            self.assertLess(plan["peak_bytes"]["optimizer"], 12 * plan["trained_parameters"] + 4096)
 
     def test_a_packed_base_trains_resumes_and_takes_less(self):
         packed = {"base_weights": "nf4"}

@@ -108,6 +108,45 @@ class Workspace(unittest.TestCase):
             self.assertEqual(plan["comm_bytes"], row["comm_bytes"])
             self.assertEqual(plan["tokens_per_step"], row["tokens"])
 
+    def assert_runs_as_planned(self, make, cases, steps):
+        """Each of `cases`, (ranks, changes of the job that `make` writes): takes what its plan says,
+        in every step; returns the plans."""
+        plans = []
+        for number, (ranks, changes) in enumerate(cases):
+            name = f"planned-{number}"
+            training = {"steps": steps, "validation_every": 0, **changes.get("training", {})}
+            job = make(name, **{**changes, "run": {"threads": 1}, "data": {"packing": "streamed"},
+                                "training": training})
+            with self.subTest(name):
+                plan = json.loads(run("plan", job, "--world-size", ranks, "--json").stdout)
+                run("train", job, ranks=ranks)
+                self.assert_planned(name, plan, steps=steps)
+                plans.append(plan)
+        return plans
+
+    def assert_resumes(self, make):
+        """Of jobs that `make` writes, with 10 steps and a checkpoint at 5: runs whole-1, of 1 rank, and
+        whole-2, of 2 that share all states, learn and are those that stop between; and the first one's
+        checkpoint goes on at another layout. Returns that job, of 3 ranks."""
+        for ranks, more in ((1, {}), (2, {"parallel": {"zero_stage": 3},
+                                          "training": {"precision": "bf16"}})):
+            whole, parts = f"whole-{ranks}", f"parts-{ranks}"
+            run("train", make(whole, **more), ranks=ranks)
+            job = make(parts, **more)
+            run("train", job, "--until-step", 5, ranks=ranks)
+            run("train", job, ranks=ranks)
+            self.assertEqual(self.metrics(whole), self.metrics(parts))
+            losses = self.losses(whole)
+            self.assertLess(losses[10], losses[1])
+        other = make("other", parallel={"sequence": 3, "zero_stage": 3},
+                     training={"micro_batch_tokens": 128},
+                     checkpoint={"resume": str(self.root / "whole-1" /
+                                               "checkpoints/step-00000005")})
+        run("train", other, ranks=3)
+        for step, loss in self.losses("other").items():
+            self.assertAlmostEqual(loss, self.losses("whole-1")[step], delta=1e-4)
+        return other
+
     def assert_same_run(self, one, other):
         self.assertEqual(self.metrics(one), self.metrics(other))
         first, second = self.checkpoint_files(one), self.checkpoint_files(other)

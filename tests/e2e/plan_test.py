@@ -4,6 +4,7 @@ import array
 import itertools
 import json
 import os
+import pathlib
 import random
 import struct
 import subprocess
@@ -12,6 +13,7 @@ import unittest
 import harness
 from harness import run
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 VOCAB = 1000
 # What a process has beyond its ledger and what the program has when it does nothing: oneDNN's
 # generated code, threads' scratch, MPI (docs/memory.md states it).
@@ -408,7 +410,7 @@ class PlanEqualsRun(harness.Workspace):
         self.assertIn("out of memory in", forced.stderr)
 
     def test_what_never_fits_is_told_so_however_many_rows_a_step_has(self):
-        plan = run("plan", harness.ROOT / "configs/llama3-8b-h200.json", "--device", "cpu", "--set",
+        plan = run("plan", ROOT / "configs/llama3-8b-h200.json", "--device", "cpu", "--set",
                    "memory.limit=1GiB", "--set", "training.micro_batch_tokens=4096", "--set",
                    f"training.tokens_per_step={1 << 17}").stdout
         self.assertIn("IT DOES NOT FIT", plan)

@@ -19,24 +19,8 @@ class RowSampling(harness.Workspace):
                         **changes)
 
     def test_a_run_learns_and_goes_on_exactly(self):
-        for ranks, more in ((1, {}), (2, {"parallel": {"zero_stage": 3},
-                                          "training": {"precision": "bf16"}})):
-            whole, parts = f"whole-{ranks}", f"parts-{ranks}"
-            run("train", self.sampled(whole, **json.loads(json.dumps(more))), ranks=ranks)
-            job = self.sampled(parts, **json.loads(json.dumps(more)))
-            run("train", job, "--until-step", 5, ranks=ranks)
-            run("train", job, ranks=ranks)
-            self.assertEqual(self.metrics(whole), self.metrics(parts))
-            losses = self.losses(whole)
-            self.assertLess(losses[10], losses[1])
         # It goes on at another layout; not with other groups of matrices.
-        other = self.sampled("other", parallel={"sequence": 3, "zero_stage": 3},
-                             training={"micro_batch_tokens": 128},
-                             checkpoint={"resume": str(self.root / "whole-1" /
-                                                       "checkpoints/step-00000005")})
-        run("train", other, ranks=3)
-        for step, loss in self.losses("other").items():
-            self.assertAlmostEqual(loss, self.losses("whole-1")[step], delta=1e-4)
+        other = self.assert_resumes(self.sampled)
         result = run("train", other, "--set", 'column_row_sampling.target_modules=["o_proj"]',
                      "--set", f"run.output_dir={self.root / 'groups'}", expect=2, ranks=3)
         self.assertIn("row_sampling.factors", result.stderr)
@@ -47,33 +31,24 @@ class RowSampling(harness.Workspace):
         for name, ranks, more in (("alone", 1, {}), ("data", 2, {}),
                                   ("ulysses", 2, {"parallel": {"sequence": "2x1"}}),
                                   ("ring", 2, {"parallel": {"sequence": "1x2"}})):
-            run("train", self.sampled(f"draws-{name}", **json.loads(json.dumps(settings)), **more),
-                ranks=ranks)
+            run("train", self.sampled(f"draws-{name}", **settings, **more), ranks=ranks)
             losses[name] = self.losses(f"draws-{name}")
             for step, loss in losses[name].items():
                 self.assertAlmostEqual(loss, losses["alone"][step], delta=1e-9)
         exact = {"column_row_sampling": {"target_modules": "none", "ratio": 0.3}}
-        run("train", self.sampled("draws-none", **json.loads(json.dumps(settings)), **exact))
+        run("train", self.sampled("draws-none", **settings, **exact))
         self.assertEqual(self.losses("draws-none")[1], losses["alone"][1])
         self.assertGreater(abs(self.losses("draws-none")[4] - losses["alone"][4]), 1e-7)
 
     def test_plan_is_the_run_to_the_byte(self):
-        for number, (ranks, changes) in enumerate((
-                (1, {}),
-                (1, {"memory": {"activation_checkpointing": "block"},
-                     "column_row_sampling": {"target_modules": "all-linear"},
-                     "training": {"precision": "bf16"}}),
-                (2, {"parallel": {"sequence": 2, "zero_stage": 3},
-                     "memory": {"mini_sequence": {"mlp": 3}}}),
-                (3, {"parallel": {"zero_stage": 2}}))):
-            name = f"planned-{number}"
-            training = {"steps": 3, "validation_every": 0, **changes.pop("training", {})}
-            job = self.sampled(name, run={"threads": 1}, data={"packing": "streamed"},
-                               training=training, **changes)
-            with self.subTest(name):
-                plan = json.loads(run("plan", job, "--world-size", ranks, "--json").stdout)
-                run("train", job, ranks=ranks)
-                self.assert_planned(name, plan, steps=3)
+        self.assert_runs_as_planned(self.sampled, (
+            (1, {}),
+            (1, {"memory": {"activation_checkpointing": "block"},
+                 "column_row_sampling": {"target_modules": "all-linear"},
+                 "training": {"precision": "bf16"}}),
+            (2, {"parallel": {"sequence": 2, "zero_stage": 3},
+                 "memory": {"mini_sequence": {"mlp": 3}}}),
+            (3, {"parallel": {"zero_stage": 2}})), steps=3)
 
     def test_verify(self):
         job = self.sampled("verified", parallel={"sequence": 2, "zero_stage": 3},

@@ -33,7 +33,8 @@ LoraConfig lora_of(const std::vector<std::string>& targets, double dropout = 0.0
 struct Adapted {
   Adapted(const ModelConfig& config, const LoraConfig& lora_config, const MemoryPolicy& memory = {},
           DType dtype = DType::kFloat64)
-      : lora(lora_config), decoder(config, dtype, *backend, memory, {}, nullptr, lora_config) {
+      : lora(lora_config),
+        decoder(config, dtype, *backend, memory, {}, nullptr, {.lora = lora_config}) {
     decoder.parameters().initialise(5, 0.3);
     nn::ParameterSet& set = *decoder.adapters();
     for (int number = 0; number < static_cast<int>(set.parameters().size()); ++number) {

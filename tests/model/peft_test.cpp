@@ -16,7 +16,7 @@ using Tensors = std::map<std::string, std::vector<double>>;
 struct Adapted {
   Adapted(const Fixture& fixture, DType dtype)
       : lora(AdapterConfig::from_json(fixture.adapter, "adapter_config.json").lora),
-        decoder(fixture.config, dtype, *backend, {}, {}, nullptr, lora) {
+        decoder(fixture.config, dtype, *backend, {}, {}, nullptr, {.lora = lora}) {
     Tensors base;
     Tensors adapters;
     for (const auto& [name, values] : fixture.weights) {

@@ -86,7 +86,8 @@ TEST_CASE("tokens that are made again drop what the forward dropped") {
   const auto gradients = [&](const std::string& word) {
     const auto backend = test::make_backend();
     Decoder decoder(test::small_config(true), DType::kFloat64, *backend,
-                    with_slots("none", {"full", "full", word, "full", word}), {}, nullptr, lora);
+                    with_slots("none", {"full", "full", word, "full", word}), {}, nullptr,
+                    {.lora = lora});
     decoder.parameters().initialise(5, 0.3);
     nn::ParameterSet& set = *decoder.adapters();
     for (int number = 0; number < static_cast<int>(set.parameters().size()); ++number) {

@@ -7,7 +7,7 @@
 #include "longspan/base/error.h"
 #include "longspan/nn/linear.h"
 #include "longspan/nn/weight_gradient.h"
-#include "tests/nn/layer_bench.h"
+#include "tests/nn/gradient_bench.h"
 
 namespace longspan::nn {
 namespace {
@@ -15,7 +15,9 @@ namespace {
 using backend::DrawnRows;
 using backend::Index;
 using backend::Tensor;
+using test::check_near;
 using test::LayerBench;
+using test::product;
 
 constexpr Index kTokens = 7;
 constexpr Index kInputs = 12;
@@ -67,23 +69,6 @@ SamplingOptions options_of(double ratio, const std::vector<std::string>& modules
   return {.ratio = ratio, .modules = {modules}};
 }
 
-/// dy^T x of columns [begin, end), the rows times these weights.
-std::vector<double> product(const Tensor& dy, const Tensor& x, Index begin, Index end,
-                            const std::vector<double>& weights) {
-  std::vector<double> out;
-  for (Index o = begin; o < end; ++o) {
-    for (Index i = 0; i < kInputs; ++i) {
-      double sum = 0;
-      for (Index t = 0; t < x.size(0); ++t) {
-        sum += weights[static_cast<std::size_t>(t)] * dy.data<double>()[t * 9 + o] *
-               x.data<double>()[t * kInputs + i];
-      }
-      out.push_back(sum);
-    }
-  }
-  return out;
-}
-
 double size_of_row(const Tensor& rows, Index row, Index begin, Index end) {
   double squares = 0;
   for (Index i = begin; i < end; ++i) {
@@ -93,29 +78,21 @@ double size_of_row(const Tensor& rows, Index row, Index begin, Index end) {
   return std::sqrt(squares);
 }
 
-void check_near(const std::vector<double>& found, const std::vector<double>& expected) {
-  REQUIRE(found.size() == expected.size());
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    CHECK(found[i] == Approx(expected[i]).epsilon(1e-12).margin(1e-12));
-  }
-}
-
 TEST_CASE("sampling: with ratio 1 the gradient is exact, and others' always are") {
   Bench bench(options_of(GENERATE(1.0, 0.3), {"v", "q"}));
   const Tensor x = bench.random({kTokens, kInputs});
   const Tensor dy = bench.random({kTokens, 9});
-  const std::vector<double> ones(kTokens, 1.0);
   const auto alone = comm::make_single_communicator();
   for (int step = 0; step < 2; ++step) {
     const bool is_exact = bench.sampling.ratio == 1.0 || step == 0;
     bench.backward(dy, x);
     if (is_exact) {
-      check_near(bench.gradient(0), product(dy, x, 0, 4, ones));
-      check_near(bench.gradient(2), product(dy, x, 6, 9, ones));
+      check_near(bench.gradient(0), product(dy, x, 0, 4));
+      check_near(bench.gradient(2), product(dy, x, 6, 9));
     } else {
-      CHECK(std::abs(bench.gradient(0)[5] - product(dy, x, 0, 4, ones)[5]) > 1e-6);
+      CHECK(std::abs(bench.gradient(0)[5] - product(dy, x, 0, 4)[5]) > 1e-6);
     }
-    check_near(bench.gradient(1), product(dy, x, 4, 6, ones));
+    check_near(bench.gradient(1), product(dy, x, 4, 6));
     bench.set.row_sampling().settle(*alone);
   }
 }
@@ -151,8 +128,7 @@ TEST_CASE("sampling: over all draws the mean is dW, and the variance its formula
   REQUIRE(open.size() == 4);
   REQUIRE(probability[0] == 1.0);
 
-  const std::vector<double> exact =
-      product(dy, x, 0, 9, std::vector<double>(static_cast<std::size_t>(kTokens), 1.0));
+  const std::vector<double> exact = product(dy, x, 0, 9);
   std::vector<double> mean(exact.size());
   double variance = 0;
   for (unsigned subset = 0; subset < 16; ++subset) {
@@ -254,36 +230,22 @@ TEST_CASE("sampling: of a matrix that is stored inputs first") {
 }
 
 TEST_CASE("sampling: of adapters A's gradient is sampled, and B's is exact") {
-  std::vector<std::vector<double>> a;
-  std::vector<std::vector<double>> b;
-  for (const bool samples : {false, true}) {
-    LayerBench bench;
-    ParameterSet base;
-    ParameterSet low_rank;
-    const SamplingOptions sampling = options_of(0.5, {"k"});
-    const Adapters adapters{&low_rank,
-                            {.rank = 2, .scale = 1.5, .targets = {{"q", "k"}}},
-                            nullptr,
-                            samples ? &sampling : nullptr};
-    const Linear linear(base, {{"q", 4}, {"k", 2}, {"v", 3}}, kInputs,
-                        {.methods = {.adapters = &adapters}});
-    bench.fill(base, {.trains = false});
-    bench.fill(low_rank);
-    if (samples) {
-      bench.backend().fill(low_rank.row_sampling().factors(), 0.01);
-      low_rank.row_sampling().take();
-    }
-    Pass pass = bench.pass({kTokens});
-    pass.set_draws({.seed = 9, .step = 3, .numbers = bench.ids(kNumbers)});
-    const Tensor x = bench.random({kTokens, kInputs});
-    linear.backward_weight(bench.random({kTokens, 9}), x, pass);
-    for (const int number : {0, 1}) a.push_back(LayerBench::values(low_rank.gradient(number)));
-    for (const int number : {2, 3}) b.push_back(LayerBench::values(low_rank.gradient(number)));
-  }
-  CHECK(b[0] == b[2]);
-  CHECK(b[1] == b[3]);
-  CHECK(a[0] == a[2]);
-  CHECK(a[1] != a[3]);
+  const SamplingOptions sampling = options_of(0.5, {"k"});
+  const auto with = [](const SamplingOptions* options) {
+    return test::adapter_gradients(
+        nullptr, options, [&](LayerBench& bench, ParameterSet& low_rank, Pass& pass) {
+          pass.set_draws({.seed = 9, .step = 3, .numbers = bench.ids(kNumbers)});
+          if (options == nullptr) return;
+          bench.backend().fill(low_rank.row_sampling().factors(), 0.01);
+          low_rank.row_sampling().take();
+        });
+  };
+  const test::AdapterGradients exact = with(nullptr);
+  const test::AdapterGradients sampled = with(&sampling);
+  CHECK(sampled.b_of_q == exact.b_of_q);
+  CHECK(sampled.b_of_k == exact.b_of_k);
+  CHECK(sampled.a_of_q == exact.a_of_q);
+  CHECK(sampled.a_of_k != exact.a_of_k);
 }
 
 TEST_CASE("sampling: the factor comes to draw the ratio asked for, large tokens or not") {

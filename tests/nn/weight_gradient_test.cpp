@@ -5,14 +5,16 @@
 
 #include "longspan/base/error.h"
 #include "longspan/nn/linear.h"
-#include "tests/nn/layer_bench.h"
+#include "tests/nn/gradient_bench.h"
 
 namespace longspan::nn {
 namespace {
 
 using backend::Index;
 using backend::Tensor;
+using test::check_near;
 using test::LayerBench;
+using test::product;
 
 constexpr Index kTokens = 7;
 constexpr Index kInputs = 12;
@@ -56,21 +58,7 @@ struct Bench : LayerBench {
   Linear linear;
 };
 
-/// dy^T x of part [begin, end), and of that s dW P for groups along `direction`.
-std::vector<double> exact(const Tensor& dy, const Tensor& x, Index begin, Index end) {
-  std::vector<double> out;
-  for (Index o = begin; o < end; ++o) {
-    for (Index i = 0; i < kInputs; ++i) {
-      double sum = 0;
-      for (Index t = 0; t < kTokens; ++t) {
-        sum += dy.data<double>()[t * 9 + o] * x.data<double>()[t * kInputs + i];
-      }
-      out.push_back(sum);
-    }
-  }
-  return out;
-}
-
+/// s dW P of groups along `direction`.
 std::vector<double> projected(const std::vector<double>& gradient,
                               const std::vector<double>& direction, double scale) {
   const std::size_t length = direction.size();
@@ -93,13 +81,6 @@ std::vector<double> expanded(const std::vector<double>& compressed,
   return out;
 }
 
-void check_near(const std::vector<double>& found, const std::vector<double>& expected) {
-  REQUIRE(found.size() == expected.size());
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    CHECK(found[i] == Approx(expected[i]).epsilon(1e-12).margin(1e-12));
-  }
-}
-
 TEST_CASE("velora: the gradient is scale dW P, along the inputs' mean; others' are exact") {
   const Index groups = GENERATE(1, 3, 4, 6);
   Bench bench(options_of(groups, {"v", "q"}, 1.5));
@@ -120,9 +101,9 @@ TEST_CASE("velora: the gradient is scale dW P, along the inputs' mean; others' a
 
   bench.backward(dy, x);
   CHECK(bench.set.at(0).gradient_shape() == backend::Shape{4, groups});
-  check_near(expanded(bench.gradient(0), v), projected(exact(dy, x, 0, 4), v, 1.5));
-  check_near(bench.gradient(1), exact(dy, x, 4, 6));
-  check_near(expanded(bench.gradient(2), v), projected(exact(dy, x, 6, 9), v, 1.5));
+  check_near(expanded(bench.gradient(0), v), projected(product(dy, x, 0, 4), v, 1.5));
+  check_near(bench.gradient(1), product(dy, x, 4, 6));
+  check_near(expanded(bench.gradient(2), v), projected(product(dy, x, 6, 9), v, 1.5));
   // The norm of what is kept is the gradient's.
   double all = 0;
   for (const int part : {0, 1, 2}) {
@@ -148,7 +129,7 @@ TEST_CASE("velora: exact where every group of the inputs is along the direction,
   LayerBench::assign(x, along);
   bench.set.start_gradients();
   bench.backward(dy, x);
-  check_near(expanded(bench.gradient(2), v), exact(dy, x, 6, 9));
+  check_near(expanded(bench.gradient(2), v), product(dy, x, 6, 9));
   LayerBench::assign(x, across);
   bench.set.start_gradients();
   bench.backward(dy, x);
@@ -163,11 +144,11 @@ TEST_CASE("velora: exact with as many groups as inputs; the direction's sign doe
   bench.backward(dy, x);
   const std::vector<double> v = LayerBench::values(bench.set.directions().of(0));
   CHECK(std::abs(v.front()) == 1.0);
-  check_near(expanded(bench.gradient(2), v), exact(dy, x, 6, 9));
+  check_near(expanded(bench.gradient(2), v), product(dy, x, 6, 9));
   bench.direct({-v.front()});
   bench.set.start_gradients();
   bench.backward(dy, x);
-  check_near(expanded(bench.gradient(2), {-v.front()}), exact(dy, x, 6, 9));
+  check_near(expanded(bench.gradient(2), {-v.front()}), product(dy, x, 6, 9));
 }
 
 TEST_CASE("velora: outputs, gradients of inputs and biases are the exact layer's bits") {
@@ -207,36 +188,21 @@ TEST_CASE("velora: portions of tokens add up to the whole, and so do passes") {
 }
 
 TEST_CASE("velora: of adapters A's gradient is projected, and B's is exact") {
-  std::vector<std::vector<double>> a;
-  std::vector<std::vector<double>> b;
-  std::vector<double> v;
-  for (const bool compresses : {false, true}) {
-    LayerBench bench;
-    ParameterSet base;
-    ParameterSet low_rank;
-    const VeloraOptions velora = options_of(4, {"k"});
-    const Adapters adapters{&low_rank,
-                            {.rank = 2, .scale = 1.5, .targets = {{"q", "k"}}},
-                            compresses ? &velora : nullptr};
-    const Linear linear(base, {{"q", 4}, {"k", 2}, {"v", 3}}, kInputs,
-                        {.methods = {.adapters = &adapters}});
-    bench.fill(base, {.trains = false});
-    bench.fill(low_rank);
-    if (compresses) {
-      const double third = std::sqrt(1.0 / 3.0);
-      v = {third, -third, third};
-      LayerBench::assign(low_rank.directions().of(0), v);
-    }
-    Pass pass = bench.pass({kTokens});
-    const Tensor x = bench.random({kTokens, kInputs});
-    linear.backward_weight(bench.random({kTokens, 9}), x, pass);
-    for (const int number : {0, 1}) a.push_back(LayerBench::values(low_rank.gradient(number)));
-    for (const int number : {2, 3}) b.push_back(LayerBench::values(low_rank.gradient(number)));
-  }
-  CHECK(b[0] == b[2]);
-  CHECK(b[1] == b[3]);
-  CHECK(a[0] == a[2]);
-  check_near(expanded(a[3], v), projected(a[1], v, 1.0));
+  const VeloraOptions velora = options_of(4, {"k"});
+  const double third = std::sqrt(1.0 / 3.0);
+  const std::vector<double> v{third, -third, third};
+  const auto with = [&](const VeloraOptions* options) {
+    return test::adapter_gradients(
+        options, nullptr, [&](LayerBench& /*bench*/, ParameterSet& low_rank, Pass& /*pass*/) {
+          if (options != nullptr) LayerBench::assign(low_rank.directions().of(0), v);
+        });
+  };
+  const test::AdapterGradients exact = with(nullptr);
+  const test::AdapterGradients compressed = with(&velora);
+  CHECK(compressed.b_of_q == exact.b_of_q);
+  CHECK(compressed.b_of_k == exact.b_of_k);
+  CHECK(compressed.a_of_q == exact.a_of_q);
+  check_near(expanded(compressed.a_of_k, v), projected(exact.a_of_k, v, 1.0));
 }
 
 TEST_CASE("velora: a mean of zero gives equal elements; what does not fit is refused") {

@@ -8,7 +8,7 @@
 #include "longspan/model/lora.h"
 #include "longspan/model/memory_policy.h"
 #include "longspan/model/model_config.h"
-#include "longspan/model/row_sampling_config.h"
+#include "longspan/model/row_sampling.h"
 #include "longspan/model/velora.h"
 #include "longspan/nn/parameter.h"
 #include "longspan/nn/pass.h"
@@ -53,6 +53,14 @@ struct LossResult {
   std::int64_t targets = 0;  ///< unmasked labels
 };
 
+/// What of a model is trained, and how the gradients of its matrices are formed.
+struct TrainingMethods {
+  /// The parameters are a frozen base, and adapters are trained; none: the parameters are.
+  std::optional<LoraConfig> lora = {};
+  VeloraConfig velora = {};         ///< of what is trained, which gradients are compressed
+  RowSamplingConfig sampling = {};  ///< and which are of sampled tokens
+};
+
 /// A decoder-only transformer for language modelling: embedding, pre-norm blocks of attention and
 /// an MLP, a last norm and the head. Which norms, positions, activations and names follows from the
 /// config's family. Parameters bear Hugging Face's names.
@@ -63,16 +71,13 @@ class Decoder {
   /// positions), blocks, and final norm with the head are the
   /// units in which `placement` divides parameters. The inputs that blocks keep for the backward
   /// wait on `host`, a backend of the processor, unless it is null.
-  /// With `lora` the parameters are a frozen base, which has no gradients, and adapters are added,
-  /// in units of the blocks that have some; `placement` is theirs, and the base's but that it does
-  /// not train. What `velora` names, of what is trained, has compressed gradients: `directions` of
-  /// the trained parameters must be found or loaded before these are worth anything. What
-  /// `sampling` names, likewise, has gradients of sampled tokens: `row_sampling` of the trained
-  /// parameters settles after each step.
+  /// Adapters are in units of the blocks that have some; `placement` is theirs, and the base's but
+  /// that it does not train. Where gradients are compressed, `directions` of the trained parameters
+  /// must be found or loaded before these are worth anything; where they are of sampled tokens,
+  /// `row_sampling` of the trained parameters settles after each step.
   Decoder(const ModelConfig& config, base::DType dtype, backend::Backend& backend,
           const MemoryPolicy& memory = {}, const nn::Placement& placement = {},
-          backend::Backend* host = nullptr, const std::optional<LoraConfig>& lora = std::nullopt,
-          const VeloraConfig& velora = {}, const RowSamplingConfig& sampling = {});
+          backend::Backend* host = nullptr, const TrainingMethods& methods = {});
   ~Decoder();
 
   const ModelConfig& config() const;

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "longspan/backend/backend.h"
+#include "longspan/comm/communicator.h"
 #include "longspan/shard/partition.h"
 
 namespace longspan::nn {
@@ -56,11 +58,13 @@ class Packing {
     PackedElements elements;
     backend::Tensor sizes;
   };
+  /// What is there is to be written, anew if it was before: nothing waits.
+  void start();
   void add(Unsettled unsettled) { unsettled_.push_back(std::move(unsettled)); }
-  bool is_settled() const { return unsettled_.empty() && !is_begun_; }
-  void begin() { is_begun_ = true; }
-  /// Codes what waits. `ranks`: which each have a piece; null where each has all.
+  /// Codes what waits, with the mean of each matrix over all of `ranks`, which all call it and have
+  /// a piece each, maybe empty; null: this rank has all.
   void settle(backend::Backend& backend, comm::Communicator* ranks);
+  bool is_settled() const { return is_settled_; }
 
  private:
   struct Place : Item {
@@ -76,7 +80,7 @@ class Packing {
   std::vector<bool> packed_units_;
   std::vector<float> means_;
   std::vector<Unsettled> unsettled_;
-  bool is_begun_ = false;  ///< since it was settled
+  bool is_settled_ = false;
 };
 
 }  // namespace longspan::nn

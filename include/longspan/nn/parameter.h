@@ -160,6 +160,8 @@ class ParameterSet {
   void reduce_gradients();
   /// Sum of the squares of all gradients, the same bits on every rank.
   double gradient_squares() const;
+  /// Of each parameter's, likewise.
+  std::vector<double> gradient_squares_by_parameter() const;
   /// Of those that are compressed alone.
   double compressed_gradient_squares() const;
   /// After an update of own weights: gives every rank the others', where it keeps them.

@@ -36,6 +36,7 @@ struct SavePolicy {
 
   bool operator==(const SavePolicy&) const = default;
 };
+inline constexpr SavePolicy kRecompute{.recompute = true};
 
 /// How the rows of a tensor wait: the first part of them by one policy, the next by another, and so
 /// on (Zhao et al. 2024, "MEMO": a fraction of the tokens on the host, the rest made again).

@@ -8,7 +8,7 @@
 #include "longspan/model/lora.h"
 #include "longspan/model/memory_policy.h"
 #include "longspan/model/model_config.h"
-#include "longspan/model/row_sampling_config.h"
+#include "longspan/model/row_sampling.h"
 #include "longspan/model/velora.h"
 
 namespace longspan::base {
@@ -126,6 +126,10 @@ struct Job {
     bool chooses_checkpointing() const { return activation_checkpointing == "auto"; }
     /// Whether saved_inputs are still to be chosen: until then they are "full".
     bool chooses_saved_inputs() const { return saved_policy == "auto" && !slots_are_chosen; }
+    void choose_saved_inputs(const model::SlotTexts& texts) {
+      saved_inputs = texts;
+      slots_are_chosen = true;
+    }
     /// Whether something that is kept waits on the host.
     bool offloads_saved_inputs() const;
     /// Whether something that is kept waits in 8-bit codes.

@@ -24,10 +24,7 @@ TEST_CASE("what is chosen and how it is trained does not depend on the layout of
 }
 
 TEST_CASE("so with adapters") {
-  Job job = job_of("fp64");
-  job.adapter.type = "lora";
-  job.adapter.lora.rank = 3;
-  check_layouts(job, 1e-11);
+  check_layouts(longspan::test::with_adapters(job_of("fp64")), 1e-11);
 }
 
 }  // namespace

@@ -52,6 +52,13 @@ void check_same(Step& found, Step& expected, double tolerance) {
         tolerance);
 }
 
+train::Job with_adapters(train::Job job, double dropout) {
+  job.adapter.type = "lora";
+  job.adapter.lora.rank = 3;
+  job.adapter.lora.dropout = dropout;
+  return job;
+}
+
 void check_layouts(train::Job job, double tolerance) {
   const auto alone = comm::make_single_communicator();
   const Batches rows = packed_rows();

@@ -16,6 +16,9 @@ Batches packed_rows();
 Batches single_rows();
 std::vector<std::int64_t> lengths_of(const Batches& rows);
 
+/// The job of adapters of rank 3 beside its model.
+train::Job with_adapters(train::Job job, double dropout = 0.0);
+
 /// A step of these ranks; adapters, if the job has some, are not zero.
 struct Step {
   Step(const train::Job& step_job, comm::Communicator& ranks,

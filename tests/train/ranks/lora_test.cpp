@@ -15,11 +15,9 @@ using longspan::test::world;
 using shard::SequenceDegrees;
 
 Job job_of(const std::string& precision, double dropout, const std::string& model_type = "llama") {
-  Job job = longspan::test::job_of(8, model_type == "gpt2" ? 8 : 2, precision, model_type);
-  job.adapter.type = "lora";
-  job.adapter.lora.rank = 3;
+  Job job = longspan::test::with_adapters(
+      longspan::test::job_of(8, model_type == "gpt2" ? 8 : 2, precision, model_type), dropout);
   job.adapter.lora.alpha = 4.5;
-  job.adapter.lora.dropout = dropout;
   job.optimizer.epsilon = 1e-4;
   return job;
 }

@@ -33,11 +33,7 @@ TEST_CASE("gradients of sampled tokens at every layout, with recomputation and m
 }
 
 TEST_CASE("gradients of sampled tokens of adapters at every layout, with dropout") {
-  Job job = job_of("fp64");
-  job.adapter.type = "lora";
-  job.adapter.lora.rank = 3;
-  job.adapter.lora.dropout = GENERATE(0.0, 0.3);
-  check_layouts(job, 1e-11);
+  check_layouts(longspan::test::with_adapters(job_of("fp64"), GENERATE(0.0, 0.3)), 1e-11);
 }
 
 TEST_CASE("the first step draws all tokens, the second some; evaluation none") {

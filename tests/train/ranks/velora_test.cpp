@@ -37,11 +37,7 @@ TEST_CASE("compressed gradients at every layout, with recomputation and mini-seq
 }
 
 TEST_CASE("compressed gradients of adapters at every layout, with dropout") {
-  Job job = job_of("fp64");
-  job.adapter.type = "lora";
-  job.adapter.lora.rank = 3;
-  job.adapter.lora.dropout = GENERATE(0.0, 0.3);
-  check_layouts(job, 1e-11);
+  check_layouts(longspan::test::with_adapters(job_of("fp64"), GENERATE(0.0, 0.3)), 1e-11);
 }
 
 TEST_CASE("directions are found once, from the first step's tokens, and stay") {

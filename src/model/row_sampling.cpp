@@ -1,4 +1,4 @@
-#include "longspan/model/row_sampling_config.h"
+#include "longspan/model/row_sampling.h"
 
 namespace longspan::model {
 
