@@ -179,16 +179,20 @@ std::vector<float> read_patches(const data::ClipSource& source, std::int64_t cli
   return patches;
 }
 
+double moved_time(double time, const data::ClipShape& shape) {
+  const double side = std::sqrt(static_cast<double>(shape.height * shape.width));
+  const double ratio =
+      std::max(1.0, side / kPlainSide * std::sqrt(static_cast<double>(shape.frames)));
+  return ratio * time / (1.0 + (ratio - 1.0) * time);
+}
+
 double time_of(ClipObjective objective, const data::ClipShape& shape, std::uint64_t seed,
                std::int64_t step, const ClipSample& sample) {
   if (objective == ClipObjective::kNextFrame) return 0.0;
   const base::RandomStream stream(seed, base::Purpose::kDiffusionTime,
                                   static_cast<std::uint64_t>(step), 0);
   const double normal = stream.normal(static_cast<std::uint64_t>(sample.number));
-  const double time = 1.0 / (1.0 + std::exp(-normal));
-  const double ratio = std::sqrt(static_cast<double>(shape.height * shape.width)) / kPlainSide *
-                       std::sqrt(static_cast<double>(shape.frames));
-  return ratio * time / (1.0 + (ratio - 1.0) * time);
+  return moved_time(1.0 / (1.0 + std::exp(-normal)), shape);
 }
 
 model::ClipBatch clip_batch(const data::ClipSource& source, const model::ClipConfig& config,

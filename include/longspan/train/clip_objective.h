@@ -35,6 +35,11 @@ std::vector<float> read_patches(const data::ClipSource& source, std::int64_t cli
 /// A clip's extents in patches.
 model::ClipPatches patches_of(const data::ClipShape& shape, std::int64_t patch);
 
+/// A time of [0, 1] moved towards noise for large and long clips: r t / (1 + (r - 1) t), r = the
+/// root of (height width) / 512 times the root of the frames (Open-Sora's rule), but at least 1:
+/// of small clips much noise must be learned about, too.
+double moved_time(double time, const data::ClipShape& shape);
+
 /// The time of a sample's clip: 0 where nothing is drawn.
 double time_of(ClipObjective objective, const data::ClipShape& shape, std::uint64_t seed,
                std::int64_t step, const ClipSample& sample);

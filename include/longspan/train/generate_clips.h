@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace longspan::train {
+
+struct GenerateClipsOptions {
+  std::string model;   ///< a run's directory (then its newest checkpoint), or a checkpoint's
+  std::string output;  ///< FILE.gif: a picture that moves; FILE.npy: the numbers
+  std::string device = "cpu";
+  std::string shape;                  ///< frames x height x width: "16x32x32"
+  std::int64_t samples = 4;           ///< clips
+  std::int64_t steps = 50;            ///< of Euler's method, of a model of rectified flow
+  std::vector<std::int64_t> classes;  ///< of the clips in turn; empty: all there are in turn
+  /// Whose first frames a model of next frames goes on with: "sprites", or .npy files, of which
+  /// the last clips are taken.
+  std::vector<std::string> start;
+  std::int64_t given = 4;  ///< frames of these
+  std::int64_t scale = 4;  ///< points of the picture a point of the clip
+  std::uint64_t seed = 1;  ///< of noise, or of sprites
+};
+
+/// Whether a directory holds a model of clips (config.json's model_type). Throws InputError where
+/// it holds none at all.
+bool is_clip_model(const std::string& directory);
+
+/// Samples clips, or goes on with some, and writes them; of those that go on a picture has the
+/// clips as they are above, and as the model has them below. Gives what was written in a line, with
+/// PSNR where the truth is known. Throws InputError and DamagedCheckpointError.
+std::string generate_clips(const GenerateClipsOptions& options);
+
+}  // namespace longspan::train
