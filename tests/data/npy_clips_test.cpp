@@ -147,5 +147,24 @@ TEST_CASE("npy: what is no array of clips is refused by name") {
   CHECK_THAT(refusal(scratch, other), Contains("is no .npy file"));
 }
 
+TEST_CASE("npy clips: what is written is read again") {
+  const TemporaryDirectory scratch;
+  const ClipShape shape{2, 3, 4, 5};
+  std::vector<std::vector<float>> clips(2);
+  for (std::int64_t i = 0; i < 2 * shape.elements(); ++i) {
+    clips[static_cast<std::size_t>(i / shape.elements())].push_back(static_cast<float>(i));
+  }
+  const auto path = scratch.path() / "written.npy";
+  write_npy_clips(path, shape, {clips[0].data(), clips[1].data()});
+  const NpyClips found({path});
+  REQUIRE(found.count() == 2);
+  for (std::int64_t clip = 0; clip < 2; ++clip) {
+    REQUIRE(found.shape(clip) == shape);
+    std::vector<float> numbers(static_cast<std::size_t>(shape.elements()));
+    found.read(clip, {0, 2, 0, 4, 0, 5}, numbers.data());
+    CHECK(numbers == clips[static_cast<std::size_t>(clip)]);
+  }
+}
+
 }  // namespace
 }  // namespace longspan::data

@@ -34,6 +34,11 @@ class NpyClips : public ClipSource {
   std::vector<std::unique_ptr<File>> files_;
 };
 
+/// Writes clips of one shape as such a file of float32, [clips, frames, channels, height, width];
+/// each of `clips` is [frames, height, width, channels]. Throws InputError.
+void write_npy_clips(const std::filesystem::path& path, const ClipShape& shape,
+                     const std::vector<const float*>& clips);
+
 /// The header of a .npy file.
 struct NpyHeader {
   std::string descr;  ///< "<f4"
@@ -45,6 +50,8 @@ struct NpyHeader {
   /// `file`, for what is no such header, or one of more than that.
   static NpyHeader parse(const std::string& bytes, const std::string& file);
   static constexpr std::size_t kMostBytes = 65536;
+  /// As `parse` reads it: version 1, padded so that elements begin at a multiple of 64.
+  std::string bytes() const;
 };
 
 }  // namespace longspan::data

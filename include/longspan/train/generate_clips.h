@@ -26,9 +26,9 @@ struct GenerateClipsOptions {
 /// it holds none at all.
 bool is_clip_model(const std::string& directory);
 
-/// Samples clips, or goes on with some, and writes them; of those that go on a picture has the
-/// clips as they are above, and as the model has them below. Gives what was written in a line, with
-/// PSNR where the truth is known. Throws InputError and DamagedCheckpointError.
+/// Samples clips, or goes on with some, and writes them; of those that go on a picture has each
+/// clip as it is on the left, and as the model has it on the right. Gives what was written in a
+/// line, with PSNR where the truth is known. Throws InputError and DamagedCheckpointError.
 std::string generate_clips(const GenerateClipsOptions& options);
 
 }  // namespace longspan::train
