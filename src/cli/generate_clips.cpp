@@ -8,12 +8,13 @@ void add_clip_options(const Command& command, train::GenerateClipsOptions& optio
               "Of clips: frames x height x width of what is made, such as 16x32x32")
       .not_empty("needs a shape");
   command
-      .option("--sampling-steps", options.steps,
-              "Of clips made of noise: steps of Euler's method")
+      .option("--sampling-steps", options.steps, "Of clips made of noise: steps of Euler's method")
       .positive()
       .show_default();
-  command.option("--class", options.classes, "Of clips made of noise: their classes in turn (repeatable)")
-      .one_at_a_time();
+  command
+      .option("--class", options.label,
+              "Of clips made of noise: the class of all (default: all there are, in turn)")
+      .within(0, 1 << 20);
   command
       .option("--start", options.start,
               "Of clips that are gone on with: \"sprites\", or a .npy file (repeatable)")

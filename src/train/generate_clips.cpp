@@ -109,29 +109,26 @@ class LoadedClipModel {
 };
 
 std::vector<WholeClip> sampled(LoadedClipModel& loaded, const GenerateClipsOptions& options) {
-  if (!options.start.empty()) {
-    throw InputError("--start is of models of next frames; this one makes clips of noise");
+  if (!options.start.empty() || options.given != GenerateClipsOptions().given) {
+    throw InputError(
+        "--start and --given-frames are of models of next frames; this one makes clips of noise");
   }
   if (options.shape.empty()) {
     throw InputError("--shape says what clips to make: frames x height x width, such as 16x32x32");
   }
   const model::ClipConfig& config = loaded.files().config;
   const data::ClipShape shape = clip_shape(options.shape, config.channels, "--shape");
-  std::vector<std::int64_t> classes = options.classes;
-  for (const std::int64_t label : classes) {
-    if (label >= 0 && label < config.num_classes) continue;
-    throw InputError(fmt::format("--class {}: the model has {}", label,
+  if (options.label >= 0 && options.label >= config.num_classes) {
+    throw InputError(fmt::format("--class is {}, and the model has {}", options.label,
                                  config.num_classes == 0
-                                     ? std::string("no classes")
-                                     : fmt::format("the classes 0 to {}", config.num_classes - 1)));
-  }
-  for (std::int64_t label = 0; options.classes.empty() && label < config.num_classes; ++label) {
-    classes.push_back(label);
+                                     ? std::string("no classes; leave it out")
+                                     : fmt::format("0 to {}", config.num_classes - 1)));
   }
   std::vector<WholeClip> wishes;
   for (std::int64_t clip = 0; clip < options.samples; ++clip) {
-    const std::size_t turn = classes.empty() ? 0 : static_cast<std::size_t>(clip) % classes.size();
-    wishes.push_back({shape, classes.empty() ? 0 : static_cast<std::int32_t>(classes[turn]), {}});
+    const std::int64_t in_turn = config.num_classes > 0 ? clip % config.num_classes : 0;
+    const std::int64_t label = options.label >= 0 ? options.label : in_turn;
+    wishes.push_back({shape, static_cast<std::int32_t>(label), {}});
   }
   return sample_flow(loaded.model(), wishes, options.steps, options.seed);
 }
@@ -139,7 +136,11 @@ std::vector<WholeClip> sampled(LoadedClipModel& loaded, const GenerateClipsOptio
 /// The clips that are gone on with, whole.
 std::vector<WholeClip> beginnings(const LoadedClipModel& loaded,
                                   const GenerateClipsOptions& options) {
-  if (!options.classes.empty()) throw InputError("--class is of models that make clips of noise");
+  if (options.label >= 0 || options.steps != GenerateClipsOptions().steps) {
+    throw InputError(
+        "--class and --sampling-steps are of models that make clips of noise; this one says how "
+        "clips go on");
+  }
   const std::int64_t channels = loaded.files().config.channels;
   std::unique_ptr<data::ClipSource> source;
   if (options.start == std::vector<std::string>{"sprites"}) {
@@ -212,10 +213,14 @@ void write(const GenerateClipsOptions& options, const std::vector<WholeClip>& cl
 }  // namespace
 
 bool is_clip_model(const std::string& directory) {
-  const nlohmann::json config =
-      base::read_json(checkpoint::model_file(clip_directory(directory), checkpoint::kConfigName));
-  const auto type = config.is_object() ? config.find("model_type") : config.end();
-  return config.is_object() && type != config.end() && *type == kClipModelType;
+  try {
+    const nlohmann::json config =
+        base::read_json(checkpoint::model_file(clip_directory(directory), checkpoint::kConfigName));
+    const auto type = config.is_object() ? config.find("model_type") : config.end();
+    return config.is_object() && type != config.end() && *type == kClipModelType;
+  } catch (const InputError&) {
+    return false;
+  }
 }
 
 std::string generate_clips(const GenerateClipsOptions& options) {
