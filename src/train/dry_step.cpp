@@ -167,7 +167,7 @@ std::uint64_t gaps_of(const backend::DryBackend& backend) {
   return backend.profile().kind == "cpu" ? 0 : backend.footprint() - backend.ledger().peak_total();
 }
 
-std::uint64_t limit_of(const Job& job, const PlanSetting& setting) {
+std::uint64_t limit_of(const CommonJob& job, const PlanSetting& setting) {
   const bool is_cpu = setting.device.kind == "cpu";
   return device_memory(job, setting.device,
                        is_cpu ? setting.local_ranks : setting.ranks_per_device);

@@ -57,7 +57,7 @@ struct DryStep : DryRank {
 };
 
 /// Bytes that a rank may take.
-std::uint64_t limit_of(const Job& job, const PlanSetting& setting);
+std::uint64_t limit_of(const CommonJob& job, const PlanSetting& setting);
 
 /// What the setting says that states take; 0: it assumes nothing.
 std::uint64_t assumed_states(const Job& job, const PlanSetting& setting);

@@ -145,7 +145,7 @@ PlanSetting PlanSetting::of(int ranks, const DeviceProfile& device) {
   return setting;
 }
 
-PlanSetting PlanSetting::of(const Job& job, const comm::Communicator& world) {
+PlanSetting PlanSetting::of(const CommonJob& job, const comm::Communicator& world) {
   PlanSetting setting = of(world.size(), device_profile(job));
   setting.local_ranks = world.local_size();
   setting.ranks_per_device = ranks_of_device(setting.device.kind, world.local_size());

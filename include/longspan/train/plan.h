@@ -28,7 +28,7 @@ struct PlanSetting {
   /// Ranks that fill machines of this device one after another.
   static PlanSetting of(int ranks, const backend::DeviceProfile& device);
   /// The ranks of this world and the job's devices on their machines.
-  static PlanSetting of(const Job& job, const comm::Communicator& world);
+  static PlanSetting of(const CommonJob& job, const comm::Communicator& world);
 };
 
 /// What one step of a job takes of one rank: of those with most rows, the one that needs most
