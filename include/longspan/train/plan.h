@@ -41,6 +41,7 @@ struct Plan {
   int rank = 0;                     ///< the one that needs most
   int data = 1;                     ///< groups of ranks that take rows
   shard::SequenceDegrees sequence;  ///< the ranks of each
+  std::string sharing;              ///< of clips, how these do it: "dynamic"; of texts empty
   int threads = 1;                  ///< of a rank, for devices of kind "cpu"
   backend::DeviceProfile device;
   std::int64_t parameters = 0;
