@@ -71,10 +71,14 @@ void Report::step(const StepMetrics& metrics, std::int64_t total_steps) {
 
 void Report::validation(const ValidationMetrics& metrics) {
   if (!enabled_) return;
-  print(fmt::format("step {:>6}  validation loss {:.4f}{}", metrics.step, metrics.validation_loss,
-                    metrics.bits_per_byte < 0
-                        ? ""
-                        : fmt::format("  {:.4f} bits per byte", metrics.bits_per_byte)));
+  std::string line =
+      fmt::format("step {:>6}  validation loss {:.4f}", metrics.step, metrics.validation_loss);
+  if (metrics.bits_per_byte >= 0) {
+    line += fmt::format("  {:.4f} bits per byte", metrics.bits_per_byte);
+  }
+  if (metrics.psnr) line += fmt::format("  PSNR {:.2f} dB", *metrics.psnr);
+  if (metrics.copy_psnr) line += fmt::format(" (last frame copied: {:.2f} dB)", *metrics.copy_psnr);
+  print(line);
 }
 
 void Report::saved(std::int64_t step, const std::string& directory, double seconds) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <optional>
+#include <variant>
 
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
@@ -415,9 +416,12 @@ void Trainer::save() {
 
 }  // namespace
 
-Outcome train(Job job, comm::Communicator& world, const TrainOptions& options) {
+Outcome train(AnyJob job, comm::Communicator& world, const TrainOptions& options) {
   std::unique_ptr<TrainingTask> task;
-  comm::run_agreed(world, [&] { task = make_text_task(std::move(job), world); });
+  comm::run_agreed(world, [&] {
+    if (auto* text = std::get_if<Job>(&job)) task = make_text_task(std::move(*text), world);
+    if (auto* clips = std::get_if<ClipJob>(&job)) task = make_clip_task(std::move(*clips), world);
+  });
   return Trainer(std::move(task), world, options).run();
 }
 

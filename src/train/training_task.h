@@ -9,7 +9,7 @@
 
 #include "longspan/backend/backend.h"
 #include "longspan/comm/communicator.h"
-#include "longspan/train/common_job.h"
+#include "longspan/train/clip_job.h"
 #include "longspan/train/plan.h"
 #include "train/metrics.h"
 #include "train/parameter_step.h"
@@ -91,8 +91,9 @@ class TrainingTask {
                                                 std::int64_t last_step) = 0;
 };
 
-/// A job of texts. Throws InputError where the world's ranks cannot train it; agreed on by the
-/// caller. Every rank of the world, which must outlive this, calls it.
+/// Jobs of texts and of clips. Throw InputError where the world's ranks cannot train it; agreed on
+/// by the caller. Every rank of the world, which must outlive this, calls them.
 std::unique_ptr<TrainingTask> make_text_task(Job job, comm::Communicator& world);
+std::unique_ptr<TrainingTask> make_clip_task(ClipJob job, comm::Communicator& world);
 
 }  // namespace longspan::train
