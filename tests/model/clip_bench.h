@@ -33,38 +33,41 @@ struct RandomClips {
   }
 
   /// As a rank of `group` holds them; the last frame of each clip counts as no target if so told.
-  ClipBatch batch(comm::Communicator* group, bool skips_last_frames = false) const {
+  ClipBatch batch(comm::Communicator* group, bool skips_last_frames = false,
+                  ClipSharding sharding = ClipSharding::kDynamic) const {
     ClipBatch batch;
     batch.clips = clips;
     batch.times = times;
     batch.classes = classes;
     batch.group = group;
+    batch.sharding = sharding;
     std::vector<shard::ClipGrid> grids;
     for (const ClipPatches& clip : clips) grids.push_back(clip.grid());
-    const shard::ClipLayout layout(grids, group == nullptr ? 1 : group->size());
+    const shard::ClipLayout layout(grids, group == nullptr ? 1 : group->size(), sharding);
     const int rank = group == nullptr ? 0 : group->rank();
     for (std::size_t clip = 0; clip < clips.size(); ++clip) {
-      const shard::ClipGrid& grid = grids[clip];
       const auto append = [&](std::vector<float>& to, const std::vector<float>& whole,
                               std::int64_t frame, std::int64_t place) {
         const std::int64_t numbers = config.patch_numbers();
-        const auto begin = whole.begin() + (frame * grid.places + place) * numbers;
+        const auto begin = whole.begin() + (frame * grids[clip].places + place) * numbers;
         to.insert(to.end(), begin, begin + numbers);
       };
-      for (const auto& range : layout.cover(clip, shard::ClipAxis::kFrames).ranges(rank)) {
-        for (std::int64_t frame = range.begin; frame < range.end; ++frame) {
-          for (std::int64_t place = 0; place < grid.places; ++place) {
-            append(batch.inputs, inputs[clip], frame, place);
-          }
+      const shard::ClipPart in = layout.part(clip, shard::ClipOrder::kByFrame, rank);
+      std::int64_t frame = in.frames.begin;
+      for (const shard::Range& places : in.runs(shard::ClipOrder::kByFrame)) {
+        for (std::int64_t place = places.begin; place < places.end; ++place) {
+          append(batch.inputs, inputs[clip], frame, place);
         }
+        ++frame;
       }
-      for (const auto& range : layout.cover(clip, shard::ClipAxis::kPlaces).ranges(rank)) {
-        for (std::int64_t place = range.begin; place < range.end; ++place) {
-          for (std::int64_t frame = 0; frame < grid.frames; ++frame) {
-            append(batch.targets, targets[clip], frame, place);
-            if (skips_last_frames) batch.counts.push_back(frame + 1 < grid.frames ? 1.0F : 0.0F);
-          }
+      const shard::ClipPart out = layout.part(clip, shard::ClipOrder::kByPlace, rank);
+      std::int64_t place = out.places.begin;
+      for (const shard::Range& frames : out.runs(shard::ClipOrder::kByPlace)) {
+        for (std::int64_t at = frames.begin; at < frames.end; ++at) {
+          append(batch.targets, targets[clip], at, place);
+          if (skips_last_frames) batch.counts.push_back(at + 1 < out.grid.frames ? 1.0F : 0.0F);
         }
+        ++place;
       }
     }
     return batch;
