@@ -14,11 +14,9 @@ ClipTokens clip_tokens(const shard::ClipLayout& layout, ClipOrder order, int ran
     const shard::ClipPart part = layout.part(clip, order, rank);
     const shard::ClipGrid& grid = part.grid;
     const auto begin = static_cast<Index>(tokens.positions.size());
-    for (const shard::Range& run : part.runs(order)) {
-      for (Index at = run.begin; at < run.end; ++at) {
-        tokens.positions.push_back(static_cast<std::int32_t>(at));
-      }
-    }
+    part.for_each(order, [&](Index frame, Index place) {
+      tokens.positions.push_back(static_cast<std::int32_t>(by_frame ? place : frame));
+    });
     tokens.rows.push_back({begin, static_cast<Index>(tokens.positions.size())});
     const Index length = by_frame ? grid.places : grid.frames;
     const Index all = by_frame ? grid.frames : grid.places;

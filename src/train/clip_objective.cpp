@@ -59,18 +59,11 @@ std::vector<float> held_of(const std::vector<float>& box, const shard::ClipPart&
                            ClipOrder order, std::int64_t each) {
   std::vector<float> held;
   held.reserve(static_cast<std::size_t>(part.size() * each));
-  const bool by_frame = order == ClipOrder::kByFrame;
-  std::int64_t outer = 0;  // counted from the box's first frame, or place
-  for (const Range& run : part.runs(order)) {
-    for (std::int64_t inner = run.begin; inner < run.end; ++inner) {
-      const std::int64_t token = by_frame
-                                     ? outer * part.places.size() + inner - part.places.begin
-                                     : (inner - part.frames.begin) * part.places.size() + outer;
-      const auto from = box.begin() + token * each;
-      held.insert(held.end(), from, from + each);
-    }
-    ++outer;
-  }
+  part.for_each(order, [&](std::int64_t frame, std::int64_t place) {
+    const std::int64_t token =
+        (frame - part.frames.begin) * part.places.size() + place - part.places.begin;
+    held.insert(held.end(), box.begin() + token * each, box.begin() + (token + 1) * each);
+  });
   return held;
 }
 
@@ -220,11 +213,9 @@ model::ClipBatch clip_batch(const data::ClipSource& source, const model::ClipCon
     append(batch.targets,
            held_of(targets_of(box_of(out), objective, seed, step), out, ClipOrder::kByPlace, each));
     if (objective != ClipObjective::kNextFrame) continue;
-    for (const Range& run : out.runs(ClipOrder::kByPlace)) {
-      for (std::int64_t frame = run.begin; frame < run.end; ++frame) {
-        batch.counts.push_back(frame + 1 < out.grid.frames ? 1.0F : 0.0F);
-      }
-    }
+    out.for_each(ClipOrder::kByPlace, [&](std::int64_t frame, std::int64_t /*place*/) {
+      batch.counts.push_back(frame + 1 < out.grid.frames ? 1.0F : 0.0F);
+    });
   }
   return batch;
 }

@@ -46,29 +46,22 @@ struct RandomClips {
     const shard::ClipLayout layout(grids, group == nullptr ? 1 : group->size(), sharding);
     const int rank = group == nullptr ? 0 : group->rank();
     for (std::size_t clip = 0; clip < clips.size(); ++clip) {
+      const std::int64_t numbers = config.patch_numbers();
       const auto append = [&](std::vector<float>& to, const std::vector<float>& whole,
                               std::int64_t frame, std::int64_t place) {
-        const std::int64_t numbers = config.patch_numbers();
         const auto begin = whole.begin() + (frame * grids[clip].places + place) * numbers;
         to.insert(to.end(), begin, begin + numbers);
       };
-      const shard::ClipPart in = layout.part(clip, shard::ClipOrder::kByFrame, rank);
-      std::int64_t frame = in.frames.begin;
-      for (const shard::Range& places : in.runs(shard::ClipOrder::kByFrame)) {
-        for (std::int64_t place = places.begin; place < places.end; ++place) {
-          append(batch.inputs, inputs[clip], frame, place);
-        }
-        ++frame;
-      }
-      const shard::ClipPart out = layout.part(clip, shard::ClipOrder::kByPlace, rank);
-      std::int64_t place = out.places.begin;
-      for (const shard::Range& frames : out.runs(shard::ClipOrder::kByPlace)) {
-        for (std::int64_t at = frames.begin; at < frames.end; ++at) {
-          append(batch.targets, targets[clip], at, place);
-          if (skips_last_frames) batch.counts.push_back(at + 1 < out.grid.frames ? 1.0F : 0.0F);
-        }
-        ++place;
-      }
+      layout.part(clip, shard::ClipOrder::kByFrame, rank)
+          .for_each(shard::ClipOrder::kByFrame, [&](std::int64_t frame, std::int64_t place) {
+            append(batch.inputs, inputs[clip], frame, place);
+          });
+      layout.part(clip, shard::ClipOrder::kByPlace, rank)
+          .for_each(shard::ClipOrder::kByPlace, [&](std::int64_t frame, std::int64_t place) {
+            append(batch.targets, targets[clip], frame, place);
+            if (!skips_last_frames) return;
+            batch.counts.push_back(frame + 1 < grids[clip].frames ? 1.0F : 0.0F);
+          });
     }
     return batch;
   }

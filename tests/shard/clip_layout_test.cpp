@@ -36,21 +36,13 @@ TEST_CASE("clips: every token is on one rank, in either order") {
   }
 }
 
-/// What a rank holds, as numbers frame by frame, whatever the order.
+/// What a rank holds, as numbers that ascend.
 std::vector<Index> held(const ClipLayout& layout, ClipOrder order, int rank) {
   std::vector<Index> numbers;
   for (std::size_t clip = 0; clip < layout.clips().size(); ++clip) {
-    const ClipPart part = layout.part(clip, order, rank);
-    const bool by_frame = order == ClipOrder::kByFrame;
-    Index outer = by_frame ? part.frames.begin : part.places.begin;
-    for (const Range& run : part.runs(order)) {
-      for (Index inner = run.begin; inner < run.end; ++inner) {
-        numbers.push_back(
-            static_cast<Index>(clip) * 1000 +
-            (by_frame ? outer * part.grid.places + inner : inner * part.grid.places + outer));
-      }
-      ++outer;
-    }
+    layout.part(clip, order, rank).for_each(order, [&](Index frame, Index place) {
+      numbers.push_back((static_cast<Index>(clip) * 100 + frame) * 100 + place);
+    });
   }
   std::sort(numbers.begin(), numbers.end());
   return numbers;

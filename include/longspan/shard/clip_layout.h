@@ -49,6 +49,22 @@ struct ClipPart {
   /// kByFrame: of each of `frames` in turn the places held; kByPlace: of each of `places` the
   /// frames.
   std::vector<Range> runs(ClipOrder order) const;
+  /// Calls visit(frame, place) for each token held, in this order.
+  template <typename Visit>
+  void for_each(ClipOrder order, const Visit& visit) const {
+    const bool by_frame = order == ClipOrder::kByFrame;
+    Index outer = by_frame ? frames.begin : places.begin;
+    for (const Range& run : runs(order)) {
+      for (Index inner = run.begin; inner < run.end; ++inner) {
+        if (by_frame) {
+          visit(outer, inner);
+        } else {
+          visit(inner, outer);
+        }
+      }
+      ++outer;
+    }
+  }
 };
 
 /// Which tokens of packed clips each rank of a group holds. All clips' frames (places, tokens) lie

@@ -32,19 +32,10 @@ double number_of(std::size_t clip, Index frame, Index place, Index h) {
 /// What this rank holds, in the order that the switch documents.
 std::vector<double> held(const ClipLayout& layout, ClipOrder order) {
   std::vector<double> numbers;
-  const bool by_frame = order == ClipOrder::kByFrame;
   for (std::size_t clip = 0; clip < layout.clips().size(); ++clip) {
-    const shard::ClipPart part = layout.part(clip, order, world().rank());
-    Index outer = by_frame ? part.frames.begin : part.places.begin;
-    for (const shard::Range& run : part.runs(order)) {
-      for (Index inner = run.begin; inner < run.end; ++inner) {
-        for (Index h = 0; h < kHidden; ++h) {
-          numbers.push_back(by_frame ? number_of(clip, outer, inner, h)
-                                     : number_of(clip, inner, outer, h));
-        }
-      }
-      ++outer;
-    }
+    layout.part(clip, order, world().rank()).for_each(order, [&](Index frame, Index place) {
+      for (Index h = 0; h < kHidden; ++h) numbers.push_back(number_of(clip, frame, place, h));
+    });
   }
   return numbers;
 }
