@@ -251,13 +251,6 @@ void check_multiply(const Tensor& out, const Tensor& a, const Tensor& b) {
   expect(kName, "b", b, out.dtype(), out.shape());
 }
 
-void check_swap_axes(const Tensor& out, const Tensor& in) {
-  constexpr const char* kName = "swap_axes";
-  expect_rank(kName, "in", in, 3);
-  expect_float(kName, "in", in);
-  expect(kName, "out", out, in.dtype(), {in.size(1), in.size(0), in.size(2)});
-}
-
 void check_bias_backward(const Tensor& dbias, const Tensor& dy) {
   constexpr const char* kName = "bias_backward";
   expect_rank(kName, "dy", dy, 2);

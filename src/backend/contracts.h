@@ -76,7 +76,6 @@ void check_dropout(const Tensor& out, const Tensor& x, const Tensor& numbers, do
 // products element by element
 void check_add_product(const Tensor& out, const Tensor& x, const Tensor& y, const Tensor& gate);
 void check_multiply(const Tensor& out, const Tensor& a, const Tensor& b);
-void check_swap_axes(const Tensor& out, const Tensor& in);
 
 // 4-bit weights
 void check_nf4_quantize(const Tensor& codes, const Tensor& sizes, const Tensor& x);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <string>
@@ -12,13 +13,14 @@
 #include "longspan/nn/axis_switch.h"
 #include "longspan/nn/embedding.h"
 #include "model/clip_block.h"
+#include "model/clip_tokens.h"
 
 namespace longspan::model {
 
 using backend::Index;
 using backend::MemoryTag;
 using backend::Tensor;
-using shard::ClipAxis;
+using shard::ClipOrder;
 
 void ClipConfig::check() const {
   const auto refuse = [](const std::string& what) { throw base::InputError("model." + what); };
@@ -36,50 +38,21 @@ void ClipConfig::check() const {
 
 namespace {
 
-/// Sinusoids of a place's row in one half of the features, of its column in the other.
-std::vector<double> place_table(const ClipPatches& clip, Index hidden) {
-  const Index quarter = hidden / 4;
+/// Sines, then cosines, of the numbers [0, count) in frequencies from 1 on down, [count, 2 *
+/// frequencies]: what is added to a token for its row, and for its column.
+std::vector<double> place_table(Index count, Index frequencies) {
   std::vector<double> table;
-  for (Index place = 0; place < clip.rows * clip.columns; ++place) {
-    for (const Index at : {place / clip.columns, place % clip.columns}) {
-      for (const bool is_cosine : {false, true}) {
-        for (Index i = 0; i < quarter; ++i) {
-          const double frequency =
-              std::pow(10000.0, -static_cast<double>(i) / static_cast<double>(quarter));
-          const double angle = static_cast<double>(at) * frequency;
-          table.push_back(is_cosine ? std::cos(angle) : std::sin(angle));
-        }
+  for (Index number = 0; number < count; ++number) {
+    for (const bool is_cosine : {false, true}) {
+      for (Index i = 0; i < frequencies; ++i) {
+        const double angle =
+            static_cast<double>(number) *
+            std::pow(10000.0, -static_cast<double>(i) / static_cast<double>(frequencies));
+        table.push_back(is_cosine ? std::cos(angle) : std::sin(angle));
       }
     }
   }
   return table;
-}
-
-/// Of a layout's rank along an axis: the rows of each clip, where sequences along the other axis
-/// begin and end, and each token's number in its sequence.
-struct Sequences {
-  nn::ClipRows rows;
-  backend::CuSeqlens cu_seqlens{0};
-  std::vector<std::int32_t> positions;
-};
-
-Sequences sequences_of(const shard::ClipLayout& layout, ClipAxis axis, int rank) {
-  Sequences sequences;
-  Index begin = 0;
-  for (std::size_t clip = 0; clip < layout.clips().size(); ++clip) {
-    const shard::ClipGrid& grid = layout.clips()[clip];
-    const Index length = axis == ClipAxis::kFrames ? grid.places : grid.frames;
-    const Index held = layout.held(clip, axis, rank);
-    for (Index i = 0; i < held; ++i) {
-      for (Index at = 0; at < length; ++at) {
-        sequences.positions.push_back(static_cast<std::int32_t>(at));
-      }
-      sequences.cu_seqlens.push_back(static_cast<std::int32_t>(begin + (i + 1) * length));
-    }
-    sequences.rows.push_back({begin, begin + held * length});
-    begin += held * length;
-  }
-  return sequences;
 }
 
 }  // namespace
@@ -145,11 +118,11 @@ class ClipModel::Impl::Step {
         batch_(&batch),
         trains_(trains),
         backend_(model.backend_),
-        axes_(layout_of(batch), batch.group),
-        by_frames_(sequences_of(axes_.layout(), ClipAxis::kFrames, axes_.rank())),
-        by_places_(sequences_of(axes_.layout(), ClipAxis::kPlaces, axes_.rank())),
-        frames_(make_pass(by_frames_)),
-        places_(make_pass(by_places_)) {
+        axes_(layout_of(batch), batch.group, *model.backend_),
+        by_frame_(clip_tokens(axes_.layout(), ClipOrder::kByFrame, axes_.rank())),
+        by_place_(clip_tokens(axes_.layout(), ClipOrder::kByPlace, axes_.rank())),
+        frames_(make_pass(by_frame_, ClipOrder::kByFrame)),
+        places_(make_pass(by_place_, ClipOrder::kByPlace)) {
     check();
     places_.set_rope_tables({rope_table()});
   }
@@ -176,12 +149,12 @@ class ClipModel::Impl::Step {
   static shard::ClipLayout layout_of(const ClipBatch& batch) {
     std::vector<shard::ClipGrid> grids;
     for (const ClipPatches& clip : batch.clips) grids.push_back(clip.grid());
-    return {std::move(grids), batch.group == nullptr ? 1 : batch.group->size()};
+    return {std::move(grids), batch.group == nullptr ? 1 : batch.group->size(), batch.sharding};
   }
   static bool is_temporal(std::size_t block) { return block % 2 == 1; }
   nn::Pass& pass_of(std::size_t block) { return is_temporal(block) ? places_ : frames_; }
   const nn::ClipRows& rows_of(std::size_t block) const {
-    return is_temporal(block) ? by_places_.rows : by_frames_.rows;
+    return is_temporal(block) ? by_place_.rows : by_frame_.rows;
   }
 
   void check() const {
@@ -189,9 +162,9 @@ class ClipModel::Impl::Step {
     const auto numbers = static_cast<std::size_t>(model_->config_.patch_numbers());
     const bool has_classes = model_->classes_.has_value();
     if (batch_->times.size() != clips || batch_->classes.size() != (has_classes ? clips : 0) ||
-        batch_->inputs.size() != by_frames_.positions.size() * numbers ||
-        batch_->targets.size() != by_places_.positions.size() * numbers ||
-        (!batch_->counts.empty() && batch_->counts.size() != by_places_.positions.size())) {
+        batch_->inputs.size() != by_frame_.positions.size() * numbers ||
+        batch_->targets.size() != by_place_.positions.size() * numbers ||
+        (!batch_->counts.empty() && batch_->counts.size() != by_place_.positions.size())) {
       throw base::InternalError("a batch of clips whose parts do not fit each other");
     }
     for (const std::int32_t label : batch_->classes) {
@@ -201,9 +174,13 @@ class ClipModel::Impl::Step {
     }
   }
 
-  nn::Pass make_pass(const Sequences& sequences) const {
-    return {*backend_, model_->dtype_, sequences.cu_seqlens, upload(sequences.positions),
-            trains_ ? nn::Pass::Keep::kSlots : nn::Pass::Keep::kNothing};
+  nn::Pass make_pass(const ClipTokens& tokens, ClipOrder order) const {
+    return {*backend_,
+            model_->dtype_,
+            tokens.cu_seqlens,
+            upload(tokens.positions),
+            trains_ ? nn::Pass::Keep::kSlots : nn::Pass::Keep::kNothing,
+            clip_shard(axes_.layout(), order, batch_->group)};
   }
 
   Tensor upload(const std::vector<std::int32_t>& numbers) const {
@@ -236,15 +213,15 @@ class ClipModel::Impl::Step {
     return table;
   }
 
-  /// Of activations, or of gradients: by places if so told, else by frames.
+  /// Of activations, or of gradients: by place if so told, else by frame.
   Tensor switched(const Tensor& x, bool to_places) {
     const backend::Scope scope(*backend_, "switch");
     const nn::Pass& pass = to_places ? places_ : frames_;
     const Tensor out = pass.saved({pass.tokens(), x.size(1)});
     if (to_places) {
-      axes_.to_places(out, x, *backend_);
+      axes_.to_places(out, x);
     } else {
-      axes_.to_frames(out, x, *backend_);
+      axes_.to_frames(out, x);
     }
     return out;
   }
@@ -264,18 +241,29 @@ class ClipModel::Impl::Step {
     return x;
   }
 
+  /// To one half of the features what the place's row says, to the other what its column does.
   void add_places(const Tensor& x) {
+    Index most = 0;
+    std::vector<std::int32_t> rows;
+    std::vector<std::int32_t> columns;
     for (std::size_t clip = 0; clip < batch_->clips.size(); ++clip) {
-      const shard::Range rows = by_frames_.rows[clip];
-      if (rows.size() == 0) continue;
-      const Index hidden = model_->config_.hidden_size;
-      const Tensor table =
-          upload_rows(place_table(batch_->clips[clip], hidden), hidden, base::DType::kFloat64);
-      for (Index begin = rows.begin; begin < rows.end; begin += table.size(0)) {
-        const Tensor frame = x.rows(begin, begin + table.size(0));
-        backend_->add(frame, frame, table);
+      const ClipPatches& patches = batch_->clips[clip];
+      most = std::max({most, patches.rows, patches.columns});
+      for (Index token = by_frame_.rows[clip].begin; token < by_frame_.rows[clip].end; ++token) {
+        const Index place = by_frame_.positions[static_cast<std::size_t>(token)];
+        rows.push_back(static_cast<std::int32_t>(place / patches.columns));
+        columns.push_back(static_cast<std::int32_t>(place % patches.columns));
       }
     }
+    const Index half = x.size(1) / 2;
+    const Tensor table = upload_rows(place_table(most, half / 2), half, base::DType::kFloat64);
+    const Tensor told = frames_.workspace({x.size(0), half});
+    const auto add = [&](const Tensor& features, const std::vector<std::int32_t>& numbers) {
+      backend_->gather_rows(told, upload(numbers), table);
+      backend_->add(features, features, told);
+    };
+    add(x.columns(0, half), rows);
+    add(x.columns(half, 2 * half), columns);
   }
 
   Tensor zeros_like(const Tensor& tensor) const {
@@ -334,13 +322,13 @@ class ClipModel::Impl::Step {
     model_->parameters_.close(unit);
   }
 
-  /// The loss of x by places; returns the gradient of x where there is a backward.
+  /// The loss of x by place; returns the gradient of x where there is a backward.
   Tensor end(Tensor x, double loss_scale, LossResult& loss, std::vector<float>* predictions) {
     const backend::Scope scope(*backend_, "loss");
     const int unit = 1 + static_cast<int>(model_->blocks_.size());
     model_->parameters_.open(unit, trains_ ? nn::Use::kBoth : nn::Use::kWeights,
                              trains_ ? unit - 1 : nn::ParameterSet::kNoUnit);
-    const auto vectors = model_->last_->of(conditions_.blocks, by_places_.rows, places_);
+    const auto vectors = model_->last_->of(conditions_.blocks, by_place_.rows, places_);
     const Tensor normed = places_.workspace(x.shape());
     const Tensor statistics = places_.workspace_statistics({2, x.size(0)});
     model_->last_->norm(normed, statistics, x, vectors, 0, places_);
@@ -410,8 +398,8 @@ class ClipModel::Impl::Step {
   bool trains_;
   backend::Backend* backend_;
   nn::AxisSwitch axes_;
-  Sequences by_frames_;
-  Sequences by_places_;
+  ClipTokens by_frame_;
+  ClipTokens by_place_;
   nn::Pass frames_;
   nn::Pass places_;
   Tensor inputs_;

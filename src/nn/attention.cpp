@@ -17,9 +17,7 @@ using backend::Tensor;
 namespace {
 
 /// Whether several places share the keys and values that a query sees.
-bool has_ring(const Pass& pass) {
-  return pass.shard() != nullptr && pass.shard()->layout.degrees().ring > 1;
-}
+bool has_ring(const Pass& pass) { return pass.shard() != nullptr && pass.shard()->ring != nullptr; }
 
 /// q, k and v side by side: of a name each, or of one.
 std::vector<Linear::Part> qkv_parts(const std::vector<std::string>& names,

@@ -6,99 +6,107 @@ namespace longspan::nn {
 
 using backend::Index;
 using backend::MemoryTag;
-using backend::Shape;
 using backend::Tensor;
 using shard::ClipAxis;
+using shard::ClipOrder;
+using shard::Range;
 
-AxisSwitch::AxisSwitch(shard::ClipLayout layout, comm::Communicator* group)
-    : layout_(std::move(layout)), group_(group) {}
+namespace {
 
-std::vector<shard::Move> AxisSwitch::moves(ClipAxis from, Index hidden) const {
+using Ids = std::vector<std::int32_t>;
+
+/// Appends the tokens of a part as they lie by place: which they are, counted frame by frame from
+/// `first` on.
+void append_by_place(Ids& ids, const shard::ClipPart& part, Index first) {
+  std::vector<Index> begins;  // of each frame's first place, if all of them were held
+  for (const Range& run : part.runs(ClipOrder::kByFrame)) {
+    begins.push_back(first - run.begin);
+    first += run.size();
+  }
+  Index place = part.places.begin;
+  for (const Range& run : part.runs(ClipOrder::kByPlace)) {
+    for (Index frame = run.begin; frame < run.end; ++frame) {
+      const Index begin = begins[static_cast<std::size_t>(frame - part.frames.begin)];
+      ids.push_back(static_cast<std::int32_t>(begin + place));
+    }
+    ++place;
+  }
+}
+
+Tensor upload(const Ids& ids, backend::Backend& backend) {
+  const Tensor device =
+      backend.allocate({static_cast<Index>(ids.size())}, base::DType::kInt32, MemoryTag::kSaved);
+  backend.copy_from_host(device, ids.data(), device.bytes());
+  return device;
+}
+
+}  // namespace
+
+AxisSwitch::AxisSwitch(shard::ClipLayout layout, comm::Communicator* group,
+                       backend::Backend& backend)
+    : layout_(std::move(layout)), group_(group), backend_(&backend) {
+  Ids by_place;
+  for (std::size_t clip = 0; clip < layout_.clips().size(); ++clip) {
+    append_by_place(by_place, layout_.part(clip, ClipOrder::kByPlace, rank()),
+                    static_cast<Index>(by_place.size()));
+  }
+  Ids by_frame(by_place.size());
+  for (std::size_t i = 0; i < by_place.size(); ++i) {
+    by_frame[static_cast<std::size_t>(by_place[i])] = static_cast<std::int32_t>(i);
+  }
+  by_place_ = upload(by_place, backend);
+  by_frame_ = upload(by_frame, backend);
+}
+
+shard::ReshardPlan AxisSwitch::plan(ClipAxis from, Index hidden) const {
   std::vector<shard::Move> moves;
   for (std::size_t clip = 0; clip < layout_.clips().size(); ++clip) {
     const shard::ClipGrid& grid = layout_.clips()[clip];
-    const shard::Layout frames{0, layout_.cover(clip, ClipAxis::kFrames)};
-    const shard::Layout places{1, layout_.cover(clip, ClipAxis::kPlaces)};
-    const bool is_by_frames = from == ClipAxis::kFrames;
-    moves.push_back({{grid.frames, grid.places, hidden},
-                     is_by_frames ? frames : places,
-                     is_by_frames ? places : frames});
+    shard::Layout frames{0, layout_.cover(clip, ClipAxis::kFrames)};
+    shard::Layout places{1, layout_.cover(clip, ClipAxis::kPlaces)};
+    if (from == ClipAxis::kPlaces) std::swap(frames, places);
+    moves.push_back({{grid.frames, grid.places, hidden}, std::move(frames), std::move(places)});
   }
-  return moves;
+  return {rank(), std::move(moves)};
 }
 
-Shape AxisSwitch::by_frames(std::size_t clip, Index hidden) const {
-  return {layout_.held(clip, ClipAxis::kFrames, rank()), layout_.clips()[clip].places, hidden};
-}
-
-/// In the order of frames, as an exchange leaves it.
-Shape AxisSwitch::by_places(std::size_t clip, Index hidden) const {
-  return {layout_.clips()[clip].frames, layout_.held(clip, ClipAxis::kPlaces, rank()), hidden};
-}
-
-template <typename ShapeOf>
-std::vector<Tensor> AxisSwitch::parts(const Tensor& all, const ShapeOf& shape) const {
+std::vector<Tensor> AxisSwitch::parts(const Tensor& all, ClipAxis axis) const {
   std::vector<Tensor> parts;
   Index begin = 0;
   for (std::size_t clip = 0; clip < layout_.clips().size(); ++clip) {
-    const Shape own = shape(clip);
-    const Index end = begin + own[0] * own[1];
-    parts.push_back(all.rows(begin, end).reshape(own));
+    const shard::ClipGrid& grid = layout_.clips()[clip];
+    const Index held = layout_.cover(clip, axis).size(rank());
+    const bool by_frames = axis == ClipAxis::kFrames;
+    const backend::Shape shape{by_frames ? held : grid.frames, by_frames ? grid.places : held,
+                               all.size(1)};
+    const Index end = begin + shape[0] * shape[1];
+    parts.push_back(all.rows(begin, end).reshape(shape));
     begin = end;
   }
   return parts;
 }
 
-void AxisSwitch::to_places(const Tensor& out, const Tensor& in, backend::Backend& backend) const {
-  const Index hidden = in.size(1);
-  const auto frames = [&](std::size_t clip) { return by_frames(clip, hidden); };
-  const auto places = [&](std::size_t clip) { return by_places(clip, hidden); };
-  const auto swapped = [&](std::size_t clip) {
-    const Shape own = by_places(clip, hidden);
-    return Shape{own[1], own[0], hidden};
-  };
-  const std::vector<Tensor> sources = parts(in, frames);
-  std::vector<Tensor> middle = sources;  // one rank has both
-  Tensor received;
-  if (group_ != nullptr) {
-    received = backend.allocate(out.shape(), out.dtype(), MemoryTag::kWorkspace);
-    middle = parts(received, places);
-    shard::ReshardPlan(rank(), moves(ClipAxis::kFrames, hidden))
-        .run(middle, sources, *group_, backend);
+void AxisSwitch::to_places(const Tensor& out, const Tensor& in) const {
+  Tensor held = in;
+  if (layout_.switches()) {
+    held = backend_->allocate(out.shape(), out.dtype(), MemoryTag::kWorkspace);
+    plan(ClipAxis::kFrames, in.size(1))
+        .run(parts(held, ClipAxis::kPlaces), parts(in, ClipAxis::kFrames), *group_, *backend_);
   }
-  const std::vector<Tensor> targets = parts(out, swapped);
-  for (std::size_t clip = 0; clip < targets.size(); ++clip) {
-    backend.swap_axes(targets[clip], middle[clip]);
-  }
+  backend_->gather_rows(out, by_place_, held);
 }
 
-void AxisSwitch::to_frames(const Tensor& out, const Tensor& in, backend::Backend& backend) const {
-  const Index hidden = in.size(1);
-  const auto frames = [&](std::size_t clip) { return by_frames(clip, hidden); };
-  const auto places = [&](std::size_t clip) { return by_places(clip, hidden); };
-  const auto swapped = [&](std::size_t clip) {
-    const Shape own = by_places(clip, hidden);
-    return Shape{own[1], own[0], hidden};
-  };
-  const std::vector<Tensor> sources = parts(in, swapped);
-  const std::vector<Tensor> targets = parts(out, frames);
-  std::vector<Tensor> middle = targets;
-  Tensor sent;
-  if (group_ != nullptr) {
-    sent = backend.allocate(in.shape(), in.dtype(), MemoryTag::kWorkspace);
-    middle = parts(sent, places);
-  }
-  for (std::size_t clip = 0; clip < sources.size(); ++clip) {
-    backend.swap_axes(middle[clip], sources[clip]);
-  }
-  if (group_ == nullptr) return;
-  shard::ReshardPlan(rank(), moves(ClipAxis::kPlaces, hidden))
-      .run(targets, middle, *group_, backend);
+void AxisSwitch::to_frames(const Tensor& out, const Tensor& in) const {
+  if (!layout_.switches()) return backend_->gather_rows(out, by_frame_, in);
+  const Tensor held = backend_->allocate(in.shape(), in.dtype(), MemoryTag::kWorkspace);
+  backend_->gather_rows(held, by_frame_, in);
+  plan(ClipAxis::kPlaces, in.size(1))
+      .run(parts(out, ClipAxis::kFrames), parts(held, ClipAxis::kPlaces), *group_, *backend_);
 }
 
 std::uint64_t AxisSwitch::bytes_sent(Index hidden, base::DType dtype) const {
-  if (group_ == nullptr || layout_.clips().empty()) return 0;
-  return shard::ReshardPlan(rank(), moves(ClipAxis::kFrames, hidden)).cost(dtype).bytes_sent;
+  if (!layout_.switches() || layout_.clips().empty()) return 0;
+  return plan(ClipAxis::kFrames, hidden).cost(dtype).bytes_sent;
 }
 
 }  // namespace longspan::nn

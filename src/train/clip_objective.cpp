@@ -9,7 +9,7 @@
 namespace longspan::train {
 namespace {
 
-using shard::ClipAxis;
+using shard::ClipOrder;
 using shard::Range;
 
 /// Side of the clips for which times are not moved, by Open-Sora's rule.
@@ -54,27 +54,24 @@ class Band {
   std::int64_t rows_;
 };
 
-/// Of patches [frames, places, numbers] those [places, frames, numbers].
-std::vector<float> by_places(const std::vector<float>& in, std::int64_t frames,
-                             std::int64_t places) {
-  std::vector<float> out;
-  out.reserve(in.size());
-  const std::int64_t tokens = frames * places;
-  const std::int64_t numbers = tokens == 0 ? 0 : static_cast<std::int64_t>(in.size()) / tokens;
-  for (std::int64_t place = 0; place < places; ++place) {
-    for (std::int64_t frame = 0; frame < frames; ++frame) {
-      const auto from = in.begin() + (frame * places + place) * numbers;
-      out.insert(out.end(), from, from + numbers);
-    }
-  }
-  return out;
+/// Of a box of patches [frames, places, each] those that a part holds, in this order.
+std::vector<float> held_of(const std::vector<float>& box, const shard::ClipPart& part,
+                           ClipOrder order, std::int64_t each) {
+  std::vector<float> held;
+  held.reserve(static_cast<std::size_t>(part.size() * each));
+  part.for_each(order, [&](std::int64_t frame, std::int64_t place) {
+    const std::int64_t token =
+        (frame - part.frames.begin) * part.places.size() + place - part.places.begin;
+    held.insert(held.end(), box.begin() + token * each, box.begin() + (token + 1) * each);
+  });
+  return held;
 }
 
 /// A box of one clip's tokens, and what is drawn for it.
-class Part {
+class Box {
  public:
-  Part(const data::ClipSource& source, const model::ClipConfig& config, const ClipSample& sample,
-       const Range& frames, const Range& places)
+  Box(const data::ClipSource& source, const model::ClipConfig& config, const ClipSample& sample,
+      const Range& frames, const Range& places)
       : source_(&source),
         config_(&config),
         sample_(&sample),
@@ -128,12 +125,12 @@ class Part {
   Range places_;
 };
 
-/// What goes in of a part.
-std::vector<float> inputs_of(const Part& part, ClipObjective objective, double time,
+/// What goes in of a box.
+std::vector<float> inputs_of(const Box& box, ClipObjective objective, double time,
                              std::uint64_t seed, std::int64_t step) {
-  std::vector<float> numbers = part.numbers();
+  std::vector<float> numbers = box.numbers();
   if (objective == ClipObjective::kNextFrame) return numbers;
-  const std::vector<float> noise = part.noise(seed, step);
+  const std::vector<float> noise = box.noise(seed, step);
   for (std::size_t i = 0; i < numbers.size(); ++i) {
     numbers[i] = static_cast<float>((1.0 - time) * static_cast<double>(numbers[i]) +
                                     time * static_cast<double>(noise[i]));
@@ -141,19 +138,13 @@ std::vector<float> inputs_of(const Part& part, ClipObjective objective, double t
   return numbers;
 }
 
-std::vector<float> targets_of(const Part& part, ClipObjective objective, std::uint64_t seed,
+std::vector<float> targets_of(const Box& box, ClipObjective objective, std::uint64_t seed,
                               std::int64_t step) {
-  if (objective == ClipObjective::kNextFrame) return part.changes();
-  std::vector<float> numbers = part.numbers();
-  const std::vector<float> noise = part.noise(seed, step);
+  if (objective == ClipObjective::kNextFrame) return box.changes();
+  std::vector<float> numbers = box.numbers();
+  const std::vector<float> noise = box.noise(seed, step);
   for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] -= noise[i];
   return numbers;
-}
-
-/// A rank's range of an axis, which is one.
-Range range_of(const shard::Cover& cover, int rank) {
-  const std::vector<Range>& ranges = cover.ranges(rank);
-  return ranges.empty() ? Range{} : ranges.front();
 }
 
 void append(std::vector<float>& to, const std::vector<float>& more) {
@@ -197,9 +188,11 @@ double time_of(ClipObjective objective, const data::ClipShape& shape, std::uint6
 
 model::ClipBatch clip_batch(const data::ClipSource& source, const model::ClipConfig& config,
                             ClipObjective objective, const std::vector<ClipSample>& samples,
-                            std::uint64_t seed, std::int64_t step, comm::Communicator* group) {
+                            std::uint64_t seed, std::int64_t step, comm::Communicator* group,
+                            model::ClipSharding sharding) {
   model::ClipBatch batch;
   batch.group = group;
+  batch.sharding = sharding;
   std::vector<shard::ClipGrid> grids;
   for (const ClipSample& sample : samples) {
     const data::ClipShape shape = source.shape(sample.clip);
@@ -210,22 +203,23 @@ model::ClipBatch clip_batch(const data::ClipSource& source, const model::ClipCon
       batch.classes.push_back(static_cast<std::int32_t>(source.label(sample.clip)));
     }
   }
-  const shard::ClipLayout layout(grids, group == nullptr ? 1 : group->size());
+  const shard::ClipLayout layout(grids, group == nullptr ? 1 : group->size(), sharding);
   const int rank = group == nullptr ? 0 : group->rank();
+  const std::int64_t each = config.patch_numbers();
   for (std::size_t clip = 0; clip < samples.size(); ++clip) {
-    const shard::ClipGrid& grid = grids[clip];
-    const Range frames = range_of(layout.cover(clip, ClipAxis::kFrames), rank);
-    const Range places = range_of(layout.cover(clip, ClipAxis::kPlaces), rank);
-    const Part in(source, config, samples[clip], frames, {0, grid.places});
-    append(batch.inputs, inputs_of(in, objective, batch.times[clip], seed, step));
-    const Part out(source, config, samples[clip], {0, grid.frames}, places);
+    const auto box_of = [&](const shard::ClipPart& part) {
+      return Box(source, config, samples[clip], part.frames, part.places);
+    };
+    const shard::ClipPart in = layout.part(clip, ClipOrder::kByFrame, rank);
+    append(batch.inputs, held_of(inputs_of(box_of(in), objective, batch.times[clip], seed, step),
+                                 in, ClipOrder::kByFrame, each));
+    const shard::ClipPart out = layout.part(clip, ClipOrder::kByPlace, rank);
     append(batch.targets,
-           by_places(targets_of(out, objective, seed, step), grid.frames, places.size()));
-    for (std::int64_t i = 0; objective == ClipObjective::kNextFrame && i < places.size(); ++i) {
-      for (std::int64_t frame = 0; frame < grid.frames; ++frame) {
-        batch.counts.push_back(frame + 1 < grid.frames ? 1.0F : 0.0F);
-      }
-    }
+           held_of(targets_of(box_of(out), objective, seed, step), out, ClipOrder::kByPlace, each));
+    if (objective != ClipObjective::kNextFrame) continue;
+    out.for_each(ClipOrder::kByPlace, [&](std::int64_t frame, std::int64_t /*place*/) {
+      batch.counts.push_back(frame + 1 < out.grid.frames ? 1.0F : 0.0F);
+    });
   }
   return batch;
 }

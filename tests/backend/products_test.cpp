@@ -65,40 +65,13 @@ TEST_CASE("multiply: each product rounded once") {
   CHECK(out.gaps_untouched());
 }
 
-TEST_CASE("swap_axes: every element in its new place, and back") {
-  const DType dtype = every_float();
-  const Index n = GENERATE(0, 1, 5, 64);
-  const Index m = GENERATE(1, 7, 33);
-  const Index inner = GENERATE(1, 6, 16, 130);
-  const Index padding = GENERATE(0, 3);
-  Array in(dtype, {n, m, inner}, padding);
-  in.random(1);
-  Array out(dtype, {m, n, inner}, padding);
-  processor().swap_axes(out, in);
-  for (Index i = 0; i < n; ++i) {
-    for (Index j = 0; j < m; ++j) {
-      for (Index k = 0; k < inner; ++k) {
-        REQUIRE(out.get((j * n + i) * inner + k) == in.get((i * m + j) * inner + k));
-      }
-    }
-  }
-  CHECK(out.gaps_untouched());
-  Array back(dtype, {n, m, inner});
-  processor().swap_axes(back, out);
-  CHECK(back.values() == in.values());
-}
-
-TEST_CASE("products and axes: what does not fit is refused") {
+TEST_CASE("products: what does not fit is refused") {
   const Array rows(DType::kFloat32, {4, 6});
   const Array gate(DType::kFloat32, {6});
   CHECK_THROWS_WITH(processor().add_product(rows, Tensor(), rows, Array(DType::kFloat32, {4})),
                     "add_product: gate is float32 [4]; expected float32 [6]");
   CHECK_THROWS_AS(processor().add_product(rows, gate, rows, gate), base::InternalError);
   CHECK_THROWS_AS(processor().multiply(rows, rows, gate), base::InternalError);
-  CHECK_THROWS_AS(processor().swap_axes(rows, rows), base::InternalError);
-  const Array cube(DType::kFloat32, {2, 3, 4});
-  CHECK_THROWS_WITH(processor().swap_axes(cube, cube),
-                    "swap_axes: out is float32 [2, 3, 4]; expected float32 [3, 2, 4]");
 }
 
 }  // namespace

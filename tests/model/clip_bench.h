@@ -33,39 +33,35 @@ struct RandomClips {
   }
 
   /// As a rank of `group` holds them; the last frame of each clip counts as no target if so told.
-  ClipBatch batch(comm::Communicator* group, bool skips_last_frames = false) const {
+  ClipBatch batch(comm::Communicator* group, bool skips_last_frames = false,
+                  ClipSharding sharding = ClipSharding::kDynamic) const {
     ClipBatch batch;
     batch.clips = clips;
     batch.times = times;
     batch.classes = classes;
     batch.group = group;
+    batch.sharding = sharding;
     std::vector<shard::ClipGrid> grids;
     for (const ClipPatches& clip : clips) grids.push_back(clip.grid());
-    const shard::ClipLayout layout(grids, group == nullptr ? 1 : group->size());
+    const shard::ClipLayout layout(grids, group == nullptr ? 1 : group->size(), sharding);
     const int rank = group == nullptr ? 0 : group->rank();
     for (std::size_t clip = 0; clip < clips.size(); ++clip) {
-      const shard::ClipGrid& grid = grids[clip];
+      const std::int64_t numbers = config.patch_numbers();
       const auto append = [&](std::vector<float>& to, const std::vector<float>& whole,
                               std::int64_t frame, std::int64_t place) {
-        const std::int64_t numbers = config.patch_numbers();
-        const auto begin = whole.begin() + (frame * grid.places + place) * numbers;
+        const auto begin = whole.begin() + (frame * grids[clip].places + place) * numbers;
         to.insert(to.end(), begin, begin + numbers);
       };
-      for (const auto& range : layout.cover(clip, shard::ClipAxis::kFrames).ranges(rank)) {
-        for (std::int64_t frame = range.begin; frame < range.end; ++frame) {
-          for (std::int64_t place = 0; place < grid.places; ++place) {
+      layout.part(clip, shard::ClipOrder::kByFrame, rank)
+          .for_each(shard::ClipOrder::kByFrame, [&](std::int64_t frame, std::int64_t place) {
             append(batch.inputs, inputs[clip], frame, place);
-          }
-        }
-      }
-      for (const auto& range : layout.cover(clip, shard::ClipAxis::kPlaces).ranges(rank)) {
-        for (std::int64_t place = range.begin; place < range.end; ++place) {
-          for (std::int64_t frame = 0; frame < grid.frames; ++frame) {
+          });
+      layout.part(clip, shard::ClipOrder::kByPlace, rank)
+          .for_each(shard::ClipOrder::kByPlace, [&](std::int64_t frame, std::int64_t place) {
             append(batch.targets, targets[clip], frame, place);
-            if (skips_last_frames) batch.counts.push_back(frame + 1 < grid.frames ? 1.0F : 0.0F);
-          }
-        }
-      }
+            if (!skips_last_frames) return;
+            batch.counts.push_back(frame + 1 < grids[clip].frames ? 1.0F : 0.0F);
+          });
     }
     return batch;
   }

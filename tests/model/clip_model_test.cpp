@@ -8,6 +8,7 @@
 #include "longspan/base/error.h"
 #include "tests/model/clip_bench.h"
 #include "tests/model/fixture.h"
+#include "tests/support/relative_distance.h"
 
 namespace longspan::model {
 namespace {
@@ -85,6 +86,15 @@ TEST_CASE("clips: what keeps its input alone has the same loss and gradients") {
       REQUIRE(found[i] == Approx(expected[i]).epsilon(1e-9).margin(1e-12));
     }
   }
+}
+
+TEST_CASE("clips: in bfloat16 loss and gradients are float32's, but for rounding") {
+  const ClipConfig config = test::small_clip_config(2, false);
+  Bench exact(config, /*keeps_inputs_alone=*/false, DType::kFloat32);
+  Bench rounded(config, /*keeps_inputs_alone=*/true, DType::kBFloat16);
+  const ClipBatch batch = RandomClips(config, kSizes, 2).batch(nullptr);
+  CHECK(rounded.run(batch) == Approx(exact.run(batch)).epsilon(0.02));
+  CHECK(longspan::test::relative_distance(rounded.gradients(), exact.gradients()) < 0.05);
 }
 
 TEST_CASE("clips: packed they know nothing of each other") {

@@ -130,9 +130,6 @@ class Backend {
   virtual void zero(const Tensor& out) = 0;
   /// out = in, element by element, converting between float dtypes; shapes equal.
   virtual void copy(const Tensor& out, const Tensor& in) = 0;
-  /// out[j, i, :] = in[i, j, :], of one float dtype; in [n, m, inner], out [m, n, inner], which do
-  /// not overlap.
-  virtual void swap_axes(const Tensor& out, const Tensor& in) = 0;
   /// outs[i] = ins[i] for all i, in as few goes as the device can: tensors of one dtype, pairs of
   /// one shape. No out overlaps an in or another out.
   virtual void copy_all(const std::vector<Tensor>& outs, const std::vector<Tensor>& ins);

@@ -26,6 +26,10 @@ struct ClipConfig {
   std::int64_t head_dim() const { return hidden_size / num_attention_heads; }
   /// Numbers of a token's patch: [patch_size, patch_size, channels].
   std::int64_t patch_numbers() const { return patch_size * patch_size * channels; }
+  /// Of forward and backward of a clip of so many tokens: 6 a weight of a product and row, 4 where
+  /// the input has no gradient; 12 a pair of tokens that attention sees and feature. Causal pairs
+  /// count once, and nothing for what is computed again.
+  double training_flops(std::int64_t frames, std::int64_t places) const;
   /// Throws InputError naming keys under "model".
   void check() const;
 };

@@ -22,25 +22,29 @@ struct ClipPatches {
   shard::ClipGrid grid() const { return {frames, rows * columns}; }
 };
 
+using shard::ClipSharding;
+
 /// Packed clips of a micro-batch, and what this rank holds of them (see shard::ClipLayout).
 struct ClipBatch {
   std::vector<ClipPatches> clips;
   std::vector<double> times;          ///< of each clip, in [0, 1]
   std::vector<std::int32_t> classes;  ///< of each clip; empty where the model knows none
-  /// [tokens held by frames, patch_numbers], in order of frames, then places.
+  /// [tokens held in passes by frame, patch_numbers], frame by frame.
   std::vector<float> inputs;
-  /// [tokens held by places, patch_numbers], in order of places, then frames.
+  /// [tokens held in passes by place, patch_numbers], place by place.
   std::vector<float> targets;
-  /// [tokens held by places]: 0 where the target does not count, else 1; empty: all do.
+  /// [tokens held in passes by place]: 0 where the target does not count, else 1; empty: all do.
   std::vector<float> counts;
   comm::Communicator* group = nullptr;  ///< the ranks that share the clips; null: this one alone
+  ClipSharding sharding = ClipSharding::kDynamic;  ///< how they do
 };
 
-/// A spatial-temporal transformer (ClipConfig) on one rank or on several that share clips by
-/// dynamic sequence parallelism (DSP, Zhao et al. 2024): the residual stream lies by frames while
-/// blocks attend within frames, and by places while they attend along time; in between it switches
-/// by one all-to-all. What a block keeps is behind its switch: recomputation sends nothing. The
-/// last block leaves it by places, where the loss is.
+/// A spatial-temporal transformer (ClipConfig) on one rank or on several that share clips. The
+/// residual stream lies frame by frame while blocks attend within frames, and place by place while
+/// they attend along time. With dynamic sequence parallelism (DSP, Zhao et al. 2024) ranks divide
+/// what lies whole, and in between the stream switches by one all-to-all. What a block keeps is
+/// behind its switch: recomputation sends nothing. The last block leaves it place by place, where
+/// the loss is. Other ways of sharing are there to compare with: see shard::ClipSharding.
 class ClipModel {
  public:
   /// Throws InputError where the config is none.

@@ -47,6 +47,7 @@ double time_of(ClipObjective objective, const data::ClipShape& shape, std::uint6
 /// What this rank of `group` (null: alone) holds of the samples' clips in a step.
 model::ClipBatch clip_batch(const data::ClipSource& source, const model::ClipConfig& config,
                             ClipObjective objective, const std::vector<ClipSample>& samples,
-                            std::uint64_t seed, std::int64_t step, comm::Communicator* group);
+                            std::uint64_t seed, std::int64_t step, comm::Communicator* group,
+                            model::ClipSharding sharding = model::ClipSharding::kDynamic);
 
 }  // namespace longspan::train

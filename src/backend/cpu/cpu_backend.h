@@ -83,7 +83,6 @@ class CpuBackend : public Backend {
   void add_product(const Tensor& out, const Tensor& x, const Tensor& y,
                    const Tensor& gate) override;
   void multiply(const Tensor& out, const Tensor& a, const Tensor& b) override;
-  void swap_axes(const Tensor& out, const Tensor& in) override;
   void gelu_forward(const Tensor& out, const Tensor& x) override;
   void gelu_backward(const Tensor& dx, const Tensor& out, const Tensor& dout,
                      const Tensor& x) override;

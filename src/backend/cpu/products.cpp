@@ -1,6 +1,4 @@
-// Products element by element, and the exchange of a tensor's axes.
-#include <algorithm>
-
+// Products element by element.
 #include "backend/checks.h"
 #include "backend/contracts.h"
 #include "backend/cpu/cpu_backend.h"
@@ -45,20 +43,6 @@ void CpuBackend::multiply(const Tensor& out, const Tensor& a, const Tensor& b) {
       const T* right = span.of(b.data<T>(), b);
 #pragma omp simd
       for (Index i = 0; i < span.length; ++i) to[i] = round_to<T>(load(left[i]) * load(right[i]));
-    });
-  });
-}
-
-void CpuBackend::swap_axes(const Tensor& out, const Tensor& in) {
-  const Operation operation(*this, "swap_axes", out);
-  check_swap_axes(out, in);
-  dispatch_float("swap_axes", "in", in, [&]<typename T>() {
-    const Index inner = in.size(2);
-    parallel_for(out.size(0), in.size(0) * inner, [&](Index j) {
-      T* to = out.data<T>() + j * out.row_stride();
-      for (Index i = 0; i < in.size(0); ++i) {
-        std::copy_n(in.data<T>() + i * in.row_stride() + j * inner, inner, to + i * inner);
-      }
     });
   });
 }

@@ -79,7 +79,6 @@ class CudaKernels : public Backend {
   void add_product(const Tensor& out, const Tensor& x, const Tensor& y,
                    const Tensor& gate) override;
   void multiply(const Tensor& out, const Tensor& a, const Tensor& b) override;
-  void swap_axes(const Tensor& out, const Tensor& in) override;
 
   // gelu.cu
   void gelu_forward(const Tensor& out, const Tensor& x) override;

@@ -269,7 +269,6 @@ void DryBackend::add_product(const Tensor& out, const Tensor& x, const Tensor& y
 void DryBackend::multiply(const Tensor& out, const Tensor& a, const Tensor& b) {
   stream({&out, &a, &b});
 }
-void DryBackend::swap_axes(const Tensor& out, const Tensor& in) { stream({&out, &in}); }
 void DryBackend::bias_backward(const Tensor& dbias, const Tensor& dy) {
   if (state_->profile.kind == "cuda") {
     state_->transient({bias_backward_scratch_bytes(dy.dtype(), dy.size(0), dy.size(1))});

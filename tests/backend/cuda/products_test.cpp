@@ -41,20 +41,5 @@ TEST_CASE("cuda products are the cpu's, bit for bit") {
   CHECK(out.gaps_untouched());
 }
 
-TEST_CASE("cuda swap_axes is the cpu's") {
-  Device device(every_order());
-  const DType dtype = every_float();
-  const Index inner = GENERATE(1, 6, 16, 130, 1024);
-  const Index padding = GENERATE(0, 3, 8);
-  Array in(dtype, {7, 33, inner}, padding);
-  in.random(1);
-  Array out(dtype, {33, 7, inner}, padding);
-  Array expected(dtype, {33, 7, inner}, padding);
-  device.swap_axes(out, in);
-  processor().swap_axes(expected, in);
-  CHECK(out.same_bits(expected));
-  CHECK(out.gaps_untouched());
-}
-
 }  // namespace
 }  // namespace longspan::backend::cuda::testing

@@ -1,4 +1,4 @@
-// Products element by element, and the exchange of a tensor's axes.
+// Products element by element.
 #include "backend/checks.h"
 #include "backend/contracts.h"
 #include "backend/cuda/kernels.h"
@@ -71,25 +71,6 @@ struct Multiply {
   }
 };
 
-/// Rows are pairs of indices of the axes that change places.
-template <typename T, bool kAligned>
-struct SwapAxes {
-  static constexpr int kCount = kPack<T>;
-  using Loaded = Pack<T, kCount>;
-
-  Rows<T> out;
-  Rows<const T> in;
-  Index first;  ///< extent of in's first axis
-  Index inner;
-
-  __device__ Loaded load(Index row, Index column, Index left) const {
-    return load_pack<kAligned, kCount>(in.at(row % first, row / first * inner + column), left);
-  }
-  __device__ void store(Index row, Index column, Index left, const Loaded& loaded) const {
-    store_pack<kAligned>(out.at(row / first, row % first * inner + column), loaded, left);
-  }
-};
-
 }  // namespace
 
 void CudaKernels::add_product(const Tensor& out, const Tensor& x, const Tensor& y,
@@ -118,20 +99,6 @@ void CudaKernels::multiply(const Tensor& out, const Tensor& a, const Tensor& b) 
                                        {a.data<T>(), a.row_stride()},
                                        {b.data<T>(), b.row_stride()}};
       launch_packs(queue_, extents.rows, extents.columns, body);
-    });
-  });
-}
-
-void CudaKernels::swap_axes(const Tensor& out, const Tensor& in) {
-  const Operation operation(*this, "swap_axes", out);
-  check_swap_axes(out, in);
-  dispatch_float("swap_axes", "in", in, [&]<typename T>() {
-    const Index inner = in.size(2);
-    const bool aligned = packs_aligned(out) && packs_aligned(in) && inner % kPack<T> == 0;
-    with_alignment(aligned, [&]<bool kAligned>() {
-      const SwapAxes<T, kAligned> body{
-          {out.data<T>(), out.row_stride()}, {in.data<T>(), in.row_stride()}, in.size(0), inner};
-      launch_packs(queue_, in.size(0) * in.size(1), inner, body);
     });
   });
 }
