@@ -232,17 +232,22 @@ void check_device(const ClipJob& job) {
 
 }  // namespace
 
+data::ClipShape clip_shape(const std::string& text, std::int64_t channels,
+                           const std::string& what) {
+  const auto extents = extents_of(text);
+  if (!extents) {
+    throw InputError(
+        fmt::format("{} has \"{}\"; legal: frames x height x width such as \"16x32x32\", each in "
+                    "[1, {}]",
+                    what, text, kMaxCount));
+  }
+  return {(*extents)[0], channels, (*extents)[1], (*extents)[2]};
+}
+
 std::vector<data::ClipShape> sprite_shapes(const ClipJob& job) {
   std::vector<data::ClipShape> shapes;
   for (const std::string& text : job.data.shapes) {
-    const auto extents = extents_of(text);
-    if (!extents) {
-      throw InputError(
-          fmt::format("data.sprites.shapes has \"{}\"; legal: frames x height x width such as "
-                      "\"16x32x32\", each in [1, {}]",
-                      text, kMaxCount));
-    }
-    shapes.push_back({(*extents)[0], job.model.channels, (*extents)[1], (*extents)[2]});
+    shapes.push_back(clip_shape(text, job.model.channels, "data.sprites.shapes"));
   }
   return shapes;
 }

@@ -55,6 +55,9 @@ std::string clip_job_schema();
 std::string clip_job_help();
 std::string clip_job_markdown();
 
+/// "16x32x32", frames x height x width, of so many channels. Throws InputError, which calls it
+/// `what`.
+data::ClipShape clip_shape(const std::string& text, std::int64_t channels, const std::string& what);
 /// data.sprites.shapes of so many channels. Throws InputError.
 std::vector<data::ClipShape> sprite_shapes(const ClipJob& job);
 
