@@ -53,7 +53,7 @@ TEST_CASE("clips: every key is bound to its own member") {
       "num_hidden_layers": 7, "num_attention_heads": 6, "intermediate_size": 100,
       "num_classes": 11, "class_tokens": 9, "rope_theta": 500.0, "norm_epsilon": 1e-5,
       "initializer_range": 0.03},
-    "data": {"clips": ["sprites"], "validation_clips": 13,
+    "data": {"clips": "sprites", "validation_clips": 13,
       "sprites": {"clips": 17, "shapes": ["2x8x16", "3x8x8"], "most_sprites": 2, "speed": 0.5}},
     "optimizer": {"name": "adamw", "learning_rate": 0.01, "beta1": 0.8, "beta2": 0.99,
       "epsilon": 1e-7, "weight_decay": 0.2, "decay_norms_and_embeddings": true,
