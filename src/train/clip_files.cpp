@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "longspan/base/error.h"
+#include "longspan/base/file.h"
 #include "longspan/base/json.h"
 #include "longspan/checkpoint/model_files.h"
 #include "longspan/train/clip_job.h"
@@ -42,6 +43,13 @@ std::string clip_config_json(const ClipFiles& files) {
   out["objective"] = files.objective;
   out["torch_dtype"] = files.dtype;
   return base::json_text(out, 2) + "\n";
+}
+
+bool holds_clip_model(const std::filesystem::path& directory) {
+  if (!checkpoint::has_file(directory, checkpoint::kConfigName)) return false;
+  const auto path = checkpoint::model_file(directory, checkpoint::kConfigName);
+  const json in = base::try_parse_json(base::read_text(path));
+  return in.is_object() && in.value("model_type", json()) == kClipModelType;
 }
 
 ClipFiles read_clip_files(const std::filesystem::path& directory) {

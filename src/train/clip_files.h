@@ -17,6 +17,9 @@ struct ClipFiles {
 /// config.json of a checkpoint.
 std::string clip_config_json(const ClipFiles& files);
 
+/// Whether a directory has the config.json of a model of clips.
+bool holds_clip_model(const std::filesystem::path& directory);
+
 /// Of a checkpoint's directory. Throws InputError, also for models of texts.
 ClipFiles read_clip_files(const std::filesystem::path& directory);
 

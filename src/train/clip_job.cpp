@@ -22,6 +22,29 @@ namespace {
 using base::Declarations;
 using base::InputError;
 
+struct SharingWords {
+  model::ClipSharding sharding;
+  const char* name;
+  const char* meaning;
+};
+
+constexpr SharingWords kSharings[] = {
+    {model::ClipSharding::kDynamic, "dynamic",
+     "frames while attention is within them, places while it is along time, with one exchange in "
+     "between"},
+    {model::ClipSharding::kOneAxis, "ulysses",
+     "places; attention within frames exchanges tokens for heads"},
+    {model::ClipSharding::kFlattened, "ulysses_flattened",
+     "all tokens evenly; both attentions exchange them for heads"},
+    {model::ClipSharding::kRing, "ring", "places; within frames keys and values go around"},
+};
+
+std::vector<base::Key::Word> sharing_words() {
+  std::vector<base::Key::Word> words;
+  for (const SharingWords& sharing : kSharings) words.push_back({sharing.name, sharing.meaning});
+  return words;
+}
+
 void declare_sizes(model::ClipConfig& model, Declarations& keys) {
   keys.integer("model.channels", model.channels, "Numbers of a point of a frame, such as colours.")
       .at_least(1)
@@ -163,6 +186,8 @@ void declare_machine(ClipJob& job, Declarations& keys) {
       .automatic("no more than needed for every group to have a micro-batch")
       .known_elsewhere_as({"sp", "sp_size", "sequence_parallel", "sequence_parallel_size",
                            "context_parallel", "context_parallel_size", "cp", "dsp"});
+  keys.choice("parallel.sequence_mode", job.sequence_mode, sharing_words(),
+              "What each of these ranks holds; all but the first are there to compare with.");
   declare_ranks(job.parallel, keys);
 }
 
@@ -242,6 +267,13 @@ data::ClipShape clip_shape(const std::string& text, std::int64_t channels,
                     what, text, kMaxCount));
   }
   return {(*extents)[0], channels, (*extents)[1], (*extents)[2]};
+}
+
+model::ClipSharding ClipJob::sharding() const {
+  for (const SharingWords& one : kSharings) {
+    if (sequence_mode == one.name) return one.sharding;
+  }
+  throw base::InternalError("there is no way to share clips \"" + sequence_mode + "\"");
 }
 
 std::vector<data::ClipShape> sprite_shapes(const ClipJob& job) {

@@ -90,7 +90,7 @@ Plan make_clip_plan(const ClipJob& job, const PlanSetting& setting) {
   plan.world_size = setting.ranks;
   plan.data = dry.layout.data;
   plan.sequence = {dry.layout.sequence, 1};
-  plan.sharing = "dynamic";
+  plan.sharing = job.sequence_mode;
   plan.threads = dry.threads;
   plan.parameters = plan.trained_parameters = dry.step.parameter_count();
   plan.micro_batch_tokens = job.batch.clips_per_micro_batch *

@@ -52,8 +52,8 @@ ClipRanks clip_ranks(const ClipJob& job, int ranks) {
 }
 
 std::string clip_ranks_text(const ClipJob& job, const ClipRanks& layout) {
-  return fmt::format("{} data group(s) of {} rank(s) that share clips, ZeRO stage {}", layout.data,
-                     layout.sequence, job.parallel.zero_stage);
+  return fmt::format("{} data group(s) of {} rank(s) that share clips ({}), ZeRO stage {}",
+                     layout.data, layout.sequence, job.sequence_mode, job.parallel.zero_stage);
 }
 
 std::unique_ptr<comm::Communicator> clip_group(comm::Communicator& world, const ClipRanks& layout) {

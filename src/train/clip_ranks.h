@@ -24,7 +24,7 @@ struct ClipRanks {
 /// What the job says about so many ranks. Throws InputError when they cannot train it.
 ClipRanks clip_ranks(const ClipJob& job, int ranks);
 
-/// "2 data group(s) of 2 rank(s) that share clips, ZeRO stage 1".
+/// "2 data group(s) of 2 rank(s) that share clips (dynamic), ZeRO stage 1".
 std::string clip_ranks_text(const ClipJob& job, const ClipRanks& layout);
 
 /// The group of this rank of the world; null where it is alone. Called by every rank.

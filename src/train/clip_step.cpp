@@ -54,8 +54,8 @@ ClipStep::ClipStep(const ClipJob& job, const data::ClipSource& source, backend::
       parameters_(job, initialised(model_, job), backend, ranks, host) {}
 
 model::ClipBatch ClipStep::batch(const std::vector<ClipSample>& samples, std::int64_t step) const {
-  return clip_batch(*source_, job_->model, job_->objective(), samples, job_->run.seed, step,
-                    group_);
+  return clip_batch(*source_, job_->model, job_->objective(), samples, job_->run.seed, step, group_,
+                    job_->sharding());
 }
 
 StepSums ClipStep::counts(const std::vector<ClipSample>& samples) const {

@@ -43,7 +43,9 @@ struct ClipJob : CommonJob {
                                            : ClipObjective::kRectifiedFlow;
   }
 
-  std::int64_t group_ranks = 0;  ///< that share clips; 0 ("auto"): see clip_layout
+  std::int64_t group_ranks = 0;  ///< that share clips; 0 ("auto"): see clip_ranks
+  std::string sequence_mode = "dynamic";
+  model::ClipSharding sharding() const;
   bool keeps_inputs_alone() const { return memory.activation_checkpointing == "block"; }
 };
 
