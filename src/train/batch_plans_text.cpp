@@ -81,9 +81,10 @@ std::string uses_text(const BatchPlans& plans, const Sums& sums) {
 std::string batch_plans_text(const BatchPlans& plans) {
   const Sums sums = sums_of(plans);
   const double flexible = plans.seconds(Layout::kFlexible);
-  std::string text = fmt::format(
-      "{} batches of {} sequences with {} tokens (the longest {}) on {} ranks.\n",
-      plans.batches.size(), sums.sequences, sums.tokens, plans.longest, plans.costs.ranks);
+  std::string text =
+      fmt::format("{} batch{} of {} sequences with {} tokens (the longest {}) on {} ranks.\n",
+                  plans.batches.size(), plans.batches.size() == 1 ? "" : "es", sums.sequences,
+                  sums.tokens, plans.longest, plans.costs.ranks);
   if (plans.left_out > 0) {
     text +=
         fmt::format("Left out: {} longer sequences, which fit into no group.\n", plans.left_out);
@@ -91,8 +92,8 @@ std::string batch_plans_text(const BatchPlans& plans) {
   text += "\n" + layouts_text(plans) + "\n" + uses_text(plans, sums) + "\n";
   text += fmt::format(
       "With these {} micro-batches no plan is faster by more than {:.2f}%, whatever the "
-      "micro-batches "
-      "none by more than {:.1f}%.\nA step was planned in {:.3f} s, at most {:.3f} s.\n",
+      "micro-batches none by more than {:.1f}%.\nA step was planned in {:.3f} s, at most {:.3f} "
+      "s.\n",
       sums.micro_batches, 100 * (1 - plans.bound_seconds() / flexible),
       100 * (1 - sums.any_bound / flexible),
       sums.planning / static_cast<double>(plans.batches.size()), sums.longest_planning);

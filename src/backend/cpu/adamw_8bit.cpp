@@ -31,6 +31,19 @@ const Tables& tables() {
   return kTables;
 }
 
+/// MapTable::code_of of each number, of up to a block: halving by halving, so that whole vectors
+/// are looked up at once.
+void find_codes(std::uint8_t* codes, const float* numbers, Index length, const MapTable& map) {
+  std::int32_t found[kMomentBlock] = {};
+  for (int half = kMapCodes / 2; half > 0; half /= 2) {
+    const float* const bounds = map.bounds + half - 1;
+#pragma omp simd
+    for (Index i = 0; i < length; ++i) found[i] += numbers[i] > bounds[found[i]] ? half : 0;
+  }
+#pragma omp simd
+  for (Index i = 0; i < length; ++i) codes[i] = static_cast<std::uint8_t>(found[i]);
+}
+
 /// A moment of up to a block: codes and their scale, and the numbers that they become.
 struct Moments {
   std::uint8_t* codes;
@@ -49,7 +62,9 @@ struct Moments {
       most = std::max(most, std::abs(now[i]));
     }
     *scale = most;
-    for (Index i = 0; i < length; ++i) codes[i] = map->code_of(scaled(now[i], most));
+#pragma omp simd
+    for (Index i = 0; i < length; ++i) now[i] = scaled(now[i], most);
+    find_codes(codes, now, length, *map);
   }
 };
 
