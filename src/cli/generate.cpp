@@ -108,8 +108,9 @@ void run(const Arguments& arguments) {
   if (has_clips) return;
   if (arguments.clips != train::GenerateClipsOptions()) {
     throw base::InputError(
-        "--shape, --sampling-steps, --class, --start, --given-frames and --scale are of models of "
-        "clips");
+        fmt::format("--shape, --sampling-steps, --class, --start, --given-frames and --scale are "
+                    "of models of clips, and {} holds none",
+                    arguments.options.model));
   }
   if (arguments.prompts.empty() != arguments.output.empty()) {
     throw base::InputError(
