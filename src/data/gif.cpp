@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <limits>
 #include <map>
 #include <memory>
 #include <utility>
@@ -15,52 +16,76 @@
 namespace longspan::data {
 namespace {
 
-constexpr int kColours = 256;
+constexpr std::size_t kColours = 256;
+constexpr std::size_t kLevels =
+    5;  ///< of red, green and blue, in the part of a palette for all else
 constexpr std::int64_t kMostSide = 65535;
 
 using Colour = std::array<std::uint8_t, 3>;
 
-/// A frame as the format has it.
-struct Indexed {
-  std::vector<GifColorType> palette = std::vector<GifColorType>(kColours);
-  std::vector<GifByteType> points;
+Colour colour_at(const std::vector<std::uint8_t>& frame, std::size_t point) {
+  return {frame[3 * point], frame[3 * point + 1], frame[3 * point + 2]};
+}
+
+/// One for all frames, so that nothing flickers: all colours where they are few; else those that
+/// most points have, and a grid of the colours there can be, of which each other one takes the
+/// nearest.
+class Palette {
+ public:
+  explicit Palette(const Animation& animation) {
+    std::map<Colour, std::int64_t> counts;
+    for (const auto& frame : animation.frames) {
+      for (std::size_t at = 0; at < frame.size() / 3; ++at) ++counts[colour_at(frame, at)];
+    }
+    std::vector<std::pair<std::int64_t, Colour>> popular;
+    for (const auto& [colour, count] : counts) popular.emplace_back(-count, colour);
+    std::sort(popular.begin(), popular.end());
+    const bool is_exact = popular.size() <= kColours;
+    const std::size_t taken = is_exact ? popular.size() : kColours - kLevels * kLevels * kLevels;
+    for (std::size_t i = 0; i < taken; ++i) colours_.push_back(popular[i].second);
+    if (!is_exact) add_grid();
+    for (const auto& [colour, count] : counts) numbers_[colour] = nearest(colour);
+  }
+
+  GifByteType number_of(const Colour& colour) const { return numbers_.at(colour); }
+  /// As the format has it, filled up with black.
+  std::vector<GifColorType> colours() const {
+    std::vector<GifColorType> all(kColours);
+    for (std::size_t i = 0; i < colours_.size(); ++i) {
+      all[i] = {colours_[i][0], colours_[i][1], colours_[i][2]};
+    }
+    return all;
+  }
+
+ private:
+  void add_grid() {
+    const auto level = [](std::size_t i) {
+      return static_cast<std::uint8_t>(i * 255 / (kLevels - 1));
+    };
+    for (std::size_t i = 0; i < kLevels * kLevels * kLevels; ++i) {
+      colours_.push_back(
+          {level(i % kLevels), level(i / kLevels % kLevels), level(i / kLevels / kLevels)});
+    }
+  }
+
+  GifByteType nearest(const Colour& colour) const {
+    std::size_t best = 0;
+    int least = std::numeric_limits<int>::max();
+    for (std::size_t i = 0; i < colours_.size(); ++i) {
+      int distance = 0;
+      for (std::size_t part = 0; part < 3; ++part) {
+        const int apart = int{colour[part]} - int{colours_[i][part]};
+        distance += apart * apart;
+      }
+      if (distance < least) best = i;
+      least = std::min(least, distance);
+    }
+    return static_cast<GifByteType>(best);
+  }
+
+  std::vector<Colour> colours_;
+  std::map<Colour, GifByteType> numbers_;
 };
-
-/// Exact, where there are colours enough; else false.
-bool index_exactly(Indexed& out, const std::vector<std::uint8_t>& frame) {
-  std::map<Colour, std::size_t> numbers;
-  for (std::size_t at = 0; at < out.points.size(); ++at) {
-    const Colour colour{frame[3 * at], frame[3 * at + 1], frame[3 * at + 2]};
-    const std::size_t next = numbers.size();
-    const std::size_t number = numbers.try_emplace(colour, next).first->second;
-    if (number >= kColours) return false;
-    out.palette[number] = {colour[0], colour[1], colour[2]};
-    out.points[at] = static_cast<GifByteType>(number);
-  }
-  return true;
-}
-
-Indexed indexed(const Animation& animation, std::size_t number) {
-  const std::vector<std::uint8_t>& frame = animation.frames[number];
-  Indexed out;
-  out.points.resize(static_cast<std::size_t>(animation.width * animation.height));
-  if (frame.size() != 3 * out.points.size()) {
-    throw base::InternalError("a frame is not of its animation's size");
-  }
-  if (index_exactly(out, frame)) return out;
-  std::array<std::vector<GifByteType>, 3> planes;
-  for (std::size_t plane = 0; plane < planes.size(); ++plane) {
-    for (std::size_t at = plane; at < frame.size(); at += 3) planes[plane].push_back(frame[at]);
-  }
-  int colours = kColours;
-  if (GifQuantizeBuffer(static_cast<unsigned>(animation.width),
-                        static_cast<unsigned>(animation.height), &colours, planes[0].data(),
-                        planes[1].data(), planes[2].data(), out.points.data(),
-                        out.palette.data()) != GIF_OK) {
-    throw base::InternalError("giflib found no palette for a frame");
-  }
-  return out;
-}
 
 struct FreeMap {
   void operator()(ColorMapObject* map) const { GifFreeMapObject(map); }
@@ -69,12 +94,15 @@ struct FreeMap {
 /// giflib's writer into a string.
 class Writer {
  public:
-  explicit Writer(const Animation& animation) : animation_(&animation) {
+  explicit Writer(const Animation& animation) : animation_(&animation), palette_(animation) {
     int error = 0;
     file_ = EGifOpen(&bytes_, &Writer::append, &error);
     if (file_ == nullptr) refuse(error);
     EGifSetGifVersion(file_, true);
-    check(EGifPutScreenDesc(file_, width(), height(), 8, 0, nullptr));
+    const std::unique_ptr<ColorMapObject, FreeMap> map(
+        GifMakeMapObject(static_cast<int>(kColours), palette_.colours().data()));
+    if (!map) throw base::OutOfMemoryError("no memory for a palette");
+    check(EGifPutScreenDesc(file_, width(), height(), 8, 0, map.get()));
   }
   ~Writer() {
     int ignored = 0;
@@ -92,20 +120,20 @@ class Writer {
     check(EGifPutExtensionTrailer(file_));
   }
 
-  void put(Indexed frame) {
+  void put(const std::vector<std::uint8_t>& frame) {
     const GraphicsControlBlock control{
         DISPOSE_DO_NOT, false, static_cast<int>(animation_->centiseconds), NO_TRANSPARENT_COLOR};
     std::array<GifByteType, 4> extension{};
     const std::size_t size = EGifGCBToExtension(&control, extension.data());
     check(
         EGifPutExtension(file_, GRAPHICS_EXT_FUNC_CODE, static_cast<int>(size), extension.data()));
-    const std::unique_ptr<ColorMapObject, FreeMap> map(
-        GifMakeMapObject(kColours, frame.palette.data()));
-    if (!map) throw base::OutOfMemoryError("no memory for a palette");
-    check(EGifPutImageDesc(file_, 0, 0, width(), height(), false, map.get()));
-    for (int row = 0; row < height(); ++row) {
-      check(EGifPutLine(file_, frame.points.data() + static_cast<std::ptrdiff_t>(row) * width(),
-                        width()));
+    check(EGifPutImageDesc(file_, 0, 0, width(), height(), false, nullptr));
+    std::vector<GifByteType> row(static_cast<std::size_t>(width()));
+    for (std::size_t y = 0; y < static_cast<std::size_t>(height()); ++y) {
+      for (std::size_t x = 0; x < row.size(); ++x) {
+        row[x] = palette_.number_of(colour_at(frame, y * row.size() + x));
+      }
+      check(EGifPutLine(file_, row.data(), width()));
     }
   }
 
@@ -134,6 +162,7 @@ class Writer {
   int height() const { return static_cast<int>(animation_->height); }
 
   const Animation* animation_;
+  Palette palette_;
   std::string bytes_;
   GifFileType* file_ = nullptr;
 };
@@ -147,11 +176,13 @@ std::string gif_bytes(const Animation& animation) {
                                        animation.width, animation.height, kMostSide));
   }
   if (animation.frames.empty()) throw base::InputError("a GIF without frames; legal: at least one");
+  for (const auto& frame : animation.frames) {
+    if (static_cast<std::int64_t>(frame.size()) == 3 * animation.width * animation.height) continue;
+    throw base::InternalError("a frame is not of its animation's size");
+  }
   Writer writer(animation);
   writer.put_loop();
-  for (std::size_t frame = 0; frame < animation.frames.size(); ++frame) {
-    writer.put(indexed(animation, frame));
-  }
+  for (const auto& frame : animation.frames) writer.put(frame);
   return writer.close();
 }
 
