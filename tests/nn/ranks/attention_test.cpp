@@ -184,9 +184,9 @@ TEST_CASE("shared attention: windows, soft caps and norms of heads and output") 
 
 TEST_CASE("shared attention: any cover of the row, causal or not") {
   // Frames of packed clips: a rank holds some places of each, or the next of all tokens.
-  const std::vector<shard::ClipGrid> clips = GENERATE(
-      std::vector<shard::ClipGrid>{{5, 7}, {2, 3}, {16, 1}, {1, 16}},
-      std::vector<shard::ClipGrid>{{4, 1}, {3, 2}}, std::vector<shard::ClipGrid>{{2, 300}});
+  const std::vector<shard::ClipGrid> clips =
+      GENERATE(std::vector<shard::ClipGrid>{{5, 7}, {2, 3}, {16, 1}, {1, 16}},
+               std::vector<shard::ClipGrid>{{4, 1}, {3, 2}});
   Lengths frames;
   for (const shard::ClipGrid& clip : clips) {
     frames.insert(frames.end(), static_cast<std::size_t>(clip.frames),
@@ -199,8 +199,7 @@ TEST_CASE("shared attention: any cover of the row, causal or not") {
     for (const auto sharding : {shard::ClipSharding::kOneAxis, shard::ClipSharding::kFlattened}) {
       const shard::ClipLayout layout(clips, world().size(), sharding);
       const shard::Cover row = layout.row(shard::ClipOrder::kByFrame);
-      for (const AttentionKeep keep :
-           {AttentionKeep::kAll, AttentionKeep::kOutput, AttentionKeep::kNothing}) {
+      for (const AttentionKeep keep : {AttentionKeep::kAll, AttentionKeep::kOutput}) {
         bench.check_shared(whole, {world(), shard::TokenLayout::of_ulysses(row)}, keep, 1e-12,
                            1e-12);
         bench.check_shared(whole, {world(), shard::TokenLayout::of_ring(row)}, keep, 1e-12, 1e-12);
