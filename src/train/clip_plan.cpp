@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "longspan/base/file.h"
+#include "longspan/optim/kinds.h"
 #include "train/dry_clips.h"
 
 namespace longspan::train {
@@ -41,8 +42,10 @@ class Remedies {
       job_.memory.activation_checkpointing = "block";
       if (attempt("memory.activation_checkpointing = \"block\"")) return;
     }
+    const bool shares =
+        setting_->ranks > 1 && !optim::optimizer_kind(job_.optimizer.name).needs_whole_parameters;
     for (const std::int64_t stage : {job_.has_backward() ? 2 : 1, 3}) {
-      if (setting_->ranks == 1 || stage <= job_.parallel.zero_stage) continue;
+      if (!shares || stage <= job_.parallel.zero_stage) continue;
       job_.parallel.zero_stage = stage;
       if (attempt(fmt::format("parallel.zero_stage = {}", stage))) return;
     }
