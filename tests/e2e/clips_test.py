@@ -209,7 +209,7 @@ class Clips(harness.Workspace):
         run("train", job)
         run("train", job)  # nothing to do
         checkpoint = self.root / "other"
-        for arguments in (("verify", job), ("generate", checkpoint, "--prompt", "a"),
+        for arguments in (("verify", job),
                           ("evaluate", checkpoint, self.tokens),
                           ("export", checkpoint, "-o", self.root / "exported"),
                           ("plan", job, "--max-sequence")):
@@ -220,6 +220,67 @@ class Clips(harness.Workspace):
         self.assertEqual(found["model"]["config"]["patch_size"], 2)
         self.assertIn("data.sprites", run("schema", "--clips", "--markdown").stdout)
         self.assertIn("clips_per_step", run("train", "--help").stdout)
+
+    def test_clips_are_gone_on_with(self):
+        run("train", self.clips("goes-on"))
+        model, picture, numbers = (self.root / name for name in ("goes-on", "on.gif", "on.npy"))
+        sprites = ("--start", "sprites", "--shape", "6x6x10", "--samples", 3, "--given-frames", 2)
+        said = run("generate", model, *sprites, "-o", picture).stdout
+        self.assertIn("3 clips gone on with for 4 frames; PSNR", said)
+        self.assertEqual(picture.read_bytes()[:6], b"GIF89a")
+        run("generate", model, *sprites, "-o", numbers)
+        clips = numbers.read_bytes()
+        self.assertIn(b"'shape': (3, 6, 3, 6, 10,)", clips)
+        self.assertEqual(len(clips), 128 + 4 * 3 * 6 * 3 * 6 * 10)
+        # From the file the same again, if it says the same of the first frames.
+        again = self.root / "again.npy"
+        run("generate", model, "--start", numbers, "--samples", 3, "--given-frames", 2, "-o", again)
+        self.assertEqual(again.read_bytes(), clips)
+        for words, arguments in (
+                (("there already",), (*sprites, "-o", picture)),
+                (("FILE.gif", "FILE.npy"), (*sprites, "-o", self.root / "on.mp4")),
+                (("needs --output",), sprites),
+                (("--start",), ("-o", self.root / "new.gif")),
+                (("--class", "go on"), (*sprites, "--class", 1, "-o", self.root / "new.gif")),
+                (("16x32x32",), ("--start", "sprites", "--shape", "6x6", "-o", self.root / "new.gif")),
+                (("multiples of 2",), ("--start", "sprites", "--shape", "6x5x6", "-o",
+                                       self.root / "new.gif")),
+                (("--given-frames is 6", "6"), ("--start", numbers, "--given-frames", 6, "-o",
+                                                self.root / "new.gif")),
+                (("model of clips",), (*sprites, "--temperature", 0.5, "-o", self.root / "new.gif")),
+                (("model of clips",), ("--prompt", "a"))):
+            with self.subTest(words=words):
+                refused = run("generate", model, *arguments, expect=2).stderr
+                for word in words:
+                    self.assertIn(word, refused)
+        self.assertIn("one process", run("generate", model, *sprites, "-o", self.root / "new.gif",
+                                         ranks=2, expect=2).stderr)
+
+    def test_clips_are_made_of_noise(self):
+        run("train", self.clips("makes", model={"num_classes": 3},
+                                training={"objective": "rectified_flow", "precision": "bf16"}))
+        made = lambda name, *more: run("generate", self.root / "makes", "--shape", "4x6x8",
+                                       "--samples", 4, "--sampling-steps", 3, *more, "-o",
+                                       self.root / name)
+        made("one.npy")
+        made("same.npy")
+        made("other.npy", "--seed", 2)
+        made("class.npy", "--class", 0)
+        one, same, other, of_class = ((self.root / f"{name}.npy").read_bytes()
+                                      for name in ("one", "same", "other", "class"))
+        self.assertEqual(one, same)
+        self.assertNotEqual(one, other)
+        clip = 4 * 4 * 3 * 6 * 8  # bytes; the first is of class 0 in both
+        self.assertEqual(one[:128 + clip], of_class[:128 + clip])
+        self.assertNotEqual(one[128 + clip:], of_class[128 + clip:])
+        for words, arguments in ((("--class is 3", "0 to 2"), ("--shape", "4x6x8", "--class", 3)),
+                                 (("--shape",), ()),
+                                 (("--start",), ("--shape", "4x6x8", "--start", "sprites"))):
+            with self.subTest(words=words):
+                refused = run("generate", self.root / "makes", *arguments, "-o",
+                              self.root / "new.gif", expect=2).stderr
+                for word in words:
+                    self.assertIn(word, refused)
 
     def test_a_run_takes_what_its_plan_says(self):
         plans = []
