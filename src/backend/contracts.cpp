@@ -235,6 +235,22 @@ void check_add_bias(const Tensor& out, const Tensor& bias) {
   expect(kName, "bias", bias, out.dtype(), {out.size(1)});
 }
 
+void check_add_product(const Tensor& out, const Tensor& x, const Tensor& y, const Tensor& gate) {
+  constexpr const char* kName = "add_product";
+  expect_rank(kName, "out", out, 2);
+  expect_float(kName, "out", out);
+  if (x.defined()) expect(kName, "x", x, out.dtype(), out.shape());
+  expect(kName, "y", y, out.dtype(), out.shape());
+  expect(kName, "gate", gate, out.dtype(), {out.size(1)});
+}
+
+void check_multiply(const Tensor& out, const Tensor& a, const Tensor& b) {
+  constexpr const char* kName = "multiply";
+  expect_float(kName, "out", out);
+  expect(kName, "a", a, out.dtype(), out.shape());
+  expect(kName, "b", b, out.dtype(), out.shape());
+}
+
 void check_bias_backward(const Tensor& dbias, const Tensor& dy) {
   constexpr const char* kName = "bias_backward";
   expect_rank(kName, "dy", dy, 2);

@@ -73,6 +73,10 @@ void check_cross_entropy(const Tensor& nll, const Tensor& dlogits, const Tensor&
 // dropout; the numbers themselves are not looked at
 void check_dropout(const Tensor& out, const Tensor& x, const Tensor& numbers, double probability);
 
+// products element by element
+void check_add_product(const Tensor& out, const Tensor& x, const Tensor& y, const Tensor& gate);
+void check_multiply(const Tensor& out, const Tensor& a, const Tensor& b);
+
 // 4-bit weights
 void check_nf4_quantize(const Tensor& codes, const Tensor& sizes, const Tensor& x);
 void check_nf4_quantize_sizes(const Tensor& codes, const Tensor& scales, const Tensor& sizes);

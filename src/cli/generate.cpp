@@ -9,6 +9,7 @@
 #include "cli/chat.h"
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/generate_clips.h"
 #include "cli/model_options.h"
 #include "longspan/base/error.h"
 #include "longspan/comm/communicator.h"
@@ -19,6 +20,7 @@ namespace {
 
 struct Arguments {
   train::GenerateOptions options;
+  train::GenerateClipsOptions clips;
   std::string prompt;
   std::string prompts;
   std::string output;
@@ -55,13 +57,65 @@ void continue_one(const Arguments& arguments) {
   fmt::print("\n");
 }
 
+/// An option that would change nothing is refused.
+void check_options_of_clips(const Arguments& arguments) {
+  const train::GenerateOptions& given = arguments.options;
+  train::GenerateOptions plain;
+  plain.model = given.model;
+  plain.device = given.device;
+  plain.samples = given.samples;
+  plain.sampling.seed = given.sampling.seed;
+  if (given == plain && arguments.prompt.empty() && arguments.prompts.empty() && !arguments.chat &&
+      arguments.chat_template.empty()) {
+    return;
+  }
+  throw base::InputError(
+      fmt::format("{} is a model of clips, for which there are -o, --samples, --seed, --device and "
+                  "the options whose help speaks of clips",
+                  given.model));
+}
+
+void make_clips(const Arguments& arguments, const comm::Communicator& world) {
+  check_options_of_clips(arguments);
+  if (arguments.output.empty()) {
+    throw base::InputError(
+        "a model of clips needs --output: FILE.gif (a picture) or FILE.npy (the numbers)");
+  }
+  if (world.size() > 1) {
+    throw base::InputError(
+        fmt::format("clips are made by one process; generate was started as {} "
+                    "ranks: start it without mpirun",
+                    world.size()));
+  }
+  const train::GenerateOptions& options = arguments.options;
+  train::GenerateClipsOptions clips = arguments.clips;
+  clips.model = options.model;
+  clips.output = arguments.output;
+  clips.device = options.device;
+  clips.seed = options.sampling.seed;
+  clips.samples = options.samples;
+  fmt::print("{}\n", train::generate_clips(clips));
+}
+
 void run(const Arguments& arguments) {
+  comm::set_timeout(arguments.timeout);
+  const auto world = comm::make_world_communicator();
+  bool has_clips = false;
+  comm::run_agreed(*world, [&] {
+    has_clips = train::is_clip_model(arguments.options.model);
+    if (has_clips) make_clips(arguments, *world);
+  });
+  if (has_clips) return;
+  if (arguments.clips != train::GenerateClipsOptions()) {
+    throw base::InputError(
+        fmt::format("--shape, --sampling-steps, --class, --start, --given-frames and --scale are "
+                    "of models of clips, and {} holds none",
+                    arguments.options.model));
+  }
   if (arguments.prompts.empty() != arguments.output.empty()) {
     throw base::InputError(
         "--prompts FILE and --output FILE go together: what is continued, and where it is written");
   }
-  comm::set_timeout(arguments.timeout);
-  const auto world = comm::make_world_communicator();
   if (arguments.prompts.empty() && !arguments.chat && !arguments.chat_template.empty()) {
     throw base::InputError("--chat-template is of --chat, and of messages in a file (--prompts)");
   }
@@ -120,7 +174,8 @@ void add_sampling_options(const Command& command, train::GenerateOptions& option
 }  // namespace
 
 void add_generate_command(const Command& program) {
-  const Command command = program.subcommand("generate", "Continue texts with a model");
+  const Command command =
+      program.subcommand("generate", "Continue texts, or make clips, with a model");
   auto arguments = std::make_shared<Arguments>();
   auto& options = arguments->options;
   add_model_option(command, options.model);
@@ -135,8 +190,10 @@ void add_generate_command(const Command& program) {
           .not_empty("needs the name of a file");
   prompts.excludes(prompt);
   command
-      .option("-o,--output", arguments->output,
-              "With --prompts: a new file of JSON lines, each prompt with its \"completions\"")
+      .option(
+          "-o,--output", arguments->output,
+          "With --prompts: a new file of JSON lines, each prompt with its \"completions\"; of a "
+          "model of clips: FILE.gif or FILE.npy")
       .not_empty("needs the name of a file");
   const Option chat = command.flag(
       "--chat", arguments->chat,
@@ -149,6 +206,7 @@ void add_generate_command(const Command& program) {
               "How a chat becomes tokens (default: what the tokenizer's control tokens tell)")
       .one_of(data::ChatTemplate::names());
   add_sampling_options(command, options, chat);
+  add_clip_options(command, arguments->clips);
   command.option("--tokenizer", options.tokenizer,
                  "\"bytes\", a tokenizer's file or a directory (default: the model's own)");
   command

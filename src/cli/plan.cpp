@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "cli/command.h"
@@ -13,9 +15,10 @@
 #include "longspan/base/file.h"
 #include "longspan/comm/communicator.h"
 #include "longspan/plan/cost_file.h"
+#include "longspan/train/clip_job.h"
+#include "longspan/train/clip_plan.h"
 #include "longspan/train/cost_model.h"
 #include "longspan/train/device.h"
-#include "longspan/train/job.h"
 #include "longspan/train/plan.h"
 
 namespace longspan::cli {
@@ -44,21 +47,42 @@ bool is_planned_elsewhere() {
   return comm::launched_rank() > 1;
 }
 
-void run(const Arguments& arguments) {
-  if (is_planned_elsewhere()) return;
-  if (!arguments.steps.lengths.empty()) {
-    plan_batches(arguments.steps, arguments.world_size, arguments.json, arguments.picture);
-    return;
-  }
-  if (arguments.job.empty()) {
-    throw base::InputError(
-        "`longspan plan` needs a job file, or --lengths; see longspan plan --help");
-  }
-  train::Job job = train::read_job(arguments.job, arguments.overrides);
+train::PlanSetting setting_of(const Arguments& arguments, train::CommonJob& job) {
   if (!arguments.device.empty()) job.run.device_profile = arguments.device;
   auto setting =
       train::PlanSetting::of(std::max(1, arguments.world_size), train::device_profile(job));
   setting.state_bytes_per_parameter = arguments.state_bytes;
+  return setting;
+}
+
+void print_device(const train::Plan& plan) {
+  fmt::print("\nDevice {}: {}\n", plan.device.name, plan.device.source);
+}
+
+void show(const Arguments& arguments, const train::Plan& plan) {
+  if (!arguments.picture.empty()) {
+    base::replace_file(arguments.picture, train::plan_picture(plan));
+  }
+  if (arguments.json) std::puts(train::plan_json(plan).c_str());
+}
+
+void plan_clips(const Arguments& arguments, train::ClipJob job) {
+  if (arguments.max_sequence || !arguments.costs_out.empty()) {
+    throw base::InputError(
+        fmt::format("{} is for jobs of texts; {} is one of clips, whose extents its data say",
+                    arguments.max_sequence ? "--max-sequence" : "--costs-out", arguments.job));
+  }
+  const train::PlanSetting setting = setting_of(arguments, job);
+  const train::Plan plan = train::make_clip_plan(job, setting);
+  show(arguments, plan);
+  if (arguments.json) return;
+  fmt::print("{}", train::plan_text(plan));
+  if (!plan.fits()) fmt::print("\n{}", train::clip_remedies_text(job, setting));
+  print_device(plan);
+}
+
+void plan_text_job(const Arguments& arguments, train::Job job) {
+  const train::PlanSetting setting = setting_of(arguments, job);
   if (arguments.max_sequence) {
     job = train::with_longest_sequence(job, setting);
   }
@@ -68,13 +92,8 @@ void run(const Arguments& arguments) {
     if (!arguments.json) fmt::print("{}\n", train::costs_text(costs));
   }
   const train::Plan plan = train::make_plan(job, setting);
-  if (!arguments.picture.empty()) {
-    base::replace_file(arguments.picture, train::plan_picture(plan));
-  }
-  if (arguments.json) {
-    std::puts(train::plan_json(plan).c_str());
-    return;
-  }
+  show(arguments, plan);
+  if (arguments.json) return;
   if (arguments.max_sequence) {
     const auto cost = train::sequence_cost(job, setting);
     fmt::print(
@@ -86,7 +105,22 @@ void run(const Arguments& arguments) {
   }
   fmt::print("{}", train::plan_text(plan));
   if (!plan.fits()) fmt::print("\n{}", train::remedies_text(job, setting));
-  fmt::print("\nDevice {}: {}\n", plan.device.name, plan.device.source);
+  print_device(plan);
+}
+
+void run(const Arguments& arguments) {
+  if (is_planned_elsewhere()) return;
+  if (!arguments.steps.lengths.empty()) {
+    plan_batches(arguments.steps, arguments.world_size, arguments.json, arguments.picture);
+    return;
+  }
+  if (arguments.job.empty()) {
+    throw base::InputError(
+        "`longspan plan` needs a job file, or --lengths; see longspan plan --help");
+  }
+  train::AnyJob job = train::read_any_job(arguments.job, arguments.overrides);
+  if (auto* text = std::get_if<train::Job>(&job)) plan_text_job(arguments, std::move(*text));
+  if (auto* clips = std::get_if<train::ClipJob>(&job)) plan_clips(arguments, std::move(*clips));
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 #include "cli/commands.h"
 #include "cli/launch.h"
 #include "longspan/base/error.h"
-#include "longspan/train/job.h"
+#include "longspan/train/clip_job.h"
 #include "longspan/train/signals.h"
 #include "longspan/train/trainer.h"
 
@@ -21,7 +21,7 @@ struct Arguments {
 
 int run(const Arguments& arguments) {
   const train::StopSignals signals;  // before MPI starts its threads
-  Launch start = launch(arguments.job, arguments.overrides);
+  auto start = launch_any(arguments.job, arguments.overrides);
   const auto outcome = train::train(std::move(start.job), *start.world, arguments.options);
   return static_cast<int>(outcome == train::Outcome::kStoppedBySignal
                               ? base::ExitCode::kStoppedBySignal
@@ -59,7 +59,8 @@ void add_train_command(const Command& program, int& exit_code) {
       "Under mpirun or srun every process is one rank; parallel.* says how they share the work.\n"
       "SIGUSR1, SIGTERM or SIGINT: save and leave with exit code 75; the same command resumes.\n\n"
       "Keys of the job file\n" +
-      train::job_help());
+      train::job_help() + "\nKeys of a job of clips (model.model_type \"spatial_temporal\")\n" +
+      train::clip_job_help());
   command.callback([arguments, &exit_code] { exit_code = run(*arguments); });
 }
 

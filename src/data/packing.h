@@ -30,7 +30,7 @@ PackedRows single_rows(const TokenFile& file, const std::vector<std::int64_t>& d
                        std::int64_t row_tokens);
 
 /// 0 .. count - 1 in an order drawn from (seed, epoch, purpose): sorted by a random key each.
-enum class Shuffle : std::uint64_t { kSpans = 0, kRows = 1 };
+enum class Shuffle : std::uint64_t { kSpans = 0, kRows = 1, kClips = 2 };
 std::vector<std::int64_t> shuffled(std::int64_t count, std::uint64_t seed, std::uint64_t epoch,
                                    Shuffle what);
 

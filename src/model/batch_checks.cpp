@@ -17,8 +17,7 @@ void check_lengths(const TokenBatch& batch) {
   const auto held = static_cast<Index>(batch.tokens.size());
   const bool is_shared = batch.shard != nullptr;
   const Index row = is_shared ? batch.shard->layout.tokens() : held;
-  const Index expected =
-      is_shared ? batch.shard->layout.size(batch.shard->mesh->sequence().rank()) : held;
+  const Index expected = is_shared ? batch.shard->layout.size(batch.shard->rank()) : held;
   bool is_legal = held == expected && batch.labels.size() == batch.tokens.size() &&
                   batch.positions.size() == batch.tokens.size() && !cu_seqlens.empty() &&
                   cu_seqlens.front() == 0 && cu_seqlens.back() == row;

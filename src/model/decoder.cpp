@@ -294,16 +294,14 @@ class Decoder::Impl {
       uploaded.numbers = upload(draws->numbers, MemoryTag::kSaved);
       return uploaded;
     }
-    const shard::Mesh& mesh = *batch.shard->mesh;
     const shard::TokenLayout& layout = batch.shard->layout;
-    if (!rounds || layout.degrees().ulysses == 1) {
-      uploaded.numbers = upload_ranges(layout.ranges(mesh.sequence().rank()));
+    if (!rounds || batch.shard->ulysses == nullptr) {
+      uploaded.numbers = upload_ranges(layout.ranges(batch.shard->rank()));
       return uploaded;
     }
-    const int place = mesh.ring().rank();
+    const int place = batch.shard->place();
     uploaded.exchanged_numbers = upload_ranges(layout.parts().ranges(place));
-    const shard::Cover within = layout.within(place);
-    const auto& own = within.ranges(mesh.ulysses().rank());
+    const auto& own = layout.within(place).ranges(batch.shard->ulysses->rank());
     const shard::Range range = own.empty() ? shard::Range{} : own.front();
     uploaded.numbers = uploaded.exchanged_numbers.rows(range.begin, range.end);
     return uploaded;

@@ -17,9 +17,7 @@ using backend::Tensor;
 namespace {
 
 /// Whether several places share the keys and values that a query sees.
-bool has_ring(const Pass& pass) {
-  return pass.shard() != nullptr && pass.shard()->layout.degrees().ring > 1;
-}
+bool has_ring(const Pass& pass) { return pass.shard() != nullptr && pass.shard()->ring != nullptr; }
 
 /// q, k and v side by side: of a name each, or of one.
 std::vector<Linear::Part> qkv_parts(const std::vector<std::string>& names,
@@ -33,7 +31,7 @@ std::vector<Linear::Part> qkv_parts(const std::vector<std::string>& names,
 backend::AttentionOptions options_of(const AttentionKind& kind, Index head_dim) {
   const double usual = 1.0 / std::sqrt(static_cast<double>(head_dim));
   return {.scale = static_cast<float>(kind.scale > 0.0 ? kind.scale : usual),
-          .causal = true,
+          .causal = kind.causal,
           .window = kind.window,
           .soft_cap = static_cast<float>(kind.soft_cap)};
 }

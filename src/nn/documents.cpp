@@ -9,16 +9,14 @@ using backend::Index;
 using shard::Range;
 
 CuSeqlens documents_in(const CuSeqlens& documents, const std::vector<Range>& ranges) {
-  CuSeqlens inside{0};
+  CuSeqlens inside;
   inside.reserve(documents.size());
-  for (std::size_t i = 0; i + 1 < documents.size(); ++i) {
-    Index tokens = inside.back();
-    for (const Range& range : ranges) {
-      const Index begin = std::max<Index>(documents[i], range.begin);
-      const Index end = std::min<Index>(documents[i + 1], range.end);
-      tokens += std::max<Index>(0, end - begin);
-    }
-    inside.push_back(static_cast<std::int32_t>(tokens));
+  Index before = 0;  // tokens of the ranges that end before a document does
+  auto range = ranges.begin();
+  for (const std::int32_t end : documents) {
+    for (; range != ranges.end() && range->end <= end; ++range) before += range->size();
+    const Index begun = range == ranges.end() ? 0 : std::max<Index>(0, end - range->begin);
+    inside.push_back(static_cast<std::int32_t>(before + begun));
   }
   return inside;
 }

@@ -8,7 +8,7 @@
 // Parts of a packed row, as attention over shared tokens cuts it.
 namespace longspan::nn {
 
-/// The documents of the row, as far as they lie in these ranges of it.
+/// The documents of the row, as far as they lie in these ranges of it, which ascend.
 backend::CuSeqlens documents_in(const backend::CuSeqlens& documents,
                                 const std::vector<shard::Range>& ranges);
 

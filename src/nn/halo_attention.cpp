@@ -18,7 +18,7 @@ HaloAttention::HaloAttention(const HeadRuns& runs, const backend::AttentionOptio
       options_(options),
       pass_(&pass),
       parts_(&pass.shard()->layout.parts()),
-      ring_(&pass.shard()->mesh->ring()),
+      ring_(pass.shard()->ring),
       halo_(halo()) {}
 
 Index HaloAttention::first_seen(const Range& queries) const {

@@ -18,6 +18,26 @@ constexpr std::uint64_t kSlotStreams = 16;
 
 }  // namespace
 
+SequenceShard::SequenceShard(const shard::Mesh* mesh, shard::TokenLayout row)
+    : layout(std::move(row)) {
+  if (layout.degrees().ulysses > 1) ulysses = &mesh->ulysses();
+  if (layout.degrees().ring > 1) ring = &mesh->ring();
+}
+
+SequenceShard::SequenceShard(comm::Communicator& group, shard::TokenLayout row)
+    : layout(std::move(row)) {
+  const shard::SequenceDegrees& degrees = layout.degrees();
+  if (degrees.ranks() != group.size() || (degrees.ulysses > 1 && degrees.ring > 1)) {
+    throw base::InternalError("a group that shares a row is not of its layout");
+  }
+  if (degrees.ulysses > 1) ulysses = &group;
+  if (degrees.ring > 1) ring = &group;
+}
+
+int SequenceShard::rank() const {
+  return place() * layout.degrees().ulysses + (ulysses == nullptr ? 0 : ulysses->rank());
+}
+
 Pass::Pass(backend::Backend& backend, base::DType dtype, backend::CuSeqlens cu_seqlens,
            Tensor positions, Keep keep, std::optional<SequenceShard> shard, backend::Backend* host)
     : backend_(&backend),
@@ -30,8 +50,7 @@ Pass::Pass(backend::Backend& backend, base::DType dtype, backend::CuSeqlens cu_s
   if (cu_seqlens_.empty() || (shard_ && shard_->layout.tokens() != cu_seqlens_.back())) {
     throw base::InternalError("a pass needs cu_seqlens, at least {0}, that end with its row");
   }
-  tokens_ =
-      shard_ ? shard_->layout.size(shard_->mesh->sequence().rank()) : Index{cu_seqlens_.back()};
+  tokens_ = shard_ ? shard_->layout.size(shard_->rank()) : Index{cu_seqlens_.back()};
 }
 
 base::DType Pass::statistic_dtype() const {

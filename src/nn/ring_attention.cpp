@@ -72,14 +72,14 @@ RingAttention::RingAttention(const HeadRuns& runs, const backend::AttentionOptio
       options_(options),
       pass_(&pass),
       parts_(&pass.shard()->layout.parts()),
-      ring_(&pass.shard()->mesh->ring()) {}
+      ring_(pass.shard()->ring) {}
 
 int RingAttention::source(int step) const {
   return (ring_->rank() - step % ring_->size() + ring_->size()) % ring_->size();
 }
 
-/// Ranges of different places do not overlap, so a query sees all of another place's range, or
-/// nothing; and as ranges ascend, what it sees is the first ones.
+/// Causal: ranges of different places do not overlap, so a query sees all of another place's range,
+/// or nothing; and as ranges ascend, what it sees is the first ones.
 std::vector<RingAttention::Visit> RingAttention::visits(int source) const {
   const std::vector<Range>& mine = parts_->ranges(ring_->rank());
   const std::vector<Range>& theirs = parts_->ranges(source);
@@ -87,7 +87,14 @@ std::vector<RingAttention::Visit> RingAttention::visits(int source) const {
   const Index tokens = parts_->size(ring_->rank());
   if (source == ring_->rank()) {
     const CuSeqlens inside = documents_in(documents, mine);
-    return {{{0, tokens}, tokens, inside, inside, true}};
+    return {{{0, tokens}, tokens, inside, inside, options_.causal}};
+  }
+  if (!options_.causal) {
+    return {{{0, tokens},
+             parts_->size(source),
+             documents_in(documents, mine),
+             documents_in(documents, theirs),
+             false}};
   }
   std::vector<Visit> visits;
   std::vector<Range> asking;  // the ranges of the last visit's queries
@@ -135,7 +142,7 @@ void RingAttention::forward(const Tensor& out, const Tensor& lse, const Heads& i
     for (const Visit& visit : visits(source(step))) {
       const Heads seen{rows_of(in.q, visit.queries), keys.k().rows(0, visit.keys),
                        keys.v().rows(0, visit.keys)};
-      if (visit.causal) {  // its own keys, which every query sees one of
+      if (step == 0) {  // its own keys, which every query sees one of
         runs_->forward(backend, out, lse, seen, visit.cu_seqlens_q, visit.cu_seqlens_k,
                        options_of(visit));
         if (!in_place) backend.copy(sum, out);

@@ -7,12 +7,12 @@
 
 namespace longspan::nn {
 
-/// Causal attention of the tokens that a place of the ring holds over those of all places (Liu et
-/// al. 2023, "Ring Attention"; zigzag order after Zhu 2024): keys and values go around, each place
-/// adds what its queries see of them. Partial results, each rounded to the dtype of activations,
-/// are merged in float32 by their log-sum-exps. The backward uses the final output and log-sum-exp
-/// for every block; the gradients of keys and values follow them around the ring in float32, one
-/// place behind, until they are at home.
+/// Attention, causal or not, of the tokens that a place of the ring holds over those of all places
+/// (Liu et al. 2023, "Ring Attention"; zigzag order after Zhu 2024): keys and values go around,
+/// each place adds what its queries see of them. Partial results, each rounded to the dtype of
+/// activations, are merged in float32 by their log-sum-exps. The backward uses the final output and
+/// log-sum-exp for every block; the gradients of keys and values follow them around the ring in
+/// float32, one place behind, until they are at home.
 class RingAttention {
  public:
   /// The pass must have a shard, and outlive this.

@@ -21,14 +21,11 @@ shard::Range range_of(const Cover& cover, int rank) {
 
 Cover tokens_of(const Pass& pass) {
   const SequenceShard* shard = pass.shard();
-  return shard == nullptr ? Cover::even(pass.tokens(), 1)
-                          : shard->layout.within(shard->mesh->ring().rank());
+  return shard == nullptr ? Cover::even(pass.tokens(), 1) : shard->layout.within(shard->place());
 }
 
 comm::Communicator* group_of(const Pass& pass) {
-  const SequenceShard* shard = pass.shard();
-  return shard == nullptr || shard->layout.degrees().ulysses == 1 ? nullptr
-                                                                  : &shard->mesh->ulysses();
+  return pass.shard() == nullptr ? nullptr : pass.shard()->ulysses;
 }
 
 }  // namespace

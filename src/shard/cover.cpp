@@ -27,17 +27,6 @@ void check_apart(std::vector<Range> ranges) {
 
 }  // namespace
 
-std::vector<Range> intersect(const std::vector<Range>& a, const std::vector<Range>& b) {
-  std::vector<Range> shared;
-  for (const Range& one : a) {
-    for (const Range& other : b) {
-      const Range both{std::max(one.begin, other.begin), std::min(one.end, other.end)};
-      if (both.begin < both.end) shared.push_back(both);
-    }
-  }
-  return shared;
-}
-
 Cover::Cover(Index extent, std::vector<std::vector<Range>> by_rank)
     : extent_(extent), by_rank_(std::move(by_rank)) {
   if (extent < 0 || by_rank_.empty()) refuse("no axis, or no ranks");

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "longspan/base/error.h"
 
 namespace longspan::shard {
@@ -24,8 +26,30 @@ std::vector<Range> held(const Shape& shape, const Layout& layout, int rank, int 
   return {{0, shape[axis]}};
 }
 
-Index local_index(const Layout& layout, int rank, int axis, Index index) {
-  return layout.axis == axis ? layout.cover.local(rank, index) : index;
+/// Indices that two ranks have in common, and where each of them has them in its part.
+struct Shared {
+  Index source;
+  Index target;
+  Index size;
+};
+
+/// Of each of a source's ranges in turn, what each of a target's has of it.
+std::vector<Shared> shared(const std::vector<Range>& source, const std::vector<Range>& target) {
+  std::vector<Shared> shared;
+  Index before_source = 0;  // indices of the part in earlier ranges
+  for (const Range& a : source) {
+    Index before_target = 0;
+    for (const Range& b : target) {
+      const Range both{std::max(a.begin, b.begin), std::min(a.end, b.end)};
+      if (both.begin < both.end) {
+        shared.push_back({before_source + both.begin - a.begin,
+                          before_target + both.begin - b.begin, both.size()});
+      }
+      before_target += b.size();
+    }
+    before_source += a.size();
+  }
+  return shared;
 }
 
 void check_move(const Move& move, int ranks) {
@@ -54,8 +78,8 @@ ReshardPlan::ReshardPlan(int rank, std::vector<Move> moves)
   for (const Move& move : moves_) check_move(move, ranks_);
   for (int peer = 0; peer < ranks_; ++peer) {
     const bool is_other = peer != rank_;
-    outgoing_.push_back(is_other ? message(rank_, peer) : Message());
-    incoming_.push_back(is_other ? message(peer, rank_) : Message());
+    outgoing_.push_back(is_other ? joined(message(rank_, peer), &Block::source_row) : Message());
+    incoming_.push_back(is_other ? joined(message(peer, rank_), &Block::target_row) : Message());
   }
   staying_ = message(rank_, rank_);
 }
@@ -72,25 +96,40 @@ ReshardPlan::Message ReshardPlan::message(int from, int to) const {
   Message blocks;
   for (std::size_t i = 0; i < moves_.size(); ++i) {
     const Move& move = moves_[i];
-    const auto shared = [&](int axis) {
-      return intersect(held(move.shape, move.from, from, axis),
-                       held(move.shape, move.to, to, axis));
+    const auto shared_of = [&](int axis) {
+      return shared(held(move.shape, move.from, from, axis), held(move.shape, move.to, to, axis));
     };
-    const std::vector<Range> columns = shared(1);
-    for (const Range& row : shared(0)) {
-      for (const Range& column : columns) {
-        if (row.size() == 0 || column.size() == 0) continue;
+    const std::vector<Shared> columns = shared_of(1);
+    for (const Shared& row : shared_of(0)) {
+      for (const Shared& column : columns) {
         blocks.push_back({.tensor = i,
-                          .source_row = local_index(move.from, from, 0, row.begin),
-                          .target_row = local_index(move.to, to, 0, row.begin),
-                          .source_column = local_index(move.from, from, 1, column.begin),
-                          .target_column = local_index(move.to, to, 1, column.begin),
-                          .rows = row.size(),
-                          .columns = column.size()});
+                          .source_row = row.source,
+                          .target_row = row.target,
+                          .source_column = column.source,
+                          .target_column = column.target,
+                          .rows = row.size,
+                          .columns = column.size});
       }
     }
   }
   return blocks;
+}
+
+/// A message's blocks that follow each other in this rank's tensors as they do in the message are
+/// one: it may be in many at the other end, as the tokens of one rank are in a row of all.
+ReshardPlan::Message ReshardPlan::joined(const Message& message, Index Block::*row) {
+  Message joined;
+  for (const Block& block : message) {
+    if (!joined.empty() && joined.back().tensor == block.tensor &&
+        joined.back().source_column == block.source_column &&
+        joined.back().columns == block.columns &&
+        joined.back().*row + joined.back().rows == block.*row) {
+      joined.back().rows += block.rows;
+    } else {
+      joined.push_back(block);
+    }
+  }
+  return joined;
 }
 
 Index ReshardPlan::elements(const Message& message) const {

@@ -74,7 +74,7 @@ DeviceProfile profile_of_this_gpu() {
 
 }  // namespace
 
-DeviceProfile device_profile(const Job& job) {
+DeviceProfile device_profile(const CommonJob& job) {
   if (job.run.device_profile != "auto") return DeviceProfile::load(job.run.device_profile);
   return job.run.device == "cuda" ? profile_of_this_gpu() : DeviceProfile::load(job.run.device);
 }
@@ -84,7 +84,7 @@ int ranks_of_device(const std::string& kind, int local_ranks) {
   return (local_ranks + devices - 1) / devices;
 }
 
-std::size_t device_memory(const Job& job, const DeviceProfile& device, int sharing) {
+std::size_t device_memory(const CommonJob& job, const DeviceProfile& device, int sharing) {
   const std::size_t there = device.memory == 0 ? physical_memory() : device.memory;
   const std::size_t usable = there - std::min<std::size_t>(there, device.reserved);
   const std::size_t limit = job.memory.limit;
@@ -94,7 +94,7 @@ std::size_t device_memory(const Job& job, const DeviceProfile& device, int shari
   return limit > 0 ? std::min(limit, share) : share;
 }
 
-std::unique_ptr<backend::Backend> make_device(const Job& job, const comm::Communicator& world,
+std::unique_ptr<backend::Backend> make_device(const CommonJob& job, const comm::Communicator& world,
                                               double part) {
   const int sharing = ranks_of_device(job.run.device, world.local_size());
   const auto bytes = static_cast<std::size_t>(
@@ -137,7 +137,7 @@ std::unique_ptr<comm::Communicator> link_devices(comm::Communicator& world,
   return comm::make_nccl_communicator(world.group("device", ranks), device, why_not);
 }
 
-double peak_gflops(const Job& job) {
+double peak_gflops(const CommonJob& job) {
   const std::string& precision = job.training.precision;
   if (job.logging.peak_tflops > 0) return 1e3 * job.logging.peak_tflops;
   if (job.run.device == "cpu") return measure_matmul_gflops(precision);

@@ -23,55 +23,55 @@ backend::DryBackend& watching(backend::DryBackend& backend, std::int64_t change)
   return backend;
 }
 
-std::optional<backend::DryBackend> host_of(const Job& job, const PlanSetting& setting) {
-  check_offload(job, setting.device.kind);
-  if (!uses_host(job)) return std::nullopt;
-  return std::optional<backend::DryBackend>(std::in_place, backend::DeviceProfile::load("cpu"), 1);
-}
-
 /// Of each unit.
-std::vector<comm::Offsets> shares_of(const shard::Partition& partition, int ranks) {
-  std::vector<comm::Offsets> shares;
+void append_shares(std::vector<comm::Offsets>& shares, const shard::Partition& partition,
+                   int ranks) {
   for (int unit = 0; unit < partition.units(); ++unit) {
     shares.push_back(partition.ranks() > 1
                          ? partition.offsets(unit)
                          : comm::even_offsets(partition.unit(unit).size(), ranks));
   }
-  return shares;
 }
 
 }  // namespace
+
+std::vector<AlikeRanks> alike_ranks(int ranks,
+                                    const std::vector<const shard::Partition*>& partitions,
+                                    const std::function<std::vector<std::int64_t>(int)>& traits) {
+  std::vector<comm::Offsets> shares;
+  for (const shard::Partition* partition : partitions) append_shares(shares, *partition, ranks);
+  std::map<std::vector<std::int64_t>, AlikeRanks> kinds;
+  for (int rank = 0; rank < ranks; ++rank) {
+    std::vector<std::int64_t> all = traits(rank);
+    const auto at = static_cast<std::size_t>(rank);
+    for (const comm::Offsets& share : shares) all.push_back(share[at + 1] - share[at]);
+    AlikeRanks& kind = kinds[std::move(all)];
+    if (kind.count++ == 0) kind.rank = rank;
+  }
+  std::vector<AlikeRanks> alike;
+  for (const auto& [common, kind] : kinds) alike.push_back(kind);
+  std::sort(alike.begin(), alike.end(),
+            [](const AlikeRanks& a, const AlikeRanks& b) { return a.rank < b.rank; });
+  return alike;
+}
 
 /// What a rank does is decided by its rows, by what of a row is its own, and by how much of
 /// whatever is summed or gathered over all ranks is.
 std::vector<AlikeRanks> alike_ranks(const Job& job, const ParallelLayout& layout, int ranks,
                                     model::Decoder& model) {
   const int degree = layout.sequence.ranks();
-  std::vector<comm::Offsets> shares = shares_of(model.parameters().partition(), ranks);
-  const auto append = [&](const shard::Partition& partition) {
-    const auto more = shares_of(partition, ranks);
-    shares.insert(shares.end(), more.begin(), more.end());
-  };
-  if (model.adapters() != nullptr) append(model.adapters()->partition());
-  if (job.velora.is_on()) append(model.trained().gradient_partition());
   std::vector<std::vector<std::int64_t>> of_place;
   for (int place = 0; place < degree; ++place) {
     of_place.push_back(place_traits(job, layout.sequence, place));
   }
-  std::map<std::vector<std::int64_t>, AlikeRanks> kinds;
-  for (int rank = 0; rank < ranks; ++rank) {
+  std::vector<const shard::Partition*> partitions = {&model.parameters().partition()};
+  if (model.adapters() != nullptr) partitions.push_back(&model.adapters()->partition());
+  if (job.velora.is_on()) partitions.push_back(&model.trained().gradient_partition());
+  return alike_ranks(ranks, partitions, [&](int rank) {
     std::vector<std::int64_t> traits = of_place[static_cast<std::size_t>(rank % degree)];
     traits.push_back(layout.rows_of(job, rank / degree));
-    const auto at = static_cast<std::size_t>(rank);
-    for (const comm::Offsets& share : shares) traits.push_back(share[at + 1] - share[at]);
-    AlikeRanks& kind = kinds[std::move(traits)];
-    if (kind.count++ == 0) kind.rank = rank;
-  }
-  std::vector<AlikeRanks> alike;
-  for (const auto& [traits, kind] : kinds) alike.push_back(kind);
-  std::sort(alike.begin(), alike.end(),
-            [](const AlikeRanks& a, const AlikeRanks& b) { return a.rank < b.rank; });
-  return alike;
+    return traits;
+  });
 }
 
 std::shared_ptr<const data::MicroBatch> full_row(std::int64_t tokens, std::int64_t longest,
@@ -112,14 +112,14 @@ DryRank::DryRank(const Job& given, const PlanSetting& setting, int rank, std::in
       layout(parallel_layout(job, setting.ranks)),
       world(rank, setting.ranks, backend, setting.ranks_per_device > 1),
       meshes(world, {layout.sequence}),
-      host(host_of(job, setting)),
+      host(dry_host(job, setting)),
       step(job, watching(backend, watched), world, host ? &*host : nullptr) {
   step.skip_preparation();
   backend.start_step();
   if (host) host->start_step();
 }
 
-std::uint64_t DryRank::needed(std::uint64_t assumed_states) const {
+std::uint64_t needed_of(const backend::DryBackend& backend, std::uint64_t assumed_states) {
   const backend::Ledger& ledger = backend.ledger();
   const std::uint64_t states = assumed_states == 0 ? 0 : bytes_of_states(ledger);
   return ledger.peak_total() + gaps_of(backend) - states + assumed_states;
@@ -145,15 +145,18 @@ std::uint64_t bytes_of_states(const backend::Ledger& ledger) {
          ledger.peak(backend::MemoryTag::kOptimizer);
 }
 
-std::uint64_t checkpoint_bytes(const Job& job) {
-  backend::DryBackend nothing(backend::DeviceProfile::load("h200"), 1);
-  const auto alone = comm::make_single_communicator();
-  TrainingStep step(job, nothing, *alone);
+std::optional<backend::DryBackend> dry_host(const CommonJob& job, const PlanSetting& setting) {
+  check_offload(job, setting.device.kind);
+  if (!uses_host(job)) return std::nullopt;
+  return std::optional<backend::DryBackend>(std::in_place, backend::DeviceProfile::load("cpu"), 1);
+}
+
+std::uint64_t state_bytes(ParameterStep& step, backend::Backend& backend) {
   // An optimizer that chooses parameters keeps about as much of one choice as of another.
-  const std::vector<double> equal(step.model().trained().parameters().size(), 1.0);
+  const std::vector<double> equal(step.parameters().parameters().size(), 1.0);
   if (step.optimizer().observe(0.0)) step.optimizer().choose(equal);
   std::vector<StateTensor> states = step.optimizer().states();
-  for (StateTensor& weights : weights_of(step.model().trained(), nothing)) {
+  for (StateTensor& weights : weights_of(step.parameters(), backend)) {
     states.push_back(std::move(weights));
   }
   std::uint64_t bytes = 0;
@@ -163,11 +166,18 @@ std::uint64_t checkpoint_bytes(const Job& job) {
   return bytes;
 }
 
+std::uint64_t checkpoint_bytes(const Job& job) {
+  backend::DryBackend nothing(backend::DeviceProfile::load("h200"), 1);
+  const auto alone = comm::make_single_communicator();
+  TrainingStep step(job, nothing, *alone);
+  return state_bytes(step.parameters(), nothing);
+}
+
 std::uint64_t gaps_of(const backend::DryBackend& backend) {
   return backend.profile().kind == "cpu" ? 0 : backend.footprint() - backend.ledger().peak_total();
 }
 
-std::uint64_t limit_of(const Job& job, const PlanSetting& setting) {
+std::uint64_t limit_of(const CommonJob& job, const PlanSetting& setting) {
   const bool is_cpu = setting.device.kind == "cpu";
   return device_memory(job, setting.device,
                        is_cpu ? setting.local_ranks : setting.ranks_per_device);
@@ -178,29 +188,52 @@ std::uint64_t assumed_states(const Job& job, const PlanSetting& setting) {
                                     static_cast<double>(job.model.parameters()));
 }
 
+void WorldPeaks::take(const AlikeRanks& kind, const backend::DryBackend& backend,
+                      const comm::Traffic& traffic, std::uint64_t assumed_states) {
+  const std::uint64_t total = needed_of(backend, assumed_states);
+  if (total > needed) heaviest = kind.rank;
+  needed = std::max(needed, total);
+  for (std::size_t tag = 0; tag < backend::kMemoryTags; ++tag) {
+    const std::uint64_t peak = backend.ledger().peak(static_cast<backend::MemoryTag>(tag));
+    peak_bytes[tag] = std::max(peak_bytes[tag], peak);
+  }
+  for (const comm::Collective collective : comm::kCollectives) {
+    sent[collective] += kind.count * traffic[collective];
+  }
+}
+
 DryWorld::DryWorld(const Job& given, const PlanSetting& setting, std::uint64_t assumed_states) {
   const Job job = with_chosen_slots(given, setting);
-  const auto take = [&](const DryStep& dry, const AlikeRanks& kind) {
-    const backend::Ledger& ledger = dry.backend.ledger();
-    const std::uint64_t total = dry.needed(assumed_states);
-    if (total > needed) heaviest = kind.rank;
-    needed = std::max(needed, total);
-    for (std::size_t tag = 0; tag < backend::kMemoryTags; ++tag) {
-      const std::uint64_t peak = ledger.peak(static_cast<backend::MemoryTag>(tag));
-      peak_bytes[tag] = std::max(peak_bytes[tag], peak);
-    }
-    for (const comm::Collective collective : comm::kCollectives) {
-      sent[collective] += kind.count * dry.world.traffic()[collective];
-    }
+  const auto run = [&](const DryStep& dry, const AlikeRanks& kind) {
+    take(kind, dry.backend, dry.world.traffic(), assumed_states);
   };
   DryStep first(job, setting, 0);
   for (const AlikeRanks& kind : alike_ranks(job, first.layout, setting.ranks, first.step.model())) {
     if (kind.rank == 0) {
-      take(first, kind);
+      run(first, kind);
     } else {
-      take(DryStep(job, setting, kind.rank), kind);
+      run(DryStep(job, setting, kind.rank), kind);
     }
   }
+}
+
+Plan measured_plan(const backend::DryBackend& backend, const comm::Traffic& traffic,
+                   const WorldPeaks& world) {
+  Plan plan;
+  plan.rank = world.heaviest;
+  plan.device = backend.profile();
+  const backend::Ledger& ledger = backend.ledger();
+  plan.peak_bytes = world.peak_bytes;
+  plan.peak_total = ledger.peak_total();
+  plan.peak_place = ledger.peak_place().to_string();
+  plan.gaps = gaps_of(backend);
+  plan.state_bytes = bytes_of_states(ledger);
+  plan.phases = backend.phases();
+  plan.timeline = backend.timeline();
+  plan.counts = backend.counts();
+  plan.sent = traffic;
+  plan.world_sent = world.sent;
+  return plan;
 }
 
 }  // namespace longspan::train

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -29,6 +30,10 @@ class WithThreads {
   int before_;
 };
 
+/// Bytes that a rank must have so far, gaps included. `assumed_states` stand for those of the
+/// states; 0: they are what they are.
+std::uint64_t needed_of(const backend::DryBackend& backend, std::uint64_t assumed_states);
+
 /// A rank that computes nothing, before its first step.
 struct DryRank {
   /// `watched`: see DryBackend::watch. Throws InputError as parallel_layout does.
@@ -44,9 +49,10 @@ struct DryRank {
   std::optional<backend::DryBackend> host;  ///< see uses_host
   TrainingStep step;
 
-  /// Bytes that it must have so far, gaps included. `assumed_states` stand for those of the states;
-  /// 0: they are what they are.
-  std::uint64_t needed(std::uint64_t assumed_states) const;
+  /// See needed_of.
+  std::uint64_t needed(std::uint64_t assumed_states) const {
+    return needed_of(backend, assumed_states);
+  }
 };
 
 /// One step of such a rank: the trainer's, with full rows.
@@ -57,7 +63,7 @@ struct DryStep : DryRank {
 };
 
 /// Bytes that a rank may take.
-std::uint64_t limit_of(const Job& job, const PlanSetting& setting);
+std::uint64_t limit_of(const CommonJob& job, const PlanSetting& setting);
 
 /// What the setting says that states take; 0: it assumes nothing.
 std::uint64_t assumed_states(const Job& job, const PlanSetting& setting);
@@ -77,22 +83,45 @@ std::shared_ptr<const data::MicroBatch> full_row(std::int64_t tokens, std::int64
 
 /// Weights, gradients and optimizer state, at their peaks.
 std::uint64_t bytes_of_states(const backend::Ledger& ledger);
+/// Of all tensors in a checkpoint of a step that computes nothing.
+std::uint64_t state_bytes(ParameterStep& step, backend::Backend& backend);
+/// The host of a rank that computes nothing, where the job offloads anything. Throws InputError as
+/// check_offload does.
+std::optional<backend::DryBackend> dry_host(const CommonJob& job, const PlanSetting& setting);
 /// Bytes of all tensors in a checkpoint of the job.
 std::uint64_t checkpoint_bytes(const Job& job);
+
+/// The same by `traits` of each rank, which are in common where they do the same, and by how much
+/// of each unit of these partitions is a rank's.
+std::vector<AlikeRanks> alike_ranks(int ranks,
+                                    const std::vector<const shard::Partition*>& partitions,
+                                    const std::function<std::vector<std::int64_t>(int)>& traits);
 
 /// What a device must have of memory beyond the ledger's peak: a GPU's is reserved in one piece, a
 /// processor's has as many addresses as one likes.
 std::uint64_t gaps_of(const backend::DryBackend& backend);
 
-/// What a step takes of all ranks. Ranks that do the same are run once.
-struct DryWorld {
-  /// `assumed_states`: bytes that stand for those of the states; 0: they are what they are.
-  DryWorld(const Job& given, const PlanSetting& setting, std::uint64_t assumed_states);
+/// What a step takes of all ranks.
+struct WorldPeaks {
+  /// A rank that has run it, for all of its kind.
+  void take(const AlikeRanks& kind, const backend::DryBackend& backend,
+            const comm::Traffic& traffic, std::uint64_t assumed_states);
 
   int heaviest = 0;                                              ///< the rank that needs most
   std::uint64_t needed = 0;                                      ///< by it
   std::array<std::uint64_t, backend::kMemoryTags> peak_bytes{};  ///< of each tag the most
   comm::Traffic sent;                                            ///< by all
 };
+
+/// The same of a job's step. Ranks that do the same are run once.
+struct DryWorld : WorldPeaks {
+  /// `assumed_states`: bytes that stand for those of the states; 0: they are what they are.
+  DryWorld(const Job& given, const PlanSetting& setting, std::uint64_t assumed_states);
+};
+
+/// The part of a plan that a rank's step shows, whatever the model: `backend` and `traffic` are
+/// those of the rank that needs most.
+Plan measured_plan(const backend::DryBackend& backend, const comm::Traffic& traffic,
+                   const WorldPeaks& world);
 
 }  // namespace longspan::train

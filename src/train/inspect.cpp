@@ -15,7 +15,9 @@
 #include "longspan/checkpoint/model_files.h"
 #include "longspan/checkpoint/store.h"
 #include "longspan/data/token_file.h"
+#include "longspan/train/clip_job.h"
 #include "train/adapter_files.h"
+#include "train/clip_files.h"
 #include "train/document_lengths.h"
 #include "train/pretrained.h"
 #include "train/training_state.h"
@@ -49,8 +51,20 @@ void describe_tensors(const Tensors& tensors, bool lists, ordered_json& out) {
   if (lists) out["tensor_list"] = list;
 }
 
+void describe_clip_config(const fs::path& directory, ordered_json& out) {
+  const ClipFiles model = read_clip_files(directory);
+  out["model_type"] = kClipModelType;
+  out["objective"] = model.objective;
+  out["config_dtype"] = model.dtype;
+  const auto config = base::parse_plain_json(clip_config_json(model));
+  for (const auto& [key, value] : config.items()) {
+    if (value.is_number() || value.is_boolean()) out["config"][key] = value;
+  }
+}
+
 void describe_config(const fs::path& directory, const checkpoint::ModelFiles& files,
                      ordered_json& out) {
+  if (holds_clip_model(directory)) return describe_clip_config(directory, out);
   try {
     const Pretrained model = read_pretrained(directory);
     out["model_type"] = model.config.model_type;

@@ -7,6 +7,7 @@
 
 #include "longspan/base/declarations.h"
 #include "train/adapter_keys.h"
+#include "train/common_keys.h"
 #include "train/gradient_keys.h"
 #include "train/key_limits.h"
 #include "train/model_keys.h"
@@ -16,45 +17,6 @@ namespace longspan::train {
 namespace {
 
 using base::Declarations;
-
-std::vector<base::Key::Word> profile_words() {
-  return {{"auto", "this machine's device of the kind that `device` names"},
-          {"cpu", "this machine's processor"},
-          {"a100-80gb", "NVIDIA A100 80 GB"},
-          {"h100-80gb", "NVIDIA H100 80 GB"},
-          {"h200", "NVIDIA H200"}};
-}
-
-void declare_run(Job::Run& run, Declarations& keys) {
-  keys.section("run", "What the run is called, where it writes, what it runs on.");
-  keys.text("run.name", run.name, "Name of the run, shown with its progress and curves.")
-      .at_least(1)
-      .known_elsewhere_as({"run_name", "project", "title"});
-  keys.path("run.output_dir", run.output_dir,
-            "Run directory, created if need be: resolved job, metrics, checkpoints.")
-      .required()
-      .at_least(1)
-      .known_elsewhere_as({"out_dir", "save_dir", "output"});
-  keys.integer("run.seed", run.seed,
-               "Seed of everything random: initial weights, order of documents, split.")
-      .known_elsewhere_as({"random_seed", "rng_seed"});
-  keys.choice("run.device", run.device,
-              {{"cpu", "the processor"}, {"cuda", "NVIDIA GPUs, one a rank"}}, "What computes.");
-  keys.path("run.device_profile", run.device_profile,
-            "What `longspan plan` takes the device for: a built-in profile, or a file of your own.",
-            profile_words())
-      .at_least(1);
-  keys.boolean(
-          "run.deterministic", run.deterministic,
-          "Whether the same run always gives the same bits; on GPUs attention can be faster, and "
-          "of longer documents, when it need not.")
-      .known_elsewhere_as({"use_deterministic_algorithms", "deterministic_mode"});
-  keys.integer("run.threads", run.threads, "Threads of each rank.")
-      .at_least(1)
-      .at_most(kMaxCount)
-      .automatic("the machine's cores divided by the ranks on it")
-      .known_elsewhere_as({"num_threads", "omp_num_threads"});
-}
 
 void declare_data(Job::Data& data, Declarations& keys) {
   keys.section("data", "Token files, made by `longspan tokenize`, and how they become rows.");
@@ -104,42 +66,8 @@ void declare_data(Job::Data& data, Declarations& keys) {
                "Whether each epoch has an order of its own; false: the order of the files.");
 }
 
-void declare_schedule(Job::Schedule& schedule, Declarations& keys) {
-  keys.section("schedule", "The learning rate over the steps.");
-  keys.choice("schedule.name", schedule.name,
-              {{"constant", "at the peak after the warm-up"},
-               {"linear", "down in a line until the last step"},
-               {"cosine", "down in half a cosine until the last step"},
-               {"wsd", "at the peak, and down in a line over the last decay_steps"}},
-              "Shape after the warm-up.")
-      .known_elsewhere_as({"lr_schedule", "lr_scheduler_type", "lr_decay_style", "scheduler"});
-  keys.integer("schedule.warmup_steps", schedule.warmup_steps,
-               "Steps over which the rate rises to its peak in a line.")
-      .at_least(0)
-      .at_most(kMaxSteps)
-      .unit("steps")
-      .known_elsewhere_as({"warmup_iters", "num_warmup_steps", "lr_warmup_iters"});
-  keys.integer("schedule.decay_steps", schedule.decay_steps,
-               "Steps of the decay of \"wsd\", which needs it; 0 with every other schedule.")
-      .at_least(0)
-      .at_most(kMaxSteps)
-      .unit("steps")
-      .known_elsewhere_as({"cooldown_steps", "wsd_decay_steps"});
-  keys.real("schedule.min_ratio", schedule.min_ratio,
-            "Rate of the last step as a part of the peak; not for \"constant\".")
-      .at_least(0)
-      .at_most(1)
-      .known_elsewhere_as({"min_lr", "min_lr_ratio", "final_ratio"});
-}
-
 void declare_training(Job::Training& training, Declarations& keys) {
-  keys.section("training", "How long, in what portions, how precisely.");
-  keys.integer("training.steps", training.steps, "Steps of the optimizer in all.")
-      .required()
-      .at_least(1)
-      .at_most(kMaxSteps)
-      .unit("steps")
-      .known_elsewhere_as({"max_steps", "num_steps", "train_iters", "max_iters", "iterations"});
+  declare_steps(training, keys);
   keys.integer("training.tokens_per_step", training.tokens_per_step,
                "Tokens of one step over all ranks: a multiple of micro_batch_tokens.")
       .required()
@@ -155,33 +83,14 @@ void declare_training(Job::Training& training, Declarations& keys) {
       .unit("tokens")
       .known_elsewhere_as({"micro_batch_size", "seq_len", "seq_length", "sequence_length",
                            "context_length", "block_size"});
-  keys.choice(
-          "training.precision", training.precision,
-          {{"fp32", "everything in 32 bits"},
-           {"bf16",
-            "weights and activations in bfloat16, all sums, gradients, optimizer state and master "
-            "weights in 32 bits"},
-           {"fp64", "for checking, slow"}},
-          "Numbers that are computed with.")
-      .known_elsewhere_as({"dtype", "torch_dtype", "mixed_precision"});
-  keys.integer("training.validation_every", training.validation_every,
-               "Steps between validations; 0: only at the end, if there is data for it.")
-      .at_least(0)
-      .at_most(kMaxSteps)
-      .unit("steps")
-      .known_elsewhere_as({"eval_every", "eval_interval", "eval_steps", "val_every"});
+  declare_precision(training, keys);
   keys.integer("training.validation_tokens", training.validation_tokens,
                "Rows of a validation are read until they have so many tokens; 0: all there are.")
       .at_least(0)
       .at_most(kMaxTokens)
       .unit("tokens")
       .known_elsewhere_as({"eval_tokens", "eval_iters"});
-  keys.integer("training.max_skipped_steps", training.max_skipped_steps,
-               "Steps whose gradients are not finite are skipped; the run stops after "
-               "this many in a row.")
-      .at_least(1)
-      .at_most(kMaxSteps)
-      .unit("steps");
+  declare_skips(training, keys);
 }
 
 std::vector<base::Key::Word> checkpointing_words() {
@@ -237,11 +146,7 @@ void declare_saved_inputs(Job::Memory& memory, Declarations& keys) {
 }
 
 void declare_machine(Job& job, Declarations& keys) {
-  keys.section("memory", "What the run may take of the machine.");
-  keys.size("memory.limit", job.memory.limit, "Most memory of one rank's device.")
-      .at_least(1)
-      .automatic("what the device has, divided by the ranks that share it")
-      .known_elsewhere_as({"max_memory", "memory_limit"});
+  declare_memory_limit(job.memory, keys);
   keys.phrase("memory.activation_checkpointing", job.memory.activation_checkpointing,
               checkpointing_words(),
               "levels by layers such as \"0-15: block, 16-31: block_keep_attention\"",
@@ -283,28 +188,7 @@ void declare_parallel(Job& job, Declarations& keys) {
       .known_elsewhere_as({"sp", "sp_size", "sequence_parallel", "sequence_parallel_size",
                            "context_parallel", "context_parallel_size", "cp", "ulysses",
                            "ulysses_sequence_parallel_size"});
-  keys.real(
-          "parallel.timeout_seconds", job.parallel.timeout_seconds,
-          "How long a rank waits for the others before it ends the run; longer than a rank may be "
-          "busy alone, such as rank 0 with saving.")
-      .above(0)
-      .unit("seconds")
-      .known_elsewhere_as({"nccl_timeout", "ddp_timeout", "distributed_timeout_minutes",
-                           "comm_timeout", "init_timeout_seconds", "train_timeout_seconds"});
-  keys.integer(
-          "parallel.zero_stage", job.parallel.zero_stage,
-          "What a rank keeps of its own part of the parameters alone: 0: nothing; 1: optimizer "
-          "state; 2: gradients, too; 3: weights, too.")
-      .at_least(0)
-      .at_most(3)
-      .known_elsewhere_as({"zero", "stage", "zero_optimization", "fsdp", "sharding_strategy",
-                           "distributed_optimizer", "use_distributed_optimizer"});
-  keys.boolean(
-          "parallel.overlap", job.parallel.overlap,
-          "Whether GPUs sum gradients while the backward goes on; from ZeRO stage 2 on the "
-          "gradients of two blocks are then held at a time instead of one's. On a processor sums "
-          "are not taken beside other work.")
-      .known_elsewhere_as({"overlap_comm", "overlap_grad_reduce", "backward_prefetch"});
+  declare_ranks(job.parallel, keys);
 }
 
 void declare_planner(Job& job, Declarations& keys) {
@@ -326,43 +210,6 @@ void declare_planner(Job& job, Declarations& keys) {
             "writes.",
             {{"auto", "what the dry backend says of the device (see run.device_profile)"}})
       .at_least(1);
-}
-
-void declare_records(Job& job, Declarations& keys) {
-  keys.section("checkpoint", "Saving and going on.");
-  keys.integer("checkpoint.every", job.checkpoint.every,
-               "Steps between checkpoints; 0: only at the end.")
-      .at_least(0)
-      .at_most(kMaxSteps)
-      .unit("steps")
-      .known_elsewhere_as({"save_every", "save_interval", "save_steps"});
-  keys.integer("checkpoint.keep_last", job.checkpoint.keep_last,
-               "Checkpoints that are kept, the newest; 0: all.")
-      .at_least(0)
-      .at_most(kMaxSteps)
-      .known_elsewhere_as({"save_total_limit", "max_to_keep", "keep"});
-  keys.path("checkpoint.resume", job.checkpoint.resume,
-            "What a run without checkpoints of its own begins with; a path is a checkpoint's "
-            "directory. One that has some goes on from the newest.",
-            {{"auto", "new weights, or those of model.from"},
-             {"never", "likewise; a run that has checkpoints is refused"}})
-      .at_least(1)
-      .known_elsewhere_as({"resume_from", "resume_from_checkpoint", "load"});
-  keys.section("logging", "What a run shows.");
-  keys.integer("logging.every", job.logging.every, "Steps between lines of progress.")
-      .at_least(1)
-      .at_most(kMaxSteps)
-      .unit("steps")
-      .known_elsewhere_as({"log_every", "log_interval", "logging_steps"});
-  keys.boolean("logging.tensorboard", job.logging.tensorboard,
-               "Whether TensorBoard event files are written into the run directory.");
-  keys.real("logging.peak_tflops", job.logging.peak_tflops,
-            "Peak of one rank's device, for model FLOPs utilisation.")
-      .above(0)
-      .unit("TFLOP/s")
-      .automatic(
-          "of a GPU, its data sheet's; of a processor, the rate of a large matrix "
-          "multiplication, measured at the start");
 }
 
 std::string describe(std::string (Declarations::*text)() const) {
@@ -388,7 +235,7 @@ void declare(Job& job, Declarations& declarations) {
   declare_machine(job, declarations);
   declare_parallel(job, declarations);
   declare_planner(job, declarations);
-  declare_records(job, declarations);
+  declare_records(job, "new weights, or those of model.from", declarations);
 }
 
 model::MemoryPolicy memory_policy(const Job& job) {
@@ -418,9 +265,9 @@ bool has_word(const model::SlotTexts& texts, const char* word) {
 
 }  // namespace
 
-bool Job::Memory::offloads_saved_inputs() const { return has_word(saved_inputs, "host"); }
-bool Job::Memory::codes_saved_inputs() const { return has_word(saved_inputs, "int8"); }
-bool Job::Memory::recomputes_attention() const {
+bool CommonJob::Memory::offloads_saved_inputs() const { return has_word(saved_inputs, "host"); }
+bool CommonJob::Memory::codes_saved_inputs() const { return has_word(saved_inputs, "int8"); }
+bool CommonJob::Memory::recomputes_attention() const {
   return saved_inputs[model::Slot::kAttentionQkv].find("recompute") != std::string::npos;
 }
 

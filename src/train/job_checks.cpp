@@ -4,6 +4,7 @@
 #include "longspan/base/error.h"
 #include "longspan/train/job.h"
 #include "train/adapter_keys.h"
+#include "train/common_keys.h"
 #include "train/gradient_keys.h"
 #include "train/optimizer_keys.h"
 #include "train/parallel_layout.h"
@@ -105,30 +106,16 @@ void check_saved_inputs(const Job& job) {
       what, job.parallel.planner));
 }
 
-void check_schedule(const Job& job) {
-  const Job::Schedule& schedule = job.schedule;
-  const bool is_wsd = schedule.name == "wsd";
-  if (is_wsd && schedule.decay_steps == 0) {
-    throw InputError("schedule.decay_steps is 0; schedule.name \"wsd\" needs at least 1");
-  }
-  if (!is_wsd && schedule.decay_steps != 0) {
-    throw InputError(
-        fmt::format("schedule.decay_steps is {}, but schedule.name is \"{}\" and only \"wsd\" has "
-                    "a decay of its own; leave it out",
-                    schedule.decay_steps, schedule.name));
-  }
-  if (schedule.name == "constant" && schedule.min_ratio != Job::Schedule{}.min_ratio) {
-    throw InputError(
-        fmt::format("schedule.min_ratio is {}, but schedule.name \"constant\" never falls; leave "
-                    "it out",
-                    schedule.min_ratio));
-  }
-  if (schedule.warmup_steps + schedule.decay_steps > job.training.steps) {
-    throw InputError(
-        fmt::format("schedule.warmup_steps ({}) and schedule.decay_steps ({}) are more than "
-                    "training.steps, which is {}",
-                    schedule.warmup_steps, schedule.decay_steps, job.training.steps));
-  }
+/// Ranks of projections and directions must be those of some matrix.
+void check_optimizer_of(const Job& job) {
+  const MostRank hidden{job.model.hidden_size, "model.hidden_size"};
+  const auto lora = job.lora();
+  check_optimizer(job, hidden, lora ? MostRank{lora->rank, "adapter.rank"} : hidden);
+  if (job.has_backward() || job.adapter.lora.dropout == 0) return;
+  throw InputError(
+      fmt::format("adapter.dropout is {}, but optimizer.name is \"{}\", whose evaluations drop "
+                  "nothing; legal: 0",
+                  job.adapter.lora.dropout, job.optimizer.name));
 }
 
 void check_weights(const Job::Data& data) {
@@ -195,7 +182,7 @@ void check(Job& job) {
   check_device(job);
   check_planner(job);
   check_batch(job);
-  check_optimizer(job);
+  check_optimizer_of(job);
   check_schedule(job);
   check_weights(job.data);
   check_validation(job);

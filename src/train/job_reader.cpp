@@ -1,11 +1,14 @@
 #include <fmt/format.h>
 
 #include <cstddef>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "longspan/base/declarations.h"
 #include "longspan/base/error.h"
+#include "longspan/base/file.h"
 #include "longspan/base/json.h"
+#include "longspan/train/clip_job.h"
 #include "longspan/train/job.h"
 #include "train/adapter_files.h"
 #include "train/adapter_keys.h"
@@ -18,6 +21,26 @@ using base::Declarations;
 using base::InputError;
 
 constexpr std::size_t kMaxJobBytes = std::size_t{1} << 20U;
+
+/// Whether the file and its overrides name a model of clips. What cannot be read is not told here,
+/// but by who reads it.
+bool is_of_clips(const std::string& path, const std::vector<std::string>& overrides) {
+  static const std::string kKey = "model.model_type=";
+  std::string type;
+  std::error_code none;
+  if (std::filesystem::file_size(path, none) <= kMaxJobBytes && !none) {
+    const nlohmann::json file = base::try_parse_json(base::read_text(path));
+    const auto model = file.is_object() ? file.find("model") : file.end();
+    if (file.is_object() && model != file.end() && model->is_object()) {
+      const auto found = model->find("model_type");
+      if (found != model->end() && found->is_string()) type = found->get<std::string>();
+    }
+  }
+  for (const std::string& setting : overrides) {
+    if (setting.starts_with(kKey)) type = setting.substr(kKey.size());
+  }
+  return type == kClipModelType;
+}
 
 /// Keys that are not given have the values that `model` and `adapter` have.
 Job read_keys(const std::string& path, const std::vector<std::string>& overrides,
@@ -66,6 +89,12 @@ void refuse_another_model(const Job& job, const Job& original) {
 }  // namespace
 
 Job read_job(const std::string& path, const std::vector<std::string>& overrides) {
+  if (is_of_clips(path, overrides)) {
+    throw InputError(fmt::format(
+        "{}: model.model_type \"{}\" makes this a job of clips, with which `longspan train` and "
+        "`longspan plan` work; this command is for models of texts",
+        path, kClipModelType));
+  }
   Job job = read_keys(path, overrides, {});
   try {
     if (!job.model_from.empty()) {
@@ -89,6 +118,24 @@ Job read_job(const std::string& path, const std::vector<std::string>& overrides)
     throw InputError(fmt::format("{}: {}", path, error.what()));
   }
   return job;
+}
+
+ClipJob read_clip_job(const std::string& path, const std::vector<std::string>& overrides) {
+  ClipJob job;
+  Declarations declarations("Longspan job file of clips", "");
+  declare(job, declarations);
+  declarations.read_file(path, overrides, kMaxJobBytes);
+  try {
+    check(job);
+  } catch (const InputError& error) {
+    throw InputError(fmt::format("{}: {}", path, error.what()));
+  }
+  return job;
+}
+
+AnyJob read_any_job(const std::string& path, const std::vector<std::string>& overrides) {
+  if (is_of_clips(path, overrides)) return read_clip_job(path, overrides);
+  return read_job(path, overrides);
 }
 
 }  // namespace longspan::train

@@ -66,6 +66,8 @@ std::string line_of(const ValidationMetrics& metrics) {
   if (!(metrics.bits_per_byte < 0)) {
     line += fmt::format(R"(,"bits_per_byte":{})", text_of(metrics.bits_per_byte));
   }
+  if (metrics.psnr) line += fmt::format(R"(,"psnr":{})", text_of(*metrics.psnr));
+  if (metrics.copy_psnr) line += fmt::format(R"(,"copy_psnr":{})", text_of(*metrics.copy_psnr));
   return line + "}\n";
 }
 
@@ -168,6 +170,8 @@ void MetricsWriter::write(const ValidationMetrics& metrics) {
   if (!(metrics.bits_per_byte < 0)) {
     scalars.push_back({"validation/bits_per_byte", metrics.bits_per_byte});
   }
+  if (metrics.psnr) scalars.push_back({"validation/psnr", *metrics.psnr});
+  if (metrics.copy_psnr) scalars.push_back({"validation/copy_psnr", *metrics.copy_psnr});
   impl_->write_scalars(metrics.step, scalars);
 }
 

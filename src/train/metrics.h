@@ -38,6 +38,9 @@ struct ValidationMetrics {
   std::int64_t step = 0;
   double validation_loss = 0;
   double bits_per_byte = -1;  ///< negative: unknown, left out
+  /// Of clips: of the next frame as it is predicted, and as a copy of the last one, in decibels.
+  std::optional<double> psnr = std::nullopt;
+  std::optional<double> copy_psnr = std::nullopt;
 };
 
 /// The run directory's record of a run: metrics.jsonl, TensorBoard events, and at the end the

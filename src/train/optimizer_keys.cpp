@@ -24,7 +24,7 @@ std::vector<base::Key::Word> optimizer_words() {
   return words;
 }
 
-void declare_galore(Job::Optimizer& optimizer, Declarations& keys) {
+void declare_galore(CommonJob::Optimizer& optimizer, Declarations& keys) {
   keys.section("optimizer.galore", "What \"galore\" projects gradients of matrices to.");
   keys.integer("optimizer.galore.rank", optimizer.galore_rank,
                "Rank of the projected gradients; matrices with a shorter side are not projected.")
@@ -43,7 +43,7 @@ void declare_galore(Job::Optimizer& optimizer, Declarations& keys) {
       .known_elsewhere_as({"galore_scale", "galore_alpha"});
 }
 
-void declare_blocks(Job::Optimizer& optimizer, Declarations& keys) {
+void declare_blocks(CommonJob::Optimizer& optimizer, Declarations& keys) {
   keys.section("optimizer.blockllm", "Which parameters \"blockllm\" trains, and for how long.");
   keys.real("optimizer.blockllm.active", optimizer.block_active,
             "Part of all elements that are trained at a time; a larger parameter is trained alone.")
@@ -65,7 +65,7 @@ void declare_blocks(Job::Optimizer& optimizer, Declarations& keys) {
       .known_elsewhere_as({"blockllm_patience", "loss_patience"});
 }
 
-void declare_zeroth_order(Job::Optimizer& optimizer, Declarations& keys) {
+void declare_zeroth_order(CommonJob::Optimizer& optimizer, Declarations& keys) {
   keys.section("optimizer.zeroth_order",
                "How \"mezo\" and \"lozo\" measure the slope along a direction.");
   keys.real("optimizer.zeroth_order.perturbation", optimizer.perturbation,
@@ -88,9 +88,9 @@ void declare_zeroth_order(Job::Optimizer& optimizer, Declarations& keys) {
 }
 
 /// Keys that only some optimizers have, given for another.
-void refuse_foreign_keys(const Job& job, const optim::OptimizerKind& kind) {
-  const Job::Optimizer& given = job.optimizer;
-  const Job::Optimizer plain;
+void refuse_foreign_keys(const CommonJob& job, const optim::OptimizerKind& kind) {
+  const CommonJob::Optimizer& given = job.optimizer;
+  const CommonJob::Optimizer plain;
   struct Foreign {
     bool is_legal;
     bool is_given;
@@ -125,9 +125,9 @@ void refuse_foreign_keys(const Job& job, const optim::OptimizerKind& kind) {
 }
 
 /// Of "mezo" and "lozo": what would be of a backward, or of means of gradients.
-void check_no_backward(const Job& job) {
-  const Job::Optimizer& optimizer = job.optimizer;
-  const Job::Optimizer plain;
+void check_no_backward(const CommonJob& job) {
+  const CommonJob::Optimizer& optimizer = job.optimizer;
+  const CommonJob::Optimizer plain;
   const auto refuse = [&](const std::string& what, const char* why) {
     throw InputError(
         fmt::format("{}, but optimizer.name is \"{}\", {}", what, optimizer.name, why));
@@ -141,10 +141,6 @@ void check_no_backward(const Job& job) {
   refuse_mean("beta2", optimizer.beta2 != plain.beta2);
   refuse_mean("epsilon", optimizer.epsilon != plain.epsilon);
   refuse_mean("moments", optimizer.moments != plain.moments);
-  if (job.adapter.lora.dropout > 0) {
-    refuse(fmt::format("adapter.dropout is {}", job.adapter.lora.dropout),
-           "whose evaluations drop nothing; legal: 0");
-  }
   if (job.memory.activation_checkpointing != "none") {
     refuse(fmt::format("memory.activation_checkpointing is \"{}\"",
                        job.memory.activation_checkpointing),
@@ -159,27 +155,19 @@ void check_no_backward(const Job& job) {
 }
 
 /// Ranks of projections and directions must be those of some matrix.
-void check_ranks(const Job& job, const optim::OptimizerKind& kind) {
-  const Job::Optimizer& optimizer = job.optimizer;
-  if (kind.has_galore_keys && optimizer.galore_rank > job.model.hidden_size) {
-    throw InputError(
-        fmt::format("optimizer.galore.rank is {}; legal: at most model.hidden_size, which is {}",
-                    optimizer.galore_rank, job.model.hidden_size));
-  }
-  const auto lora = job.lora();
-  const std::int64_t most = lora ? lora->rank : job.model.hidden_size;
-  if (kind.has_lozo_keys && optimizer.lozo_rank > most) {
-    throw InputError(
-        fmt::format("optimizer.zeroth_order.rank is {}; legal: at most {}, which is {}",
-                    optimizer.lozo_rank, lora ? "adapter.rank" : "model.hidden_size", most));
-  }
+void check_rank(const char* key, std::int64_t rank, const MostRank& most) {
+  if (rank <= most.value) return;
+  throw InputError(fmt::format("optimizer.{} is {}; legal: at most {}, which is {}", key, rank,
+                               most.key, most.value));
 }
 
 }  // namespace
 
-bool Job::has_backward() const { return optim::optimizer_kind(optimizer.name).needs_gradients; }
+bool CommonJob::has_backward() const {
+  return optim::optimizer_kind(optimizer.name).needs_gradients;
+}
 
-void declare_optimizer(Job::Optimizer& optimizer, Declarations& keys) {
+void declare_optimizer(CommonJob::Optimizer& optimizer, Declarations& keys) {
   keys.section("optimizer", "How gradients change the weights.");
   keys.choice("optimizer.name", optimizer.name, optimizer_words(), "Which optimizer.");
   keys.real("optimizer.learning_rate", optimizer.learning_rate,
@@ -227,12 +215,13 @@ void declare_optimizer(Job::Optimizer& optimizer, Declarations& keys) {
   declare_zeroth_order(optimizer, keys);
 }
 
-void check_optimizer(const Job& job) {
-  const Job::Optimizer& optimizer = job.optimizer;
+void check_optimizer(const CommonJob& job, const MostRank& projection, const MostRank& direction) {
+  const CommonJob::Optimizer& optimizer = job.optimizer;
   const optim::OptimizerKind& kind = optim::optimizer_kind(optimizer.name);
   const bool rounds = optimizer.moments == "bf16";
   refuse_foreign_keys(job, kind);
-  check_ranks(job, kind);
+  if (kind.has_galore_keys) check_rank("galore.rank", optimizer.galore_rank, projection);
+  if (kind.has_lozo_keys) check_rank("zeroth_order.rank", optimizer.lozo_rank, direction);
   if (!kind.needs_gradients) check_no_backward(job);
   if (optimizer.offload == "host" && !kind.may_be_on_host) {
     throw InputError(

@@ -145,7 +145,7 @@ PlanSetting PlanSetting::of(int ranks, const DeviceProfile& device) {
   return setting;
 }
 
-PlanSetting PlanSetting::of(const Job& job, const comm::Communicator& world) {
+PlanSetting PlanSetting::of(const CommonJob& job, const comm::Communicator& world) {
   PlanSetting setting = of(world.size(), device_profile(job));
   setting.local_ranks = world.local_size();
   setting.ranks_per_device = ranks_of_device(setting.device.kind, world.local_size());
@@ -177,36 +177,23 @@ Plan make_plan(const Job& given, const PlanSetting& setting) {
   }
   const DryWorld world(job, setting, assumed_states(job, setting));
   const DryStep dry(job, setting, world.heaviest);
-  Plan plan;
+  Plan plan = measured_plan(dry.backend, dry.world.traffic(), world);
   plan.slots = std::move(slots);
   plan.name = job.run.name;
   plan.world_size = setting.ranks;
-  plan.rank = world.heaviest;
   plan.data = dry.layout.data;
   plan.sequence = dry.layout.sequence;
   plan.threads = dry.threads;
-  plan.device = dry.backend.profile();
   plan.parameters = job.model.parameters();
   plan.trained_parameters = job.trained_parameters();
   plan.micro_batch_tokens = job.training.micro_batch_tokens;
   plan.micro_batches = dry.layout.rows_of(job, 0);
   plan.tokens_per_step = job.training.tokens_per_step;
-  const backend::Ledger& ledger = dry.backend.ledger();
-  plan.peak_bytes = world.peak_bytes;
-  plan.peak_total = ledger.peak_total();
-  plan.peak_place = ledger.peak_place().to_string();
-  plan.gaps = gaps_of(dry.backend);
   plan.limit = limit_of(job, setting);
-  plan.state_bytes = bytes_of_states(ledger);
   plan.assumed_states = assumed_states(job, setting);
   plan.host_bytes = dry.host ? dry.host->footprint() : 0;
-  plan.phases = dry.backend.phases();
-  plan.timeline = dry.backend.timeline();
-  plan.counts = dry.backend.counts();
   plan.model_flops = dry.model_flops;
   plan.recomputed = describe_recomputation(job);
-  plan.sent = dry.world.traffic();
-  plan.world_sent = world.sent;
   plan.live_at_peak = DryStep(job, setting, plan.rank, dry.backend.peak_change()).backend.watched();
   const backend::DryCounts least =
       DryStep(keeping_everything(job), setting, plan.rank).backend.counts();

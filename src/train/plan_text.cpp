@@ -73,6 +73,10 @@ std::string time_table(const Plan& plan) {
 std::string group_text(const Plan& plan) {
   const shard::SequenceDegrees& sequence = plan.sequence;
   if (sequence.ranks() == 1) return "a rank";
+  if (!plan.sharing.empty()) {
+    return fmt::format("each of {} group(s) of {} ranks ({})", plan.data, sequence.ranks(),
+                       plan.sharing);
+  }
   if (sequence.ring == 1) {
     return fmt::format("each of {} group(s) of {} Ulysses ranks", plan.data, sequence.ulysses);
   }
@@ -98,6 +102,10 @@ std::string adapter_text(const Plan& plan) {
 }
 
 ordered_json layout_json(const Plan& plan) {
+  if (!plan.sharing.empty()) {
+    return {
+        {"data", plan.data}, {"sequence", plan.sequence.ranks()}, {"sequence_mode", plan.sharing}};
+  }
   return {{"data", plan.data}, {"ulysses", plan.sequence.ulysses}, {"ring", plan.sequence.ring}};
 }
 

@@ -10,6 +10,7 @@
 #include "longspan/base/file.h"
 #include "longspan/base/json.h"
 #include "longspan/model/weight_files.h"
+#include "longspan/train/clip_job.h"
 #include "train/states.h"
 
 namespace longspan::train {
@@ -49,6 +50,11 @@ Pretrained read_pretrained(const fs::path& directory) {
   const std::string name = (directory / checkpoint::kConfigName).string();
   const base::MappedFile file(path);
   const json document = base::parse_json(file.text(), name, kMaxConfigBytes);
+  if (document.is_object() && document.value("model_type", json()) == kClipModelType) {
+    throw InputError(fmt::format(
+        "{}: model_type is \"{}\": a model of clips, and this command is for models of texts", name,
+        kClipModelType));
+  }
   Pretrained result;
   result.config = model::ModelConfig::from_config_json(std::string(file.text()), name);
   result.ids = {token_ids(document, "bos_token_id", name),

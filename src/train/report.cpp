@@ -32,27 +32,12 @@ std::string format_count(double count) {
   return fmt::format("{:.2f}B", count / 1e9);
 }
 
-void Report::start(const Job& job, const std::string& layout, const backend::Backend& backend,
-                   const comm::Communicator& world, double peak_gflops, const std::string& corpus) {
+void Report::start(const CommonJob::Run& run, const std::vector<std::string>& description,
+                   const backend::Backend& backend, const comm::Communicator& world,
+                   double peak_gflops) {
   if (!enabled_) return;
-  const auto& model = job.model;
-  print(fmt::format("run     {} in {}", job.run.name, job.run.output_dir));
-  print(fmt::format(
-      "model   {} parameters: {} layers, hidden {}, {} heads ({} KV) of {}, MLP {}, "
-      "vocabulary {}, {}",
-      format_count(static_cast<double>(model.parameters())), model.num_hidden_layers,
-      model.hidden_size, model.num_attention_heads, model.num_key_value_heads, model.head_dim,
-      model.intermediate_size, model.vocab_size, job.training.precision));
-  if (const auto lora = job.lora()) {
-    print(fmt::format("adapter {} parameters are trained: rank {}, scale {:g}, of {}",
-                      format_count(static_cast<double>(job.trained_parameters())), lora->rank,
-                      lora->scale(), fmt::join(lora->target_modules, ", ")));
-  }
-  print(fmt::format("data    {}", corpus));
-  print(fmt::format("batch   {} tokens a step in {} of {}, {} steps", job.training.tokens_per_step,
-                    job.parallel.plans_steps() ? "documents of at most" : "rows",
-                    job.training.micro_batch_tokens, job.training.steps));
-  if (world.size() > 1) print(fmt::format("layout  {}", layout));
+  print(fmt::format("run     {} in {}", run.name, run.output_dir));
+  for (const std::string& line : description) print(line);
   print(fmt::format("device  {} rank{} ({}), each {}: {}, {:.0f} GFLOP/s, {} of memory",
                     world.size(), world.size() == 1 ? "" : "s", world.name(), backend.name(),
                     backend.description(), peak_gflops,
@@ -86,10 +71,14 @@ void Report::step(const StepMetrics& metrics, std::int64_t total_steps) {
 
 void Report::validation(const ValidationMetrics& metrics) {
   if (!enabled_) return;
-  print(fmt::format("step {:>6}  validation loss {:.4f}{}", metrics.step, metrics.validation_loss,
-                    metrics.bits_per_byte < 0
-                        ? ""
-                        : fmt::format("  {:.4f} bits per byte", metrics.bits_per_byte)));
+  std::string line =
+      fmt::format("step {:>6}  validation loss {:.4f}", metrics.step, metrics.validation_loss);
+  if (metrics.bits_per_byte >= 0) {
+    line += fmt::format("  {:.4f} bits per byte", metrics.bits_per_byte);
+  }
+  if (metrics.psnr) line += fmt::format("  PSNR {:.2f} dB", *metrics.psnr);
+  if (metrics.copy_psnr) line += fmt::format(" (last frame copied: {:.2f} dB)", *metrics.copy_psnr);
+  print(line);
 }
 
 void Report::saved(std::int64_t step, const std::string& directory, double seconds) {

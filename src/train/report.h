@@ -2,11 +2,11 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "longspan/backend/backend.h"
 #include "longspan/comm/communicator.h"
-#include "longspan/model/model_config.h"
-#include "longspan/train/job.h"
+#include "longspan/train/common_job.h"
 #include "train/metrics.h"
 
 namespace longspan::train {
@@ -16,9 +16,9 @@ class Report {
  public:
   explicit Report(bool enabled) : enabled_(enabled) {}
 
-  /// The job in a few lines: model, data, device, ranks, memory.
-  void start(const Job& job, const std::string& layout, const backend::Backend& backend,
-             const comm::Communicator& world, double peak_gflops, const std::string& corpus);
+  /// The job in a few lines: its run, what it trains (`description`), device, ranks, memory.
+  void start(const CommonJob::Run& run, const std::vector<std::string>& description,
+             const backend::Backend& backend, const comm::Communicator& world, double peak_gflops);
   void resumed(std::int64_t step, const std::string& directory);
   void warning(const std::string& text);
   void step(const StepMetrics& metrics, std::int64_t total_steps);

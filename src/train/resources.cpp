@@ -12,11 +12,11 @@
 
 namespace longspan::train {
 
-bool uses_host(const Job& job) {
+bool uses_host(const CommonJob& job) {
   return job.optimizer.offload == "host" || job.memory.offloads_saved_inputs();
 }
 
-void check_offload(const Job& job, const std::string& device_kind) {
+void check_offload(const CommonJob& job, const std::string& device_kind) {
   if (!uses_host(job) || device_kind != "cpu") return;
   throw base::InputError(fmt::format(
       "{} \"host\", but what a \"cpu\" device has is in host memory anyway; leave the word out, or "
@@ -24,7 +24,7 @@ void check_offload(const Job& job, const std::string& device_kind) {
       job.optimizer.offload == "host" ? "optimizer.offload is" : "memory.saved_inputs has"));
 }
 
-int thread_count(const Job& job, int local_ranks) {
+int thread_count(const CommonJob& job, int local_ranks) {
   if (job.run.threads > 0) return static_cast<int>(job.run.threads);
   if (std::getenv("OMP_NUM_THREADS") != nullptr) return omp_get_max_threads();
   const int cores = static_cast<int>(std::thread::hardware_concurrency());

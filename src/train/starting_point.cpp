@@ -44,7 +44,7 @@ void refuse_going_back(const std::filesystem::path& path, const checkpoint::Stor
 
 }  // namespace
 
-std::filesystem::path starting_point(const Job& job, const std::filesystem::path& directory,
+std::filesystem::path starting_point(const CommonJob& job, const std::filesystem::path& directory,
                                      Report& report) {
   const checkpoint::Store store(directory);
   const std::string& wish = job.checkpoint.resume;

@@ -14,7 +14,7 @@ namespace longspan::train {
 /// where it once began from a path: the same command is started again and again. What is passed
 /// over is told. Throws InputError where that would not be what was asked for, and
 /// DamagedCheckpointError.
-std::filesystem::path starting_point(const Job& job, const std::filesystem::path& store,
+std::filesystem::path starting_point(const CommonJob& job, const std::filesystem::path& store,
                                      Report& report);
 
 /// Fills a job's model with the weights that it begins with, of model.from; of a job with an

@@ -5,8 +5,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <optional>
+#include <variant>
 
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
@@ -14,22 +14,15 @@
 #include "longspan/train/device.h"
 #include "longspan/train/plan.h"
 #include "longspan/train/signals.h"
-#include "train/corpus.h"
-#include "train/dry_step.h"
-#include "train/group_costs.h"
 #include "train/metrics.h"
-#include "train/parallel_layout.h"
-#include "train/planner.h"
 #include "train/report.h"
 #include "train/resources.h"
 #include "train/run_directory.h"
-#include "train/slot_choice.h"
 #include "train/starting_point.h"
 #include "train/states.h"
-#include "train/step_plan.h"
 #include "train/trace/step_trace.h"
 #include "train/training_state.h"
-#include "train/training_step.h"
+#include "train/training_task.h"
 
 namespace longspan::train {
 namespace {
@@ -41,16 +34,17 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+/// The loop of a run, whatever is trained.
 class Trainer {
  public:
-  Trainer(Job job, comm::Communicator& world, const TrainOptions& options);
+  Trainer(std::unique_ptr<TrainingTask> task, comm::Communicator& world,
+          const TrainOptions& options);
   Outcome run();
 
  private:
   void open_data();
   void check_plan();
-  void make_planner();
-  void build_model();
+  void make_devices();
   void begin();
   void begin_from_files(bool is_new);
   void open_record();
@@ -60,77 +54,67 @@ class Trainer {
   StepMetrics step();
   StepMetrics traced_step();
   void write_trace(bool stops);
-  std::vector<RankPass> my_passes();
+  void count(StepMetrics& metrics, const StepSums& sums, const StepUpdate& update);
   bool finish_step(StepMetrics& metrics);
   void draw_picture();
   void guard_skips() const;
-  std::vector<std::vector<data::Span>> validation_rows() const;
   void validate();
   StateReader state_reader();
+  checkpoint::Contents contents(StateReader& reader);
   void save();
 
+  const CommonJob& job() const { return task_->job(); }
   bool leads() const { return world_->rank() == 0; }
 
-  Job job_;
+  std::unique_ptr<TrainingTask> task_;
   comm::Traffic before_;  // what was sent before the present step
   comm::Communicator* world_;
   TrainOptions options_;
   std::int64_t last_step_;
   Report report_;
   std::optional<RunDirectory> directory_;  // rank 0
-  std::unique_ptr<Corpus> corpus_;
-  std::unique_ptr<Planner> planner_;
-  KindPolicies policies_;             // of the kinds in its plans
-  std::unique_ptr<StepTrace> trace_;  // where one was asked for
+  std::unique_ptr<StepTrace> trace_;       // where one was asked for
   std::unique_ptr<backend::Backend> backend_;
   std::unique_ptr<backend::Backend> host_;       // where the job offloads anything
   std::unique_ptr<comm::Communicator> devices_;  // see link_devices
   std::unique_ptr<comm::Communicator> traced_;   // with a trace
-  std::optional<shard::Meshes> meshes_;
-  std::unique_ptr<TrainingStep> step_;
+  std::unique_ptr<Learner> learner_;
   std::optional<MetricsWriter> record_;  // rank 0
   Progress progress_;
-  Heritage heritage_;  // rank 0
+  CheckpointExtras extras_;  // rank 0
   double peak_gflops_ = 0;
   std::string slow_path_;  // that was told
 };
 
-Trainer::Trainer(Job job, comm::Communicator& world, const TrainOptions& options)
-    : job_(std::move(job)),
+Trainer::Trainer(std::unique_ptr<TrainingTask> task, comm::Communicator& world,
+                 const TrainOptions& options)
+    : task_(std::move(task)),
       world_(&world),
       options_(options),
-      last_step_(options.until_step > 0 ? std::min(options.until_step, job_.training.steps)
-                                        : job_.training.steps),
+      last_step_(options.until_step > 0 ? std::min(options.until_step, job().training.steps)
+                                        : job().training.steps),
       report_(world.rank() == 0) {
-  omp_set_num_threads(thread_count(job_, world.local_size()));
+  omp_set_num_threads(thread_count(job(), world.local_size()));
   if (!options_.trace_file.empty()) {
     trace_ = std::make_unique<StepTrace>(options_.trace_file, options_.trace_steps);
   }
   comm::run_agreed(world, [&] {
-    parallel_layout(job_, world.size());
     if (leads() && trace_) trace_->check_file();
-    if (leads()) directory_.emplace(job_.run.output_dir);
+    if (leads()) directory_.emplace(job().run.output_dir);
   });
   open_data();
   check_plan();
-  const std::string choice = choose_for_all(job_, world);
+  const std::string choice = task_->settle();
   if (!options_.dry_run && !choice.empty()) report_.note(choice);
   if (options_.dry_run) return;
-  make_planner();
-  build_model();
+  make_devices();
   begin();
   open_record();
 }
 
 void Trainer::open_data() {
-  comm::run_agreed(
-      *world_, [&] { corpus_ = std::make_unique<Corpus>(job_, world_->rank(), world_->size()); });
-  progress_.sampling = fmt::format(
-      "seed {}, {}, {}, rows of {} tokens, {} tokens a step, validation fraction {}, {}",
-      job_.run.seed, job_.parallel.plans_steps() ? "single documents" : job_.data.packing,
-      job_.data.shuffle ? "shuffled" : "in order", job_.training.micro_batch_tokens,
-      job_.training.tokens_per_step, job_.data.validation_fraction, corpus_->fingerprint());
-  for (const std::string& line : corpus_->blend_report()) report_.note(line);
+  comm::run_agreed(*world_, [&] { progress_.sampling = task_->open_data(); });
+  for (const std::string& line : task_->data_notes()) report_.note(line);
 }
 
 /// Refuses a job whose step will not fit into memory, with what it would need and what would help;
@@ -138,48 +122,32 @@ void Trainer::open_data() {
 void Trainer::check_plan() {
   comm::run_agreed(*world_, [&] {
     if (!leads()) return;
-    const backend::DeviceProfile device = device_profile(job_);
-    if (device.kind != job_.run.device) {
+    const backend::DeviceProfile device = device_profile(job());
+    if (device.kind != job().run.device) {
       throw InputError(
           fmt::format("run.device_profile \"{}\" is a {} device, but run.device is \"{}\"; set "
                       "run.device_profile to \"{}\" to train there",
-                      job_.run.device_profile, device.kind, job_.run.device, job_.run.device));
+                      job().run.device_profile, device.kind, job().run.device, job().run.device));
     }
-    check_offload(job_, device.kind);
+    check_offload(job(), device.kind);
     if (options_.force && !options_.dry_run) return;
-    const PlanSetting setting = PlanSetting::of(job_, *world_);
-    const bool fits = check_fit(job_, setting).fits();
+    const PlanSetting setting = PlanSetting::of(job(), *world_);
+    const bool fits = task_->fit(setting).fits();
     if (fits && !options_.dry_run) return;
-    const std::string text = plan_text(make_plan(job_, setting));
+    const std::string text = task_->plan_text(setting);
     if (options_.dry_run) report_.note(text);
     if (fits || options_.force) return;
     throw base::OutOfMemoryError(
         fmt::format("the job will not fit into memory.limit (or the machine's memory); change it, "
                     "or start it all the same with --force\n{}{}",
-                    options_.dry_run ? "" : text + "\n", remedies_text(job_, setting)));
+                    options_.dry_run ? "" : text + "\n", task_->remedies_text(setting)));
   });
 }
 
-void Trainer::make_planner() {
-  if (!job_.parallel.plans_steps()) {
-    planner_ = make_fixed_planner(job_, world_->size());
-    return;
-  }
-  plan::CostModel costs;
+void Trainer::make_devices() {
   comm::run_agreed(*world_, [&] {
-    if (leads()) costs = group_costs(job_, PlanSetting::of(job_, *world_));
-  });
-  const auto lengths = [this](std::int64_t step) {
-    return row_lengths(corpus_->training().rows(step));
-  };
-  planner_ = make_step_planner(job_, costs, *world_, lengths, last_step_);
-  policies_ = policies_of(job_, planner_->levels());
-}
-
-void Trainer::build_model() {
-  comm::run_agreed(*world_, [&] {
-    backend_ = make_device(job_, *world_);
-    host_ = make_host(job_, *world_);
+    backend_ = make_device(job(), *world_);
+    host_ = task_->make_host();
   });
   if (trace_) {
     trace_->observe_device(*backend_);
@@ -193,28 +161,25 @@ void Trainer::build_model() {
   comm::Communicator& plain = devices_ ? *devices_ : *world_;
   if (trace_) traced_ = trace_->ranks(plain);
   comm::Communicator& ranks = traced_ ? *traced_ : plain;
-  meshes_.emplace(ranks, planner_->degrees());
-  comm::run_agreed(*world_, [&] {
-    step_ = std::make_unique<TrainingStep>(job_, *backend_, ranks, host_.get());
-  });
+  learner_ = task_->make_learner({world_, &ranks, backend_.get(), host_.get()}, last_step_);
   world_->barrier();  // all ranks measure at once: they share the machine later, too
-  peak_gflops_ = peak_gflops(job_);
-  report_.start(job_, planner_->text(), *backend_, ranks, peak_gflops_, corpus_->fingerprint());
+  peak_gflops_ = peak_gflops(job());
+  report_.start(job().run, learner_->description(), *backend_, ranks, peak_gflops_);
 }
 
-/// With new weights, those of model.from, or where a checkpoint left off.
+/// With new weights, those of files, or where a checkpoint left off.
 void Trainer::begin() {
   std::string chosen;
   comm::run_agreed(*world_, [&] {
-    if (leads()) chosen = starting_point(job_, directory_->checkpoints(), report_).string();
+    if (leads()) chosen = starting_point(job(), directory_->checkpoints(), report_).string();
   });
   world_->broadcast(chosen, 0);
-  if (!job_.model_from.empty()) begin_from_files(chosen.empty());
+  begin_from_files(chosen.empty());
   if (chosen.empty()) return;
   comm::run_agreed(*world_, [&] {
-    check_adapter_of(chosen, job_);
+    const std::string weights = learner_->weights_name(chosen);
     const std::string sampling = progress_.sampling;
-    progress_ = load_checkpoint(chosen, step_->model(), step_->optimizer(), *backend_);
+    progress_ = load_checkpoint(chosen, learner_->parameters(), *backend_, weights);
     if (progress_.sampling != sampling) {
       throw InputError(fmt::format(
           "{} was trained on other samples than this job's, so none could be told seen or unseen: "
@@ -225,45 +190,42 @@ void Trainer::begin() {
   report_.resumed(progress_.step, chosen);
 }
 
-/// A checkpoint of an adapter is without its base.
 void Trainer::begin_from_files(bool is_new) {
-  if (!is_new && !job_.lora()) return;
   const auto start = Clock::now();
   std::string what;
-  comm::run_agreed(*world_, [&] { what = load_files(job_, *step_, *backend_, *world_, is_new); });
+  comm::run_agreed(*world_, [&] { what = learner_->begin_from_files(is_new); });
+  if (what.empty()) return;
   report_.note(fmt::format("{}, read in {:.1f} s", what, seconds_since(start)));
 }
 
 void Trainer::open_record() {
   comm::run_agreed(*world_, [&] {
     if (!leads()) return;
-    heritage_ = heritage_of(job_, corpus_->tokenizer());
+    extras_ = learner_->checkpoint_extras();
     StateReader reader = state_reader();
-    const auto contents = checkpoint_contents(step_->model(), reader, progress_, heritage_);
-    const std::uint64_t bytes = checkpoint::Store::bytes_of(contents);
+    const std::uint64_t bytes = checkpoint::Store::bytes_of(contents(reader));
     if (progress_.step < last_step_) directory_->check_free_space(bytes, checkpoints_to_come());
-    base::replace_file(directory_->path() / "job.json", to_json(job_));
-    record_.emplace(directory_->path(), progress_.step, job_.logging.tensorboard);
+    base::replace_file(directory_->path() / "job.json", task_->job_json());
+    record_.emplace(directory_->path(), progress_.step, job().logging.tensorboard);
   });
 }
 
 /// How many more of them there will be at once, while the newest is written beside those kept.
 std::int64_t Trainer::checkpoints_to_come() const {
-  const std::int64_t every = job_.checkpoint.every;
+  const std::int64_t every = job().checkpoint.every;
   const std::int64_t in_between = every > 0 ? (last_step_ - 1) / every - progress_.step / every : 0;
   const std::int64_t to_come = in_between + 1;
-  if (job_.checkpoint.keep_last == 0) return to_come;
+  if (job().checkpoint.keep_last == 0) return to_come;
   const auto there =
       static_cast<std::int64_t>(checkpoint::Store(directory_->checkpoints()).steps().size());
-  return std::max<std::int64_t>(std::min(to_come, job_.checkpoint.keep_last + 1 - there), 1);
+  return std::max<std::int64_t>(std::min(to_come, job().checkpoint.keep_last + 1 - there), 1);
 }
 
 /// What a dry run does at last: the model to begin with, as far as headers tell, and the disk.
 void Trainer::check_files() {
   comm::run_agreed(*world_, [&] {
     if (!leads()) return;
-    check_files_of(job_);
-    directory_->check_free_space(checkpoint_bytes(job_), checkpoints_to_come());
+    directory_->check_free_space(task_->check_files(), checkpoints_to_come());
   });
   report_.note("dry run: job, files, disk and memory are in order; nothing was trained");
 }
@@ -284,11 +246,11 @@ Outcome Trainer::run() {
     StepMetrics metrics = trace_ ? traced_step() : step();
     stop = finish_step(metrics);
     if (trace_) write_trace(stop);
-    const std::int64_t every = job_.training.validation_every;
+    const std::int64_t every = job().training.validation_every;
     const bool last = progress_.step == last_step_;
     if (stop) save();  // first: there may not be time for more
     if (last || (every > 0 && progress_.step % every == 0)) validate();
-    const std::int64_t save_every = job_.checkpoint.every;
+    const std::int64_t save_every = job().checkpoint.every;
     if (!stop && (last || (save_every > 0 && progress_.step % save_every == 0))) save();
     guard_skips();
   }
@@ -299,21 +261,11 @@ Outcome Trainer::run() {
 /// What was trained is saved: a picture that cannot be drawn is not worth the run.
 void Trainer::draw_picture() {
   try {
-    const auto picture = draw_loss_curves(directory_->path(), job_.run.name);
+    const auto picture = draw_loss_curves(directory_->path(), job().run.name);
     report_.note(fmt::format("loss curves: {}", picture.string()));
   } catch (const InputError& error) {
     report_.warning(fmt::format("there is no picture of the loss: {}", error.what()));
   }
-}
-
-/// What this rank runs of this step.
-std::vector<RankPass> Trainer::my_passes() {
-  const auto rows = corpus_->training().rows(progress_.step);
-  ReadSequence read = [&](std::size_t row) {
-    return std::make_shared<const data::MicroBatch>(corpus_->training().read(rows[row]));
-  };
-  if (job_.draws_by_token()) read = numbered(std::move(read), row_lengths(rows));
-  return passes_of(planner_->plan(progress_.step), *meshes_, read, policies_);
 }
 
 /// Once for each reason.
@@ -328,19 +280,33 @@ StepMetrics Trainer::step() {
   auto start = Clock::now();
   before_ = world_->traffic();
   comm::set_step(progress_.step + 1);
-  const std::vector<RankPass> passes = my_passes();
-  if (step_->prepare(passes, progress_.step)) {  // is of the run, not of a step
+  if (learner_->begin_step(progress_.step)) {  // is of the run, not of a step
     start = Clock::now();
     before_ = world_->traffic();
   }
   backend_->reset_peaks();  // of this step alone, so that a resumed run tells the same
-  const TrainingStep::Sums sums = step_->forward_backward(passes, progress_.step);
+  const StepSums sums = learner_->run_step(progress_.step);
   StepMetrics metrics;
   metrics.loss = sums.loss();
+  const StepUpdate update = learner_->parameters().update(progress_.step, metrics.loss);
+  count(metrics, sums, update);
+  backend_->synchronize();
+  metrics.step_seconds = seconds_since(start);
+  metrics.plan = learner_->plan_metrics();
+  warn_of_slow_path();
+  metrics.tokens_per_second = sums.tokens / metrics.step_seconds;
+  metrics.model_flops_utilization =
+      sums.flops / metrics.step_seconds / (peak_gflops_ * 1e9 * world_->size());
+  return metrics;
+}
+
+/// A step more: in its figures and in the run's.
+void Trainer::count(StepMetrics& metrics, const StepSums& sums, const StepUpdate& update) {
   metrics.tokens = static_cast<std::int64_t>(sums.tokens);
-  const TrainingStep::Update update = step_->update(progress_.step, metrics.loss);
   metrics.grad_norm = update.grad_norm;
-  if (job_.velora.is_on()) metrics.compressed_grad_norm = update.compressed_grad_norm;
+  if (learner_->parameters().parameters().directions().count() > 0) {
+    metrics.compressed_grad_norm = update.compressed_grad_norm;
+  }
   metrics.lr = update.lr;
   progress_.skipped += update.skipped ? 1 : 0;
   if (sums.targets == 0) {  // as with chats whose answers do not count: it is no sign of trouble
@@ -349,18 +315,10 @@ StepMetrics Trainer::step() {
   } else {
     progress_.skipped_in_row = update.skipped ? progress_.skipped_in_row + 1 : 0;
   }
-  progress_.updates = step_->optimizer().updates();
+  progress_.updates = learner_->parameters().optimizer().updates();
   progress_.tokens += metrics.tokens;
   metrics.step = ++progress_.step;
-  backend_->synchronize();
   metrics.skipped = progress_.skipped;
-  metrics.step_seconds = seconds_since(start);
-  metrics.plan = planner_->metrics();
-  warn_of_slow_path();
-  metrics.tokens_per_second = sums.tokens / metrics.step_seconds;
-  metrics.model_flops_utilization =
-      sums.flops / metrics.step_seconds / (peak_gflops_ * 1e9 * world_->size());
-  return metrics;
 }
 
 StepMetrics Trainer::traced_step() {
@@ -407,8 +365,8 @@ bool Trainer::finish_step(StepMetrics& metrics) {
         static_cast<std::uint64_t>(maxima[tag + 2]);
   }
   if (record_) record_->write(metrics);
-  if (metrics.step % job_.logging.every == 0 || metrics.step == last_step_) {
-    report_.step(metrics, job_.training.steps);
+  if (metrics.step % job().logging.every == 0 || metrics.step == last_step_) {
+    report_.step(metrics, job().training.steps);
   }
   if (progress_.skipped_in_row > 0) {
     report_.warning(fmt::format("step {} is skipped: loss {}, gradient norm {}", metrics.step,
@@ -418,7 +376,7 @@ bool Trainer::finish_step(StepMetrics& metrics) {
 }
 
 void Trainer::guard_skips() const {
-  if (progress_.skipped_in_row < job_.training.max_skipped_steps) return;
+  if (progress_.skipped_in_row < job().training.max_skipped_steps) return;
   throw base::Error(base::ExitCode::kInternal,
                     fmt::format("training stops after step {}: loss or gradients were not finite "
                                 "for {} steps in a row (training.max_skipped_steps); lower "
@@ -427,47 +385,21 @@ void Trainer::guard_skips() const {
                     true);
 }
 
-/// Rows of the validation documents, as many as training.validation_tokens allows.
-std::vector<std::vector<data::Span>> Trainer::validation_rows() const {
-  std::vector<std::vector<data::Span>> rows;
-  std::int64_t tokens = 0;
-  for (auto& row : corpus_->validation()->epoch_rows(0)) {
-    if (job_.training.validation_tokens > 0 && tokens >= job_.training.validation_tokens) break;
-    for (const auto& span : row) tokens += span.end - span.begin;
-    rows.push_back(std::move(row));
-  }
-  return rows;
-}
-
 void Trainer::validate() {
-  if (corpus_->validation() == nullptr) return;
-  std::vector<double> sums(4);  // nll, targets, bytes, rows of unknown bytes
-  const auto rows = validation_rows();
-  const auto read = [&](std::size_t row) {
-    return std::make_shared<const data::MicroBatch>(corpus_->validation()->read(rows[row]));
-  };
-  const plan::StepPlan plan = planner_->plan_rows(static_cast<std::int64_t>(rows.size()));
-  for (const plan::MicroBatch& micro_batch : plan.micro_batches) {
-    const auto result = step_->evaluate(pass_of(micro_batch, *meshes_, read));
-    sums[0] += result.nll_sum;
-    sums[1] += static_cast<double>(result.targets);
-  }
-  for (std::size_t row = 0; leads() && row < rows.size(); ++row) {
-    const double bytes = corpus_->validation_bytes(rows[row]);
-    sums[2] += std::max(bytes, 0.0);
-    sums[3] += bytes < 0 ? 1.0 : 0.0;
-  }
-  world_->all_reduce_sum(sums);
-  ValidationMetrics metrics;
-  metrics.step = progress_.step;
-  metrics.validation_loss = sums[0] / sums[1];
-  if (sums[3] == 0 && sums[2] > 0) metrics.bits_per_byte = sums[0] / std::log(2.0) / sums[2];
-  if (record_) record_->write(metrics);
-  report_.validation(metrics);
+  std::optional<ValidationMetrics> metrics = learner_->validate();
+  if (!metrics) return;
+  metrics->step = progress_.step;
+  if (record_) record_->write(*metrics);
+  report_.validation(*metrics);
 }
 
 StateReader Trainer::state_reader() {
-  return {step_->model().trained(), step_->optimizer(), *backend_, *world_};
+  ParameterStep& parameters = learner_->parameters();
+  return {parameters.parameters(), parameters.optimizer(), *backend_, *world_};
+}
+
+checkpoint::Contents Trainer::contents(StateReader& reader) {
+  return checkpoint_contents(learner_->parameters().parameters(), reader, progress_, extras_);
 }
 
 /// Rank 0 writes, and the others send it what they alone hold.
@@ -477,17 +409,20 @@ void Trainer::save() {
     const auto start = Clock::now();
     record_->sync();
     checkpoint::Store store(directory_->checkpoints());
-    const auto path = store.save(progress_.step,
-                                 checkpoint_contents(step_->model(), reader, progress_, heritage_),
-                                 job_.checkpoint.keep_last);
+    const auto path = store.save(progress_.step, contents(reader), job().checkpoint.keep_last);
     report_.saved(progress_.step, path.string(), seconds_since(start));
   });
 }
 
 }  // namespace
 
-Outcome train(Job job, comm::Communicator& world, const TrainOptions& options) {
-  return Trainer(std::move(job), world, options).run();
+Outcome train(AnyJob job, comm::Communicator& world, const TrainOptions& options) {
+  std::unique_ptr<TrainingTask> task;
+  comm::run_agreed(world, [&] {
+    if (auto* text = std::get_if<Job>(&job)) task = make_text_task(std::move(*text), world);
+    if (auto* clips = std::get_if<ClipJob>(&job)) task = make_clip_task(std::move(*clips), world);
+  });
+  return Trainer(std::move(task), world, options).run();
 }
 
 }  // namespace longspan::train

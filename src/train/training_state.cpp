@@ -8,7 +8,6 @@
 #include "longspan/base/file.h"
 #include "longspan/base/json.h"
 #include "longspan/checkpoint/safetensors.h"
-#include "train/adapter_files.h"
 
 namespace longspan::train {
 namespace {
@@ -115,30 +114,6 @@ void load_optimizer(const std::filesystem::path& path, optim::Optimizer& optimiz
 
 }  // namespace
 
-TokenIds Heritage::token_ids() const {
-  if (tokenizer == nullptr) return ids;
-  const auto text = [](data::TokenId id) {
-    return id < 0 ? std::string("null") : std::to_string(id);
-  };
-  return {text(tokenizer->bos_id()), text(tokenizer->eos_id()), "null"};
-}
-
-Heritage heritage_of(const Job& job, const data::Tokenizer* tokenizer) {
-  Heritage heritage;
-  heritage.tokenizer = tokenizer;
-  if (job.model_from.empty()) return heritage;
-  heritage.ids = read_pretrained(job.model_from).ids;
-  heritage.companions = read_companions(job.model_from);
-  if (const auto lora = job.lora()) {
-    heritage.adapter = {*lora, fs::absolute(job.model_from).lexically_normal().string()};
-  }
-  if (tokenizer != nullptr) {
-    std::erase_if(heritage.companions,
-                  [](const auto& file) { return file.name != kGenerationConfigName; });
-  }
-  return heritage;
-}
-
 Progress read_progress(const std::filesystem::path& step_directory) {
   const auto file = step_directory / "trainer.json";
   try {
@@ -161,44 +136,29 @@ Progress read_progress(const std::filesystem::path& step_directory) {
   }
 }
 
-checkpoint::Contents checkpoint_contents(model::Decoder& model, StateReader& reader,
-                                         const Progress& progress, const Heritage& heritage) {
+checkpoint::Contents checkpoint_contents(const nn::ParameterSet& trained, StateReader& reader,
+                                         const Progress& progress, const CheckpointExtras& extras) {
   checkpoint::Contents contents;
-  const std::size_t weights = model.trained().parameters().size();
+  const std::size_t weights = trained.parameters().size();
   for (std::size_t state = 0; state < reader.states().size(); ++state) {
     auto& tensors = state < weights ? contents.weights : contents.optimizer;
     tensors.push_back(source_of(reader, state));
   }
-  contents.texts.push_back({"config.json", config_json(model.config(), base::name_of(model.dtype()),
-                                                       heritage.token_ids())});
-  if (heritage.adapter) {
-    contents.weights_name = kAdapterWeightsName;
-    contents.texts.push_back({kAdapterConfigName, heritage.adapter->to_json(model.config())});
-  }
+  contents.weights_name = extras.weights_name;
+  contents.texts = extras.texts;
   contents.texts.push_back({"trainer.json", trainer_json(progress)});
-  for (const checkpoint::TextFile& file : heritage.companions) contents.texts.push_back(file);
-  if (heritage.tokenizer != nullptr) {
-    contents.write_more = [tokenizer = heritage.tokenizer](const std::filesystem::path& directory) {
-      tokenizer->save(directory);
-    };
-  }
+  contents.write_more = extras.write_more;
   return contents;
 }
 
-void load_weights(const std::filesystem::path& step_directory, model::Decoder& model,
-                  backend::Backend& backend) {
-  const nn::ParameterSet& parameters = model.trained();
-  const bool is_adapter = model.adapters() != nullptr;
-  load_states(step_directory / (is_adapter ? kAdapterWeightsName : checkpoint::kWeightsName),
-              weights_of(parameters, backend), parameters);
-}
-
-Progress load_checkpoint(const std::filesystem::path& step_directory, model::Decoder& model,
-                         optim::Optimizer& optimizer, backend::Backend& backend) {
-  load_weights(step_directory, model, backend);
-  load_optimizer(step_directory / "optimizer.safetensors", optimizer, model.trained());
-  model.trained().directions().set_there();
-  model.trained().row_sampling().take();
+Progress load_checkpoint(const std::filesystem::path& step_directory, ParameterStep& step,
+                         backend::Backend& backend, const std::string& weights_name) {
+  nn::ParameterSet& parameters = step.parameters();
+  optim::Optimizer& optimizer = step.optimizer();
+  load_states(step_directory / weights_name, weights_of(parameters, backend), parameters);
+  load_optimizer(step_directory / "optimizer.safetensors", optimizer, parameters);
+  parameters.directions().set_there();
+  parameters.row_sampling().take();
   if (!optimizer.saves_master()) optimizer.reset_master();
   const Progress progress = read_progress(step_directory);
   optimizer.set_updates(progress.updates);

@@ -2,16 +2,13 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <optional>
+#include <functional>
 #include <string>
 #include <vector>
 
+#include "longspan/checkpoint/model_files.h"
 #include "longspan/checkpoint/store.h"
-#include "longspan/data/tokenizer.h"
-#include "longspan/model/decoder.h"
-#include "longspan/optim/optimizer.h"
-#include "longspan/train/job.h"
-#include "train/pretrained.h"
+#include "train/parameter_step.h"
 #include "train/states.h"
 
 namespace longspan::train {
@@ -30,33 +27,23 @@ struct Progress {
 /// trainer.json of a checkpoint. Throws InputError.
 Progress read_progress(const std::filesystem::path& step_directory);
 
-/// What a checkpoint holds beside what was trained: the job's tokenizer, or that of the model it
-/// began from, whose other files come along; of an adapter, what it is and where its base lies.
-struct Heritage {
-  const data::Tokenizer* tokenizer = nullptr;  ///< null: the job names none
-  TokenIds ids;                                ///< of the model that the job began from
-  std::vector<checkpoint::TextFile> companions;
-  std::optional<model::AdapterConfig> adapter;
-
-  TokenIds token_ids() const;
+/// What a checkpoint holds beside tensors and progress, of whatever model.
+struct CheckpointExtras {
+  std::string weights_name = checkpoint::kWeightsName;
+  std::vector<checkpoint::TextFile> texts;                                 ///< config.json, ...
+  std::function<void(const std::filesystem::path& directory)> write_more;  ///< may be empty
 };
-
-/// Throws InputError.
-Heritage heritage_of(const Job& job, const data::Tokenizer* tokenizer);
 
 /// The contents of a checkpoint, which do not depend on how ranks hold them; tensors are read when
 /// they are written, through `reader`, on rank 0. The objects must outlive the contents.
-checkpoint::Contents checkpoint_contents(model::Decoder& model, StateReader& reader,
-                                         const Progress& progress, const Heritage& heritage);
+checkpoint::Contents checkpoint_contents(const nn::ParameterSet& trained, StateReader& reader,
+                                         const Progress& progress, const CheckpointExtras& extras);
 
-/// Loads the weights alone (of an adapter's checkpoint the adapter's), of which this rank takes
-/// what it holds. Throws InputError as load_checkpoint does.
-void load_weights(const std::filesystem::path& step_directory, model::Decoder& model,
-                  backend::Backend& backend);
-
-/// Loads weights, optimizer state and progress from a committed, verified step. Throws InputError
-/// when it is of another model, naming the first tensor that differs.
-Progress load_checkpoint(const std::filesystem::path& step_directory, model::Decoder& model,
-                         optim::Optimizer& optimizer, backend::Backend& backend);
+/// Loads weights, optimizer state and progress from a committed, verified step, of which this rank
+/// takes what it holds. Throws InputError when it is of another model, naming the first tensor that
+/// differs.
+Progress load_checkpoint(const std::filesystem::path& step_directory, ParameterStep& step,
+                         backend::Backend& backend,
+                         const std::string& weights_name = checkpoint::kWeightsName);
 
 }  // namespace longspan::train

@@ -1,88 +1,18 @@
 #include "train/training_step.h"
 
-#include <fmt/format.h>
-
-#include <cmath>
 #include <numeric>
 #include <optional>
-#include <string>
-#include <utility>
 
 #include "longspan/base/error.h"
-#include "longspan/optim/kinds.h"
-#include "train/precision.h"
 
 namespace longspan::train {
 namespace {
-
-optim::Schedule schedule_of(const Job& job) {
-  optim::Schedule schedule;
-  const std::string& name = job.schedule.name;
-  schedule.shape = name == "constant" ? optim::ScheduleShape::kConstant
-                   : name == "linear" ? optim::ScheduleShape::kLinear
-                   : name == "wsd"    ? optim::ScheduleShape::kWsd
-                                      : optim::ScheduleShape::kCosine;
-  schedule.peak = job.optimizer.learning_rate;
-  schedule.minimum_ratio = job.schedule.min_ratio;
-  schedule.warmup_steps = job.schedule.warmup_steps;
-  schedule.decay_steps = job.schedule.decay_steps;
-  schedule.total_steps = job.training.steps;
-  return schedule;
-}
-
-optim::OptimizerConfig optimizer_config(const Job& job) {
-  optim::OptimizerConfig config;
-  config.name = job.optimizer.name;
-  config.rounds_moments = job.optimizer.moments == "bf16";
-  config.seed = job.run.seed;
-  config.perturbation = job.optimizer.perturbation;
-  config.lozo.rank = job.optimizer.lozo_rank;
-  config.lozo.interval = job.optimizer.lozo_interval;
-  config.blocks.active = job.optimizer.block_active;
-  config.blocks.interval = job.optimizer.block_interval;
-  config.blocks.patience = job.optimizer.block_patience;
-  config.galore.rank = job.optimizer.galore_rank;
-  config.galore.interval = job.optimizer.galore_interval;
-  config.galore.scale = job.optimizer.galore_scale;
-  config.adam.beta1 = job.optimizer.beta1;
-  config.adam.beta2 = job.optimizer.beta2;
-  config.adam.epsilon = job.optimizer.epsilon;
-  config.adam.weight_decay = job.optimizer.weight_decay;
-  config.adam.decay_norms_and_embeddings = job.optimizer.decay_norms_and_embeddings;
-  return config;
-}
-
-/// Throws InputError when the backend cannot compute in the job's precision.
-base::DType supported_dtype(const Job& job, const backend::Backend& backend) {
-  const base::DType dtype = dtype_of_precision(job.training.precision);
-  std::string why_not;
-  if (backend.supports(dtype, &why_not)) return dtype;
-  throw base::InputError(fmt::format("training.precision \"{}\" does not work here: {}",
-                                     job.training.precision, why_not));
-}
 
 model::MemoryPolicy chosen_policy(const Job& job) {
   if (job.memory.chooses_saved_inputs()) {
     throw base::InternalError("a step begins before it was chosen how its blocks' inputs wait");
   }
   return memory_policy(job);
-}
-
-/// What ranks keep of the parameters. Throws InputError when the optimizer cannot share them so.
-nn::Placement placement_of(const Job& job, const backend::Backend& backend,
-                           comm::Communicator& ranks) {
-  const optim::OptimizerKind& kind = optim::optimizer_kind(job.optimizer.name);
-  if (kind.needs_whole_parameters && ranks.size() > 1 && job.parallel.zero_stage > 0) {
-    throw base::InputError(
-        fmt::format("parallel.zero_stage is {}, at which the {} ranks share matrices, and "
-                    "optimizer.name \"{}\" needs them whole; legal: 0",
-                    job.parallel.zero_stage, ranks.size(), kind.name));
-  }
-  return {.zero_stage = static_cast<int>(job.parallel.zero_stage),
-          .ranks = &ranks,
-          .overlap = job.parallel.overlap && backend.is_asynchronous(),
-          .has_gradients = kind.needs_gradients,
-          .cut = kind.cut};
 }
 
 /// What is trained; the optimizer copies the first weights, so they are made before it.
@@ -137,95 +67,52 @@ class TrainingStep::Part {
   std::vector<std::int32_t> positions_;
 };
 
+/// The passes of a step, for what does not know texts.
+class TrainingStep::Passes : public StepPasses {
+ public:
+  Passes(TrainingStep& work, const std::vector<RankPass>& passes, std::int64_t step)
+      : work_(&work), passes_(&passes), step_(step) {}
+
+  std::size_t count() const override { return passes_->size(); }
+  double run(std::size_t pass, double loss_scale) override {
+    return work_->pass((*passes_)[pass], loss_scale, step_).nll_sum;
+  }
+  double evaluate(std::size_t pass) override { return work_->evaluate((*passes_)[pass]).nll_sum; }
+
+ private:
+  TrainingStep* work_;
+  const std::vector<RankPass>* passes_;
+  std::int64_t step_;
+};
+
 TrainingStep::TrainingStep(const Job& job, backend::Backend& backend, comm::Communicator& ranks,
                            backend::Backend* host)
     : job_(&job),
-      backend_(&backend),
-      ranks_(&ranks),
       model_(job.model, supported_dtype(job, backend), backend, chosen_policy(job),
              placement_of(job, backend, ranks), job.memory.offloads_saved_inputs() ? host : nullptr,
              {job.lora(), job.velora, job.column_row_sampling}),
-      optimizer_(optim::make_optimizer(optimizer_config(job), initialised(model_, job), backend,
-                                       job.optimizer.offload == "host" ? host : nullptr)),
-      zeroth_order_(dynamic_cast<optim::Mezo*>(optimizer_.get())),
-      schedule_(schedule_of(job)) {}
+      parameters_(job, initialised(model_, job), backend, ranks, host) {}
 
-TrainingStep::Sums TrainingStep::forward_backward(const std::vector<RankPass>& passes,
-                                                  std::int64_t step) {
-  std::vector<double> counts(3);  // targets, tokens, model FLOPs
+StepSums TrainingStep::forward_backward(const std::vector<RankPass>& passes, std::int64_t step) {
+  StepSums counts;
   for (const RankPass& pass : passes) {
     // Once for all ranks that share it.
     if (pass.mesh != nullptr && pass.mesh->sequence().rank() > 0) continue;
-    counts[0] += static_cast<double>(pass.batch->targets);
-    counts[1] += static_cast<double>(pass.batch->tokens.size());
-    counts[2] += job_->training_flops(pass.batch->cu_seqlens);
+    counts.targets += static_cast<double>(pass.batch->targets);
+    counts.tokens += static_cast<double>(pass.batch->tokens.size());
+    counts.flops += job_->training_flops(pass.batch->cu_seqlens);
   }
-  ranks_->all_reduce_sum(counts);
-  if (zeroth_order_ != nullptr) {
-    return {measure(passes, step, counts[0]), counts[0], counts[1], counts[2]};
-  }
-
-  prepare(passes, step);
-  std::vector<double> nll{run_passes(passes, counts[0] > 0 ? 1.0 / counts[0] : 0.0, step)};
-  ranks_->all_reduce_sum(nll);
-  return {nll[0], counts[0], counts[1], counts[2]};
-}
-
-/// Gradients of these passes, summed over ranks; returns this rank's sum of NLL.
-double TrainingStep::run_passes(const std::vector<RankPass>& passes, double loss_scale,
-                                std::int64_t step) {
-  auto& parameters = model_.trained();
-  parameters.start_gradients();
-  double nll = 0;
-  for (const RankPass& one : passes) {
-    if (&one == &passes.back()) parameters.start_last_pass();
-    nll += pass(one, loss_scale, step).nll_sum;
-  }
-  const backend::Scope scope(*backend_, "reduction");
-  parameters.reduce_gradients();
-  parameters.row_sampling().settle(*ranks_);
-  return nll;
+  Passes run(*this, passes, step);
+  return parameters_.forward_backward(run, counts, step);
 }
 
 bool TrainingStep::prepare(const std::vector<RankPass>& passes, std::int64_t step) {
-  nn::Directions& directions = model_.trained().directions();
-  if (std::exchange(is_prepared_, true) || directions.count() == 0) return false;
-  if (directions.are_there()) {
-    directions.check(*ranks_);
-    return true;
-  }
-  directions.find();
-  run_passes(passes, 0.0, step);
-  directions.settle(*ranks_);
-  return true;
-}
-
-double TrainingStep::nll_beside(const std::vector<RankPass>& passes, double distance) {
-  {
-    const backend::Scope scope(*backend_, "moving");
-    zeroth_order_->move(distance);
-    model_.trained().gather_weights();
-  }
-  const backend::Scope scope(*backend_, "evaluation");
-  std::vector<double> nll(1);
-  for (const RankPass& one : passes) nll[0] += evaluate(one).nll_sum;
-  ranks_->all_reduce_sum(nll);
-  return nll[0];
-}
-
-double TrainingStep::measure(const std::vector<RankPass>& passes, std::int64_t step,
-                             double targets) {
-  const double epsilon = zeroth_order_->epsilon();
-  zeroth_order_->choose_direction(step);
-  const double above = nll_beside(passes, epsilon);
-  const double below = nll_beside(passes, -epsilon);
-  zeroth_order_->move_back();
-  slope_ = targets > 0 ? (above - below) / targets / (2.0 * epsilon) : 0.0;
-  return (above + below) / 2.0;
+  Passes run(*this, passes, step);
+  return parameters_.prepare(run);
 }
 
 model::LossResult TrainingStep::pass(const RankPass& pass, double loss_scale, std::int64_t step) {
-  if (zeroth_order_ != nullptr) {
+  if (!job_->has_backward()) {
     evaluate(pass);
     return evaluate(pass);
   }
@@ -236,29 +123,6 @@ model::LossResult TrainingStep::pass(const RankPass& pass, double loss_scale, st
 
 model::LossResult TrainingStep::evaluate(const RankPass& pass) {
   return model_.evaluate(Part(pass).batch(nullptr));
-}
-
-TrainingStep::Update TrainingStep::update(std::int64_t step, double loss) {
-  const backend::Scope scope(*backend_, "optimizer");
-  Update result;
-  if (job_->velora.is_on()) {
-    result.compressed_grad_norm = std::sqrt(model_.trained().compressed_gradient_squares());
-  }
-  result.grad_norm =
-      zeroth_order_ != nullptr ? std::abs(slope_) : std::sqrt(model_.trained().gradient_squares());
-  result.lr = schedule_.at(step);
-  result.skipped = !std::isfinite(result.grad_norm) || !std::isfinite(loss);
-  if (!result.skipped) {
-    const double slope = zeroth_order_ != nullptr ? slope_ : 1.0;
-    const double factor = optim::clip_factor(result.grad_norm, job_->optimizer.max_grad_norm);
-    if (optimizer_->observe(loss)) {
-      optimizer_->choose(model_.trained().gradient_squares_by_parameter());
-    }
-    optimizer_->step(result.lr, slope * factor);
-  }
-  // A skipped step, too, has moved the weights that others own.
-  if (!result.skipped || zeroth_order_ != nullptr) model_.trained().gather_weights();
-  return result;
 }
 
 }  // namespace longspan::train

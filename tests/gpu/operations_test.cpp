@@ -229,6 +229,26 @@ TEST_CASE("gpu: biases") {
       tolerance(dtype, 333));
 }
 
+TEST_CASE("gpu: products element by element") {
+  const DType dtype = every_float();
+  const Index width = GENERATE(1, 9, 1024);
+  const Index padding = GENERATE(0, 3, 8);
+  compare(
+      [&](Side& side) -> Tensors {
+        const Tensor x = side.random({333, width}, dtype, 1.0, padding);
+        const Tensor y = side.random({333, width}, dtype, 1.0, padding);
+        const Tensor gate = side.random({width}, dtype);
+        const Tensor sum = side.unwritten({333, width}, dtype, padding);
+        const Tensor scaled = side.unwritten({333, width}, dtype, padding);
+        const Tensor product = side.unwritten({333, width}, dtype, padding);
+        side.backend().add_product(sum, x, y, gate);
+        side.backend().add_product(scaled, Tensor(), y, gate);
+        side.backend().multiply(product, x, y);
+        return {sum, scaled, product};
+      },
+      0.0);  // each is rounded once
+}
+
 TEST_CASE("gpu: GELU") {
   const DType dtype = every_float();
   const Index width = GENERATE(1, 9, 1024);

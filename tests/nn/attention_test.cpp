@@ -70,6 +70,10 @@ TEST_CASE("attention: its backward matches finite differences") {
     check_backward({.hidden = 6, .heads = 4, .kv_heads = 2, .head_dim = 4}, {3, 7}, projections,
                    {.scale = 0.8, .soft_cap = 1.5, .window = 3});
   }
+  SECTION("not causal") {
+    check_backward({.hidden = 6, .heads = 4, .kv_heads = 2, .head_dim = 4}, {3, 1, 0, 4},
+                   projections, {.causal = false});
+  }
 }
 
 TEST_CASE("attention: what was not kept is made again, bit for bit") {

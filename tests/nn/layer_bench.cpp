@@ -81,7 +81,7 @@ Pass LayerBench::pass(const std::vector<std::int32_t>& lengths, Index head_dim,
                       const SequenceShard& shard) const {
   const Documents documents(lengths, 0);
   std::vector<std::int32_t> positions;
-  for (const shard::Range& range : shard.layout.ranges(shard.mesh->sequence().rank())) {
+  for (const shard::Range& range : shard.layout.ranges(shard.rank())) {
     positions.insert(positions.end(), documents.positions.begin() + range.begin,
                      documents.positions.begin() + range.end);
   }

@@ -71,11 +71,5 @@ TEST_CASE("cover: what is illegal is refused, what overlaps is no partition") {
   CHECK(Cover(4, Lists{{{2, 4}}, {{0, 2}}}).is_partition());
 }
 
-TEST_CASE("cover: intersections keep the order of the first list") {
-  CHECK(intersect({{6, 8}, {0, 4}}, {{3, 7}}) == std::vector<Range>{{6, 7}, {3, 4}});
-  CHECK(intersect({{0, 2}}, {{2, 4}}).empty());
-  CHECK(intersect({}, {{0, 4}}).empty());
-}
-
 }  // namespace
 }  // namespace longspan::shard

@@ -40,5 +40,23 @@ TEST_CASE("token layout: Ulysses alone cuts evenly; a ring takes an early and a 
   CHECK(both.ranges(3) == std::vector<Range>{{8, 12}});
 }
 
+TEST_CASE("token layout: of any cover, exchanged or around a ring") {
+  const Cover row(9, {{{0, 2}, {4, 6}}, {}, {{2, 4}, {6, 9}}});
+  const TokenLayout exchanged = TokenLayout::of_ulysses(row);
+  CHECK(exchanged.degrees() == SequenceDegrees{3, 1});
+  CHECK(exchanged.parts() == Cover::even(9, 1));
+  CHECK(exchanged.within(0) == row);
+  const TokenLayout ring = TokenLayout::of_ring(row);
+  CHECK(ring.degrees() == SequenceDegrees{1, 3});
+  CHECK(ring.parts() == row);
+  CHECK(ring.within(2) == Cover::even(5, 1));
+  for (int rank = 0; rank < 3; ++rank) {
+    CHECK(exchanged.ranges(rank) == row.ranges(rank));
+    CHECK(ring.ranges(rank) == row.ranges(rank));
+    CHECK(exchanged.size(rank) == row.size(rank));
+    CHECK(ring.size(rank) == row.size(rank));
+  }
+}
+
 }  // namespace
 }  // namespace longspan::shard

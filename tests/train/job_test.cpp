@@ -1,3 +1,4 @@
+#include "longspan/train/clip_job.h"
 #include "longspan/train/job.h"
 
 #include <fmt/format.h>
@@ -351,9 +352,13 @@ TEST_CASE("the documented tables are those of the declarations") {
   const std::string text = documentation();
   const std::string tables = job_markdown();
   REQUIRE_THAT(tables, Contains("### `optimizer`"));
-  // To renew the file, replace its part from "### `run`" on by the output of
-  // `longspan schema --markdown`.
-  CHECK(text.substr(text.find("### `run`")) == tables);
+  // To renew the file, replace its parts from "### `run`" on by the output of
+  // `longspan schema --markdown`, and with --clips.
+  const std::size_t own = text.find("### `run`");
+  const std::size_t clips = text.find("## The keys of a job of clips");
+  REQUIRE(clips != std::string::npos);
+  CHECK(text.substr(own, clips - own) == tables + "\n");
+  CHECK(text.substr(text.find("### `run`", clips)) == clip_job_markdown());
 }
 
 TEST_CASE("help and schema of a job name every section") {

@@ -234,6 +234,14 @@ class Backend {
   virtual void gelu_backward(const Tensor& dx, const Tensor& out, const Tensor& dout,
                              const Tensor& x) = 0;
 
+  // --- products element by element ----------------------------------------------------------
+  /// out[t, j] = x[t, j] + gate[j] y[t, j], or gate[j] y[t, j] where x is undefined; out, x, y
+  /// [tokens, n], gate [n] of their dtype; out may be x or y. Rounded once.
+  virtual void add_product(const Tensor& out, const Tensor& x, const Tensor& y,
+                           const Tensor& gate) = 0;
+  /// out = a b; one shape and dtype; out may be a or b. Rounded once.
+  virtual void multiply(const Tensor& out, const Tensor& a, const Tensor& b) = 0;
+
   // --- 8-bit codes --------------------------------------------------------------------------
   /// x [tokens, width] as codes uint8 [tokens, width]: those of `block` neighbours of a row, block
   /// = width / blocks, count steps from their least value: low = min x, step = (max x - min x) /

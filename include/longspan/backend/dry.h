@@ -152,6 +152,9 @@ class DryBackend : public Backend {
                       const Tensor& gate_up, GateActivation activation) override;
   void add_bias(const Tensor& out, const Tensor& bias) override;
   void bias_backward(const Tensor& dbias, const Tensor& dy) override;
+  void add_product(const Tensor& out, const Tensor& x, const Tensor& y,
+                   const Tensor& gate) override;
+  void multiply(const Tensor& out, const Tensor& a, const Tensor& b) override;
   void gelu_forward(const Tensor& out, const Tensor& x) override;
   void gelu_backward(const Tensor& dx, const Tensor& out, const Tensor& dout,
                      const Tensor& x) override;

@@ -20,6 +20,9 @@ enum class Purpose : std::uint32_t {
   kPerturbation = 10,
   kPerturbationBasis = 11,
   kRowSampling = 12,
+  kSprites = 13,
+  kDiffusionTime = 14,
+  kDiffusionNoise = 15,
 };
 
 /// A stream of random numbers addressed by element: the value at an element depends on

@@ -41,6 +41,7 @@ struct AttentionKind {
   double soft_cap = 0.0;       ///< of scores: see backend::AttentionOptions
   backend::Index window = 0;   ///< keys that a query sees at most; 0: all before it
   std::size_t rope_table = 0;  ///< which of the pass's turns q and k
+  bool causal = true;          ///< whether a query sees no key behind its own place
 };
 
 /// Where a generating sequence keeps the keys (rotated) and values of one layer, each
@@ -69,11 +70,11 @@ struct AttentionSaving {
   SaveParts projected;
 };
 
-/// Causal self-attention within the documents of the pass: q, k and v by one product, normalised
-/// and rotated if so told (Su et al. 2021), attended, projected, normalised if so told. Where ranks
-/// share the tokens of the pass, its Ulysses ranks exchange tokens for heads before and after
-/// (Jacobs et al. 2023), and the places of its ring pass keys and values around (Liu et al. 2023)
-/// or, with a window, give each other those that it reaches.
+/// Self-attention, causal or not, within the documents of the pass: q, k and v by one product,
+/// normalised and rotated if so told (Su et al. 2021), attended, projected, normalised if so told.
+/// Where ranks share the tokens of the pass, its Ulysses ranks exchange tokens for heads before and
+/// after (Jacobs et al. 2023), and the places of its ring pass keys and values around (Liu et al.
+/// 2023) or, with a window, give each other those that it reaches.
 ///
 /// The backward comes in two halves, because x (a norm's output) is needed by the second alone and
 /// need not be made before, unless the first makes rows of q, k and v again.

@@ -14,10 +14,20 @@
 namespace longspan::nn {
 
 /// The row of a pass when several ranks share its tokens: who holds which, and the groups in which
-/// they reach each other. The mesh must outlive the pass.
+/// they reach each other, which must outlive the pass.
 struct SequenceShard {
-  const shard::Mesh* mesh = nullptr;
+  /// The groups of a mesh.
+  SequenceShard(const shard::Mesh* mesh, shard::TokenLayout row);
+  /// Ranks that are all Ulysses ranks of one part, or all places of a ring, as the layout says.
+  SequenceShard(comm::Communicator& group, shard::TokenLayout row);
+
+  /// This rank's place of the ring, and its number among all ranks that share the row.
+  int place() const { return ring == nullptr ? 0 : ring->rank(); }
+  int rank() const;
+
   shard::TokenLayout layout;
+  comm::Communicator* ulysses = nullptr;  ///< null where there is one only
+  comm::Communicator* ring = nullptr;     ///< likewise
 };
 
 /// What dropout and the random rounding of codes draw from in a pass: these are the same whoever

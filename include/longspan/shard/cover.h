@@ -17,9 +17,6 @@ struct Range {
   bool operator==(const Range&) const = default;
 };
 
-/// What all of the ranges share with all of the others: of each of `a` in turn, the parts in `b`.
-std::vector<Range> intersect(const std::vector<Range>& a, const std::vector<Range>& b);
-
 /// Which index ranges of one axis each rank of a group holds. A rank's part of a tensor is its
 /// ranges one after another, in the order listed (zigzag lists two). Ranks may hold nothing,
 /// unequal amounts, or, as with key-value heads that several ranks need, the same indices; one

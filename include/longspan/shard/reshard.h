@@ -85,6 +85,7 @@ class ReshardPlan {
   using Pack = std::function<void(Copies& copies, const Block& block, const backend::Tensor& part)>;
 
   Message message(int from, int to) const;
+  static Message joined(const Message& message, Index Block::*row);
   static backend::Tensor view(const backend::Tensor& tensor, Index row, Index column,
                               const Block& block);
   static backend::Tensor source_view(const backend::Tensor& tensor, const Block& block);

@@ -16,6 +16,8 @@ struct SamplingOptions {
   std::int64_t top_k = 0;           ///< of these, the likeliest so many; 0: all
   double repetition_penalty = 1.0;  ///< of tokens that came before; 1: none
   std::uint64_t seed = 1;
+
+  bool operator==(const SamplingOptions&) const = default;
 };
 
 struct GenerateOptions {
@@ -31,6 +33,8 @@ struct GenerateOptions {
   std::int64_t max_tokens = 0;
   std::int64_t samples = 1;        ///< of each prompt
   std::vector<std::string> stops;  ///< texts before which a continuation ends
+
+  bool operator==(const GenerateOptions&) const = default;
 };
 inline constexpr std::int64_t kDefaultTokens = 200;
 

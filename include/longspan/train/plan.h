@@ -28,7 +28,7 @@ struct PlanSetting {
   /// Ranks that fill machines of this device one after another.
   static PlanSetting of(int ranks, const backend::DeviceProfile& device);
   /// The ranks of this world and the job's devices on their machines.
-  static PlanSetting of(const Job& job, const comm::Communicator& world);
+  static PlanSetting of(const CommonJob& job, const comm::Communicator& world);
 };
 
 /// What one step of a job takes of one rank: of those with most rows, the one that needs most
@@ -41,6 +41,7 @@ struct Plan {
   int rank = 0;                     ///< the one that needs most
   int data = 1;                     ///< groups of ranks that take rows
   shard::SequenceDegrees sequence;  ///< the ranks of each
+  std::string sharing;              ///< of clips, how these do it: "dynamic"; of texts empty
   int threads = 1;                  ///< of a rank, for devices of kind "cpu"
   backend::DeviceProfile device;
   std::int64_t parameters = 0;

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "longspan/comm/communicator.h"
-#include "longspan/train/job.h"
+#include "longspan/train/clip_job.h"
 
 namespace longspan::train {
 
@@ -33,6 +33,6 @@ struct TrainOptions {
 /// Runs a job from its newest checkpoint, or from the start. Every rank of `world` calls it with
 /// the same arguments. A stop is asked for through StopSignals (train/signals.h). Throws
 /// base::Error; what is agreed by all ranks is marked so.
-Outcome train(Job job, comm::Communicator& world, const TrainOptions& options);
+Outcome train(AnyJob job, comm::Communicator& world, const TrainOptions& options);
 
 }  // namespace longspan::train

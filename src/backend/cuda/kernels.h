@@ -75,6 +75,11 @@ class CudaKernels : public Backend {
   void add_bias(const Tensor& out, const Tensor& bias) override;
   void bias_backward(const Tensor& dbias, const Tensor& dy) override;
 
+  // products.cu
+  void add_product(const Tensor& out, const Tensor& x, const Tensor& y,
+                   const Tensor& gate) override;
+  void multiply(const Tensor& out, const Tensor& a, const Tensor& b) override;
+
   // gelu.cu
   void gelu_forward(const Tensor& out, const Tensor& x) override;
   void gelu_backward(const Tensor& dx, const Tensor& out, const Tensor& dout,

@@ -262,6 +262,13 @@ void DryBackend::gated_backward(const Tensor& dgate_up, const Tensor& out, const
 }
 
 void DryBackend::add_bias(const Tensor& out, const Tensor& bias) { stream({&out, &out, &bias}); }
+void DryBackend::add_product(const Tensor& out, const Tensor& x, const Tensor& y,
+                             const Tensor& gate) {
+  stream({&out, &x, &y, &gate});
+}
+void DryBackend::multiply(const Tensor& out, const Tensor& a, const Tensor& b) {
+  stream({&out, &a, &b});
+}
 void DryBackend::bias_backward(const Tensor& dbias, const Tensor& dy) {
   if (state_->profile.kind == "cuda") {
     state_->transient({bias_backward_scratch_bytes(dy.dtype(), dy.size(0), dy.size(1))});

@@ -3,6 +3,8 @@
 #include <catch2/catch.hpp>
 #include <string>
 
+#include "longspan/base/error.h"
+#include "longspan/shard/clip_layout.h"
 #include "tests/nn/layer_bench.h"
 #include "tests/support/relative_distance.h"
 
@@ -94,23 +96,29 @@ struct Bench : LayerBench {
             whole.gradients};
   }
 
-  Result shared(const shard::Mesh& mesh, AttentionKeep keep) {
-    const shard::TokenLayout layout(tokens, mesh.degrees());
-    const int rank = mesh.sequence().rank();
-    Pass part = pass(lengths, sizes.head_dim, SequenceShard{&mesh, layout});
-    Result result =
-        run(part, part_of(*this, x, layout, rank), part_of(*this, cotangent, layout, rank), keep);
-    mesh.sequence().start_all_reduce_sum(set.gradients(), backend())->wait();
+  /// All ranks share the row.
+  Result shared(const SequenceShard& shard, AttentionKeep keep) {
+    Pass part = pass(lengths, sizes.head_dim, shard);
+    Result result = run(part, part_of(*this, x, shard.layout, shard.rank()),
+                        part_of(*this, cotangent, shard.layout, shard.rank()), keep);
+    world().start_all_reduce_sum(set.gradients(), backend())->wait();
     result.gradients = values(set.gradients());
     return result;
+  }
+  Result shared(const shard::Mesh& mesh, AttentionKeep keep) {
+    return shared(SequenceShard(&mesh, shard::TokenLayout(tokens, mesh.degrees())), keep);
   }
 
   /// This rank's part of it all, as all ranks together find it, against what one found.
   void check_shared(const Result& whole, const shard::Mesh& mesh, AttentionKeep keep,
                     double tolerance, double gradient_tolerance) {
-    const auto want =
-        expected(whole, shard::TokenLayout(tokens, mesh.degrees()), mesh.sequence().rank());
-    const auto found = shared(mesh, keep);
+    check_shared(whole, SequenceShard(&mesh, shard::TokenLayout(tokens, mesh.degrees())), keep,
+                 tolerance, gradient_tolerance);
+  }
+  void check_shared(const Result& whole, const SequenceShard& shard, AttentionKeep keep,
+                    double tolerance, double gradient_tolerance) {
+    const auto want = expected(whole, shard.layout, shard.rank());
+    const auto found = shared(shard, keep);
     CHECK(relative_distance(found.out, want.out) < tolerance);
     CHECK(relative_distance(found.dx, want.dx) < gradient_tolerance);
     CHECK(relative_distance(found.gradients, want.gradients) < gradient_tolerance);
@@ -172,6 +180,37 @@ TEST_CASE("shared attention: windows, soft caps and norms of heads and output") 
       }
     }
   }
+}
+
+TEST_CASE("shared attention: any cover of the row, causal or not") {
+  // Frames of packed clips: a rank holds some places of each, or the next of all tokens.
+  const std::vector<shard::ClipGrid> clips =
+      GENERATE(std::vector<shard::ClipGrid>{{5, 7}, {2, 3}, {16, 1}, {1, 16}},
+               std::vector<shard::ClipGrid>{{4, 1}, {3, 2}});
+  Lengths frames;
+  for (const shard::ClipGrid& clip : clips) {
+    frames.insert(frames.end(), static_cast<std::size_t>(clip.frames),
+                  static_cast<std::int32_t>(clip.places));
+  }
+  const AttentionKind kind{.causal = GENERATE(true, false)};
+  for (const AttentionSizes& sizes : kManySizes) {
+    Bench bench(sizes, frames, test::plain_attention(), kind);
+    const Bench::Result whole = bench.alone();
+    for (const auto sharding : {shard::ClipSharding::kOneAxis, shard::ClipSharding::kFlattened}) {
+      const shard::ClipLayout layout(clips, world().size(), sharding);
+      const shard::Cover row = layout.row(shard::ClipOrder::kByFrame);
+      for (const AttentionKeep keep : {AttentionKeep::kAll, AttentionKeep::kOutput}) {
+        bench.check_shared(whole, {world(), shard::TokenLayout::of_ulysses(row)}, keep, 1e-12,
+                           1e-12);
+        bench.check_shared(whole, {world(), shard::TokenLayout::of_ring(row)}, keep, 1e-12, 1e-12);
+      }
+    }
+  }
+}
+
+TEST_CASE("shared attention: a group that is not of the layout is refused") {
+  const shard::TokenLayout layout(16, {1, world().size() + 1});
+  CHECK_THROWS_AS(SequenceShard(world(), layout), base::InternalError);
 }
 
 TEST_CASE("shared attention: long documents, over several tiles of the kernel") {

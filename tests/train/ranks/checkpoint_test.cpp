@@ -15,6 +15,7 @@
 #include "tests/model/fixture.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/train/ranks/step_bench.h"
+#include "train/heritage.h"
 #include "train/training_state.h"
 
 namespace longspan {
@@ -42,7 +43,10 @@ struct Part {
     progress.updates = step.optimizer().updates();
     reader.run([&] {
       checkpoint::Store(directory).save(
-          1, train::checkpoint_contents(step.model(), reader, progress, {}), 0);
+          1,
+          train::checkpoint_contents(step.model().parameters(), reader, progress,
+                                     train::checkpoint_extras(step.model(), {})),
+          0);
     });
   }
 
@@ -97,8 +101,8 @@ TEST_CASE("a checkpoint loads at any ranks and stage, and is saved there as the 
       INFO("saved at stage " << saved_at << ", loaded by " << ranks << " at " << stage);
       job.parallel.zero_stage = stage;
       Part part(job, *group);
-      const auto progress = train::load_checkpoint(first / "step-00000001", part.step.model(),
-                                                   part.step.optimizer(), *part.backend);
+      const auto progress =
+          train::load_checkpoint(first / "step-00000001", part.step.parameters(), *part.backend);
       CHECK(progress.updates == 1);
       const auto again = std::filesystem::path(shared.path) / fmt::format("{}-{}", ranks, stage);
       part.save(again);
@@ -150,8 +154,7 @@ TEST_CASE("so does what every optimizer keeps, and training goes on from it bit 
     INFO("loaded at " << stage);
     job.parallel.zero_stage = stage;
     Part part(job, world());
-    train::load_checkpoint(top / "first" / "step-00000001", part.step.model(),
-                           part.step.optimizer(), *part.backend);
+    train::load_checkpoint(top / "first" / "step-00000001", part.step.parameters(), *part.backend);
     const auto again = top / fmt::format("again-{}", stage);
     part.save(again);
     if (world().rank() == 0) check_same_files(top / "first", again);
@@ -166,8 +169,7 @@ TEST_CASE("so does what every optimizer keeps, and training goes on from it bit 
   // One rank reads what all of them wrote.
   const auto alone = world().group("alone", {world().rank()});
   Part part(job, *alone);
-  train::load_checkpoint(top / "first" / "step-00000001", part.step.model(), part.step.optimizer(),
-                         *part.backend);
+  train::load_checkpoint(top / "first" / "step-00000001", part.step.parameters(), *part.backend);
   const auto again = top / fmt::format("alone-{}", world().rank());
   part.save(again);
   check_same_files(top / "first", again);
@@ -182,8 +184,7 @@ TEST_CASE("a checkpoint of another optimizer is refused, by the first tensor tha
   full.save(top);
   world().barrier();
   const auto load = [&](Part& part, const char* from = "") {
-    train::load_checkpoint(top / from / "step-00000001", part.step.model(), part.step.optimizer(),
-                           *part.backend);
+    train::load_checkpoint(top / from / "step-00000001", part.step.parameters(), *part.backend);
   };
   Part rounded(job_of(plain, true, 1), world());
   CHECK_THROWS_WITH(load(rounded),
@@ -233,8 +234,8 @@ TEST_CASE("state that the host kept loads where the device keeps it, and back") 
   if (world().rank() == 0) check_same_files(top / "straight", top / "first");
   world().barrier();
   Part second(job, world(), !offloads_first);
-  train::load_checkpoint(top / "first" / "step-00000001", second.step.model(),
-                         second.step.optimizer(), *second.backend);
+  train::load_checkpoint(top / "first" / "step-00000001", second.step.parameters(),
+                         *second.backend);
   straight.train_step(1);
   second.train_step(1);
   straight.save(top / "straight");

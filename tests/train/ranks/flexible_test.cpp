@@ -153,7 +153,7 @@ struct Model {
   shard::Meshes meshes;
   TrainingStep step;
   KindPolicies policies;  // empty: the job's own
-  TrainingStep::Sums sums;
+  StepSums sums;
   double grad_norm = 0;
 };
 

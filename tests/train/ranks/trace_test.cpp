@@ -38,7 +38,8 @@ Outcome train(const Job& job, std::unique_ptr<backend::Backend> device,
     const auto rows = longspan::test::joined(
         longspan::test::batches_of_ranks(job, 4, 0, static_cast<std::uint64_t>(number)));
     outcome.nll =
-        step.forward_backward(longspan::test::passes_of(rows, meshes.of_size(world().size()))).nll;
+        step.forward_backward(longspan::test::passes_of(rows, meshes.of_size(world().size())))
+            .loss_sum;
     outcome.grad_norm = step.update(number, outcome.nll).grad_norm;
     if (recorder != nullptr && number == 1) recorder->end_step();
   }

@@ -47,7 +47,7 @@ struct Part {
   shard::Meshes meshes;
   TrainingStep step;
   double loss = 0;
-  TrainingStep::Update update;
+  StepUpdate update;
 };
 
 void check_same(Part& found, Part& expected, double tolerance) {

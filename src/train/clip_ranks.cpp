@@ -1,0 +1,66 @@
+#include "train/clip_ranks.h"
+
+#include <fmt/format.h>
+
+#include <numeric>
+
+#include "longspan/base/error.h"
+
+namespace longspan::train {
+namespace {
+
+using base::InputError;
+
+/// The fewest ranks of a group that leave no group without a micro-batch.
+int fewest_ranks(std::int64_t micro_batches, int ranks) {
+  int degree = 1;
+  while (ranks % degree != 0 || ranks / degree > micro_batches) ++degree;
+  return degree;
+}
+
+}  // namespace
+
+std::vector<std::int64_t> ClipRanks::micro_batches(std::int64_t count, int group) const {
+  std::vector<std::int64_t> taken;
+  for (std::int64_t first = 0; first < count; first += data) taken.push_back(first + group);
+  return taken;
+}
+
+ClipRanks clip_ranks(const ClipJob& job, int ranks) {
+  const std::int64_t wish = job.group_ranks;
+  const std::int64_t data = job.parallel.data;
+  const std::int64_t least = std::max<std::int64_t>(1, wish) * std::max<std::int64_t>(1, data);
+  if (ranks % least != 0 || (wish > 0 && data > 0 && least != ranks)) {
+    throw InputError(fmt::format(
+        "parallel.data is {} and parallel.sequence {}, but {} rank(s) were launched; launch {}{}",
+        data > 0 ? std::to_string(data) : "\"auto\"", wish > 0 ? std::to_string(wish) : "\"auto\"",
+        ranks, wish > 0 && data > 0 ? "" : "a multiple of ", least));
+  }
+  ClipRanks layout;
+  layout.sequence = wish > 0   ? static_cast<int>(wish)
+                    : data > 0 ? static_cast<int>(ranks / data)
+                               : fewest_ranks(job.batch.micro_batches(), ranks);
+  layout.data = ranks / layout.sequence;
+  if (job.batch.micro_batches() < layout.data) {
+    throw InputError(fmt::format(
+        "training.clips_per_step / training.clips_per_micro_batch gives {} micro-batch(es) a step "
+        "for {} groups of {} rank(s); raise the first, lower the second, or raise "
+        "parallel.sequence, so that more ranks share clips",
+        job.batch.micro_batches(), layout.data, layout.sequence));
+  }
+  return layout;
+}
+
+std::string clip_ranks_text(const ClipJob& job, const ClipRanks& layout) {
+  return fmt::format("{} data group(s) of {} rank(s) that share clips ({}), ZeRO stage {}",
+                     layout.data, layout.sequence, job.sequence_mode, job.parallel.zero_stage);
+}
+
+std::unique_ptr<comm::Communicator> clip_group(comm::Communicator& world, const ClipRanks& layout) {
+  if (layout.sequence == 1) return nullptr;
+  std::vector<int> members(static_cast<std::size_t>(layout.sequence));
+  std::iota(members.begin(), members.end(), world.rank() / layout.sequence * layout.sequence);
+  return world.group("sequence", members);
+}
+
+}  // namespace longspan::train

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "longspan/comm/communicator.h"
+#include "longspan/train/clip_job.h"
+
+namespace longspan::train {
+
+/// How ranks share the work of a job of clips: `data` groups take micro-batches in turn, and the
+/// ranks of each share the clips of one.
+struct ClipRanks {
+  int sequence = 1;  ///< of a group, which are neighbours
+  int data = 1;
+
+  /// Which of so many micro-batches group `group` takes; beyond the last: one without clips, so
+  /// that all groups have as many.
+  std::vector<std::int64_t> micro_batches(std::int64_t count, int group) const;
+};
+
+/// What the job says about so many ranks. Throws InputError when they cannot train it.
+ClipRanks clip_ranks(const ClipJob& job, int ranks);
+
+/// "2 data group(s) of 2 rank(s) that share clips (dynamic), ZeRO stage 1".
+std::string clip_ranks_text(const ClipJob& job, const ClipRanks& layout);
+
+/// The group of this rank of the world; null where it is alone. Called by every rank.
+std::unique_ptr<comm::Communicator> clip_group(comm::Communicator& world, const ClipRanks& layout);
+
+}  // namespace longspan::train

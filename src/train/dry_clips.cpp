@@ -1,0 +1,121 @@
+#include "train/dry_clips.h"
+
+#include <algorithm>
+
+#include "longspan/backend/cuda.h"
+#include "train/clip_corpus.h"
+#include "train/resources.h"
+#include "train/states.h"
+
+namespace longspan::train {
+namespace {
+
+backend::DryBackend& watching(backend::DryBackend& backend, std::int64_t change) {
+  backend.watch(change);
+  return backend;
+}
+
+std::int64_t taken_by(const ClipRanks& layout, const ClipJob& job, int rank) {
+  const std::int64_t count = job.batch.micro_batches();
+  const auto numbers = layout.micro_batches(count, rank / layout.sequence);
+  return std::count_if(numbers.begin(), numbers.end(),
+                       [count](std::int64_t number) { return number < count; });
+}
+
+/// Of all ranks, with clips of one extent. Ranks that do the same are run once.
+WorldPeaks peaks_of(const ClipJob& job, const data::ClipShape& shape, const PlanSetting& setting,
+                    std::uint64_t assumed) {
+  WorldPeaks peaks;
+  const auto run = [&](const DryClipStep& dry, const AlikeRanks& kind) {
+    peaks.take(kind, dry.backend, dry.world.traffic(), assumed);
+  };
+  DryClipStep first(job, shape, setting, 0);
+  const auto kinds =
+      alike_ranks(setting.ranks, {&first.step.model().parameters().partition()}, [&](int rank) {
+        return std::vector<std::int64_t>{rank % first.layout.sequence,
+                                         taken_by(first.layout, job, rank)};
+      });
+  for (const AlikeRanks& kind : kinds) {
+    if (kind.rank == 0) {
+      run(first, kind);
+    } else {
+      run(DryClipStep(job, shape, setting, kind.rank), kind);
+    }
+  }
+  return peaks;
+}
+
+}  // namespace
+
+void EqualClips::read(std::int64_t /*clip*/, const data::ClipBox& box, float* out) const {
+  std::fill_n(out, box.frames * box.rows * box.columns * shape_.channels, 0.0F);
+}
+
+DryClipRank::DryClipRank(const ClipJob& job, const data::ClipShape& shape,
+                         const PlanSetting& setting, int rank, std::int64_t watched)
+    : threads(thread_count(job, setting.local_ranks)),
+      limited(threads),
+      backend(setting.device, threads),
+      layout(clip_ranks(job, setting.ranks)),
+      world(rank, setting.ranks, backend, setting.ranks_per_device > 1),
+      group(clip_group(world, layout)),
+      host(dry_host(job, setting)),
+      source(shape),
+      step(job, source, watching(backend, watched), world, group.get(), host ? &*host : nullptr) {
+  step.parameters().skip_preparation();
+  backend.start_step();
+  if (host) host->start_step();
+}
+
+DryClipStep::DryClipStep(const ClipJob& job, const data::ClipShape& shape,
+                         const PlanSetting& setting, int rank, std::int64_t watched)
+    : DryClipRank(job, shape, setting, rank, watched) {
+  const std::int64_t count = job.batch.micro_batches();
+  const shard::ClipGrid grid = patches_of(shape, job.model.patch_size).grid();
+  ClipPasses passes;
+  for (const std::int64_t number : layout.micro_batches(count, rank / layout.sequence)) {
+    passes.emplace_back();
+    for (std::int64_t i = 0; number < count && i < job.batch.clips_per_micro_batch; ++i) {
+      passes.back().push_back({0, number * job.batch.clips_per_micro_batch + i});
+      model_flops += job.model.training_flops(grid.frames, grid.places) / layout.sequence;
+    }
+  }
+  step.forward_backward(passes, 0);
+  step.parameters().update(0, 0.0);
+}
+
+DryClipWorld::DryClipWorld(const ClipJob& job, const PlanSetting& setting) {
+  std::uint64_t most = 0;
+  for (const data::ClipShape& one : clip_shapes(job)) {
+    std::uint64_t assumed = 0;
+    if (setting.state_bytes_per_parameter > 0) {
+      DryClipRank rank(job, one, setting, 0);
+      assumed = static_cast<std::uint64_t>(setting.state_bytes_per_parameter *
+                                           static_cast<double>(rank.step.parameter_count()));
+    }
+    const WorldPeaks peaks = peaks_of(job, one, setting, assumed);
+    if (peaks.needed <= most) continue;
+    most = peaks.needed;
+    static_cast<WorldPeaks&>(*this) = peaks;
+    shape = one;
+    assumed_states = assumed;
+  }
+}
+
+std::uint64_t clip_checkpoint_bytes(const ClipJob& job) {
+  const PlanSetting setting = PlanSetting::of(1, backend::DeviceProfile::load("h200"));
+  ClipJob alone = job;
+  alone.group_ranks = 1;
+  alone.parallel.data = 1;
+  DryClipRank rank(alone, clip_shapes(job).front(), setting, 0);
+  return state_bytes(rank.step.parameters(), rank.backend);
+}
+
+std::unique_ptr<backend::Backend> make_clip_host(const ClipJob& job,
+                                                 const comm::Communicator& world) {
+  if (!uses_host(job)) return nullptr;
+  const DryClipStep dry(job, clip_shapes(job).front(), PlanSetting::of(job, world), world.rank());
+  return backend::make_pinned_backend(dry.host->footprint());
+}
+
+}  // namespace longspan::train
