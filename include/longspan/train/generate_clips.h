@@ -10,10 +10,10 @@ struct GenerateClipsOptions {
   std::string model;   ///< a run's directory (then its newest checkpoint), or a checkpoint's
   std::string output;  ///< FILE.gif: a picture that moves; FILE.npy: the numbers
   std::string device = "cpu";
-  std::string shape;                  ///< frames x height x width: "16x32x32"
-  std::int64_t samples = 4;           ///< clips
-  std::int64_t steps = 50;            ///< of Euler's method, of a model of rectified flow
-  std::int64_t label = -1;            ///< the class of all clips; -1: all there are, in turn
+  std::string shape;         ///< frames x height x width: "16x32x32"
+  std::int64_t samples = 4;  ///< clips
+  std::int64_t steps = 50;   ///< of Euler's method, of a model of rectified flow
+  std::int64_t label = -1;   ///< the class of all clips; -1: all there are, in turn
   /// Whose first frames a model of next frames goes on with: "sprites", or .npy files, of which
   /// the last clips are taken.
   std::vector<std::string> start;
