@@ -1,5 +1,5 @@
-#include "longspan/train/clip_job.h"
 #include "longspan/train/job.h"
+#include "longspan/train/clip_job.h"
 
 #include <fmt/format.h>
 
