@@ -261,12 +261,12 @@ class Clips(harness.Workspace):
                                 training={"objective": "rectified_flow", "precision": "bf16"}))
         made = lambda name, *more: run("generate", self.root / "makes", "--shape", "4x6x8",
                                        "--samples", 4, "--sampling-steps", 3, *more, "-o",
-                                       self.root / name)
-        made("one.npy")
-        made("same.npy")
-        made("other.npy", "--seed", 2)
-        made("class.npy", "--class", 0)
-        one, same, other, of_class = ((self.root / f"{name}.npy").read_bytes()
+                                       self.root / f"made-{name}.npy")
+        made("one")
+        made("same")
+        made("other", "--seed", 2)
+        made("class", "--class", 0)
+        one, same, other, of_class = ((self.root / f"made-{name}.npy").read_bytes()
                                       for name in ("one", "same", "other", "class"))
         self.assertEqual(one, same)
         self.assertNotEqual(one, other)
