@@ -1,5 +1,10 @@
 #include "longspan/model/clip_config.h"
 
+#include <fmt/format.h>
+
+#include <string>
+
+#include "longspan/base/error.h"
 #include "longspan/model/clip_conditioning.h"
 
 namespace longspan::model {
@@ -11,6 +16,20 @@ constexpr double kProductOfInputs = 4;
 constexpr double kPair = 12;
 
 }  // namespace
+
+void ClipConfig::check() const {
+  const auto refuse = [](const std::string& what) { throw base::InputError("model." + what); };
+  if (num_attention_heads < 1 || hidden_size % num_attention_heads != 0 || head_dim() % 2 != 0) {
+    refuse(
+        fmt::format("num_attention_heads is {}; legal: what divides hidden_size {} into heads "
+                    "of even width",
+                    num_attention_heads, hidden_size));
+  }
+  if (hidden_size % 4 != 0) {
+    refuse(fmt::format("hidden_size is {}; legal: multiples of 4", hidden_size));
+  }
+  if (num_classes > 0 && class_tokens < 1) refuse("class_tokens is 0, but there are classes");
+}
 
 double ClipConfig::training_flops(std::int64_t frame_count, std::int64_t place_count) const {
   const auto frames = static_cast<double>(frame_count);

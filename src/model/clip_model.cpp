@@ -22,20 +22,6 @@ using backend::MemoryTag;
 using backend::Tensor;
 using shard::ClipOrder;
 
-void ClipConfig::check() const {
-  const auto refuse = [](const std::string& what) { throw base::InputError("model." + what); };
-  if (num_attention_heads < 1 || hidden_size % num_attention_heads != 0 || head_dim() % 2 != 0) {
-    refuse(
-        fmt::format("num_attention_heads is {}; legal: what divides hidden_size {} into heads "
-                    "of even width",
-                    num_attention_heads, hidden_size));
-  }
-  if (hidden_size % 4 != 0) {
-    refuse(fmt::format("hidden_size is {}; legal: multiples of 4", hidden_size));
-  }
-  if (num_classes > 0 && class_tokens < 1) refuse("class_tokens is 0, but there are classes");
-}
-
 namespace {
 
 /// Sines, then cosines, of the numbers [0, count) in frequencies from 1 on down, [count, 2 *

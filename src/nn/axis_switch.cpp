@@ -104,9 +104,4 @@ void AxisSwitch::to_frames(const Tensor& out, const Tensor& in) const {
       .run(parts(out, ClipAxis::kFrames), parts(held, ClipAxis::kPlaces), *group_, *backend_);
 }
 
-std::uint64_t AxisSwitch::bytes_sent(Index hidden, base::DType dtype) const {
-  if (!layout_.switches() || layout_.clips().empty()) return 0;
-  return plan(ClipAxis::kFrames, hidden).cost(dtype).bytes_sent;
-}
-
 }  // namespace longspan::nn

@@ -13,12 +13,6 @@ using shard::ReshardPlan;
 
 namespace {
 
-/// What a rank holds, where that is one range at most.
-shard::Range range_of(const Cover& cover, int rank) {
-  const auto& ranges = cover.ranges(rank);
-  return ranges.empty() ? shard::Range{} : ranges.front();
-}
-
 Cover tokens_of(const Pass& pass) {
   const SequenceShard* shard = pass.shard();
   return shard == nullptr ? Cover::even(pass.tokens(), 1) : shard->layout.within(shard->place());
@@ -38,7 +32,7 @@ Ulysses::Ulysses(const AttentionSizes& sizes, const Pass& pass)
       head_cover_(Cover::even(sizes.heads, is_alone() ? 1 : group_->size())),
       kv_head_cover_(Cover::of_kv_heads(head_cover_, sizes.kv_heads)),
       token_cover_(tokens_of(pass)),
-      runs_(range_of(head_cover_, rank_), sizes.heads / sizes.kv_heads) {}
+      runs_(head_cover_.range(rank_), sizes.heads / sizes.kv_heads) {}
 
 Move Ulysses::q_to_heads() const {
   return {
@@ -86,17 +80,17 @@ SlotRow Ulysses::row_of(SlotKind kind, const std::vector<shard::Range>& heads, I
 }
 
 SlotRow Ulysses::attended_row() const {
-  return row_of(SlotKind::kAttentionOutput, {range_of(head_cover_, rank_)}, sizes_.heads);
+  return row_of(SlotKind::kAttentionOutput, {head_cover_.range(rank_)}, sizes_.heads);
 }
 
 /// Heads of keys are numbered on from those of queries, and of values from those.
 SlotRow Ulysses::qkv_row() const {
-  const shard::Range kv = range_of(kv_head_cover_, rank_);
+  const shard::Range kv = kv_head_cover_.range(rank_);
   const auto from = [&kv](Index first) { return shard::Range{first + kv.begin, first + kv.end}; };
   const Index heads = sizes_.heads;
   const Index kv_heads = sizes_.kv_heads;
   return row_of(SlotKind::kAttentionQkv,
-                {range_of(head_cover_, rank_), from(heads), from(heads + kv_heads)},
+                {head_cover_.range(rank_), from(heads), from(heads + kv_heads)},
                 heads + 2 * kv_heads);
 }
 

@@ -27,12 +27,6 @@ Index divide_up(Index number, Index by) {
   return number > 0 ? (number + by - 1) / by : -(-number / by);
 }
 
-/// A rank's range of an axis, which is one.
-Range range_of(const Cover& cover, int rank) {
-  const std::vector<Range>& ranges = cover.ranges(rank);
-  return ranges.empty() ? Range{} : ranges.front();
-}
-
 }  // namespace
 
 std::vector<Range> ClipPart::runs(ClipOrder order) const {
@@ -108,9 +102,9 @@ ClipPart ClipLayout::part(std::size_t clip, ClipOrder order, int rank) const {
     part.frames = {part.tokens.begin / grid.places, divide_up(part.tokens.end, grid.places)};
     if (part.tokens.size() == 0) part.frames = {};
   } else if (sharding_ == ClipSharding::kDynamic && order == ClipOrder::kByFrame) {
-    part.frames = range_of(cover(clip, ClipAxis::kFrames), rank);
+    part.frames = cover(clip, ClipAxis::kFrames).range(rank);
   } else {
-    part.places = range_of(cover(clip, ClipAxis::kPlaces), rank);
+    part.places = cover(clip, ClipAxis::kPlaces).range(rank);
   }
   return part;
 }

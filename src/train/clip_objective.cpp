@@ -83,12 +83,12 @@ class Box {
 
   /// Each frame's next one less itself; zeros behind the last.
   std::vector<float> changes() const {
-    const Range next{std::min(frames_.begin + 1, patches_.frames),
-                     std::min(frames_.end + 1, patches_.frames)};
-    const std::vector<float> now = numbers();
-    const std::vector<float> then = numbers_of(next);
-    std::vector<float> changes(now.size());
-    for (std::size_t i = 0; i < then.size(); ++i) changes[i] = then[i] - now[i];
+    const auto all = numbers_of({frames_.begin, std::min(frames_.end + 1, patches_.frames)});
+    const std::int64_t frame = places_.size() * config_->patch_numbers();
+    std::vector<float> changes(static_cast<std::size_t>(frames_.size() * frame));
+    for (std::size_t i = 0; i + static_cast<std::size_t>(frame) < all.size(); ++i) {
+      changes[i] = all[i + static_cast<std::size_t>(frame)] - all[i];
+    }
     return changes;
   }
 
@@ -176,6 +176,8 @@ double moved_time(double time, const data::ClipShape& shape) {
       std::max(1.0, side / kPlainSide * std::sqrt(static_cast<double>(shape.frames)));
   return ratio * time / (1.0 + (ratio - 1.0) * time);
 }
+
+double psnr_of(double mean_squared_error) { return 10.0 * std::log10(4.0 / mean_squared_error); }
 
 double time_of(ClipObjective objective, const data::ClipShape& shape, std::uint64_t seed,
                std::int64_t step, const ClipSample& sample) {

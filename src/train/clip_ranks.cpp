@@ -5,18 +5,12 @@
 #include <numeric>
 
 #include "longspan/base/error.h"
+#include "train/parallel_layout.h"
 
 namespace longspan::train {
 namespace {
 
 using base::InputError;
-
-/// The fewest ranks of a group that leave no group without a micro-batch.
-int fewest_ranks(std::int64_t micro_batches, int ranks) {
-  int degree = 1;
-  while (ranks % degree != 0 || ranks / degree > micro_batches) ++degree;
-  return degree;
-}
 
 }  // namespace
 
@@ -24,6 +18,17 @@ std::vector<std::int64_t> ClipRanks::micro_batches(std::int64_t count, int group
   std::vector<std::int64_t> taken;
   for (std::int64_t first = 0; first < count; first += data) taken.push_back(first + group);
   return taken;
+}
+
+ClipPasses ClipRanks::passes(const std::vector<std::vector<ClipSample>>& micro_batches,
+                             int group) const {
+  const auto count = static_cast<std::int64_t>(micro_batches.size());
+  ClipPasses passes;
+  for (const std::int64_t number : this->micro_batches(count, group)) {
+    passes.emplace_back();
+    if (number < count) passes.back() = micro_batches[static_cast<std::size_t>(number)];
+  }
+  return passes;
 }
 
 ClipRanks clip_ranks(const ClipJob& job, int ranks) {

@@ -7,8 +7,13 @@
 
 #include "longspan/comm/communicator.h"
 #include "longspan/train/clip_job.h"
+#include "longspan/train/clip_objective.h"
 
 namespace longspan::train {
+
+/// The clips of each of a rank's passes, which it shares with its group; none of them: a pass that
+/// is there because other groups have one.
+using ClipPasses = std::vector<std::vector<ClipSample>>;
 
 /// How ranks share the work of a job of clips: `data` groups take micro-batches in turn, and the
 /// ranks of each share the clips of one.
@@ -19,6 +24,8 @@ struct ClipRanks {
   /// Which of so many micro-batches group `group` takes; beyond the last: one without clips, so
   /// that all groups have as many.
   std::vector<std::int64_t> micro_batches(std::int64_t count, int group) const;
+  /// These of a step's, or of a validation's.
+  ClipPasses passes(const std::vector<std::vector<ClipSample>>& micro_batches, int group) const;
 };
 
 /// What the job says about so many ranks. Throws InputError when they cannot train it.

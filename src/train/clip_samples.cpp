@@ -45,6 +45,11 @@ class Patches {
   }
 
   const model::ClipPatches& grid(std::size_t clip) const { return grids_[clip]; }
+  std::int64_t most_frames() const {
+    std::int64_t most = 0;
+    for (const model::ClipPatches& grid : grids_) most = std::max(most, grid.frames);
+    return most;
+  }
   std::int64_t numbers() const { return config_->patch_numbers(); }
   std::int64_t numbers(std::size_t clip) const { return grid(clip).grid().tokens() * numbers(); }
   double time_of_clip(std::size_t clip, double time) const {
@@ -133,7 +138,7 @@ std::vector<WholeClip> sample_flow(model::ClipModel& model, const std::vector<Wh
   for (std::int64_t step = 0; step < steps; ++step) {
     const double now = 1.0 - static_cast<double>(step) / static_cast<double>(steps);
     const double then = 1.0 - static_cast<double>(step + 1) / static_cast<double>(steps);
-    model.evaluate(patches.batch(clips, now, wishes.front().shape.frames), &velocity);
+    model.evaluate(patches.batch(clips, now, patches.most_frames()), &velocity);
     const float* of_clip = velocity.data();
     for (std::size_t clip = 0; clip < clips.size(); ++clip) {
       const double change = patches.time_of_clip(clip, now) - patches.time_of_clip(clip, then);
@@ -153,13 +158,11 @@ std::vector<WholeClip> continue_frames(model::ClipModel& model, const std::vecto
                                        std::int64_t given) {
   const Patches patches(model.config(), clips);
   std::vector<std::vector<float>> known;
-  std::int64_t longest = 0;
   for (std::size_t clip = 0; clip < clips.size(); ++clip) {
     known.push_back(patches.from_points(clips[clip], clip));
-    longest = std::max(longest, clips[clip].shape.frames);
   }
   std::vector<float> changes;
-  for (std::int64_t frames = given; frames < longest; ++frames) {
+  for (std::int64_t frames = given; frames < patches.most_frames(); ++frames) {
     model.evaluate(patches.batch(known, 0.0, frames), &changes);
     const float* of_clip = changes.data();
     for (std::size_t clip = 0; clip < known.size(); ++clip) {

@@ -7,13 +7,10 @@
 #include "longspan/model/clip_model.h"
 #include "longspan/train/clip_job.h"
 #include "longspan/train/clip_objective.h"
+#include "train/clip_ranks.h"
 #include "train/parameter_step.h"
 
 namespace longspan::train {
-
-/// The clips of each of a rank's passes, which it shares with its group; none of them: a pass that
-/// is there because other groups have one.
-using ClipPasses = std::vector<std::vector<ClipSample>>;
 
 /// Model, optimizer and the work of one step of clips, on any backend and communicator: what the
 /// trainer runs, and what a plan runs on a backend that computes nothing.

@@ -1,7 +1,6 @@
 // Training on clips: sprites or arrays, groups of ranks that share clips, a spatial-temporal model.
 #include <fmt/format.h>
 
-#include <cmath>
 #include <utility>
 
 #include "longspan/base/error.h"
@@ -16,9 +15,6 @@
 
 namespace longspan::train {
 namespace {
-
-/// Of numbers between -1 and 1, in decibels.
-double psnr_of(double squared_error) { return 10.0 * std::log10(4.0 / squared_error); }
 
 class ClipLearner : public Learner {
  public:
@@ -104,14 +100,7 @@ CheckpointExtras ClipLearner::checkpoint_extras() const {
 }
 
 ClipPasses ClipLearner::mine(const std::vector<std::vector<ClipSample>>& micro_batches) const {
-  const int group = world_->rank() / layout_.sequence;
-  const auto count = static_cast<std::int64_t>(micro_batches.size());
-  ClipPasses passes;
-  for (const std::int64_t number : layout_.micro_batches(count, group)) {
-    passes.emplace_back();
-    if (number < count) passes.back() = micro_batches[static_cast<std::size_t>(number)];
-  }
-  return passes;
+  return layout_.passes(micro_batches, world_->rank() / layout_.sequence);
 }
 
 bool ClipLearner::begin_step(std::int64_t step) {

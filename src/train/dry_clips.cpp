@@ -10,11 +10,6 @@
 namespace longspan::train {
 namespace {
 
-backend::DryBackend& watching(backend::DryBackend& backend, std::int64_t change) {
-  backend.watch(change);
-  return backend;
-}
-
 std::int64_t taken_by(const ClipRanks& layout, const ClipJob& job, int rank) {
   const std::int64_t count = job.batch.micro_batches();
   const auto numbers = layout.micro_batches(count, rank / layout.sequence);
@@ -26,22 +21,14 @@ std::int64_t taken_by(const ClipRanks& layout, const ClipJob& job, int rank) {
 WorldPeaks peaks_of(const ClipJob& job, const data::ClipShape& shape, const PlanSetting& setting,
                     std::uint64_t assumed) {
   WorldPeaks peaks;
-  const auto run = [&](const DryClipStep& dry, const AlikeRanks& kind) {
-    peaks.take(kind, dry.backend, dry.world.traffic(), assumed);
-  };
   DryClipStep first(job, shape, setting, 0);
   const auto kinds =
       alike_ranks(setting.ranks, {&first.step.model().parameters().partition()}, [&](int rank) {
         return std::vector<std::int64_t>{rank % first.layout.sequence,
                                          taken_by(first.layout, job, rank)};
       });
-  for (const AlikeRanks& kind : kinds) {
-    if (kind.rank == 0) {
-      run(first, kind);
-    } else {
-      run(DryClipStep(job, shape, setting, kind.rank), kind);
-    }
-  }
+  peaks.take_all(kinds, first, assumed,
+                 [&](int rank) { return DryClipStep(job, shape, setting, rank); });
   return peaks;
 }
 

@@ -18,11 +18,6 @@
 namespace longspan::train {
 namespace {
 
-backend::DryBackend& watching(backend::DryBackend& backend, std::int64_t change) {
-  backend.watch(change);
-  return backend;
-}
-
 /// Of each unit.
 void append_shares(std::vector<comm::Offsets>& shares, const shard::Partition& partition,
                    int ranks) {
@@ -119,6 +114,11 @@ DryRank::DryRank(const Job& given, const PlanSetting& setting, int rank, std::in
   if (host) host->start_step();
 }
 
+backend::DryBackend& watching(backend::DryBackend& backend, std::int64_t change) {
+  backend.watch(change);
+  return backend;
+}
+
 std::uint64_t needed_of(const backend::DryBackend& backend, std::uint64_t assumed_states) {
   const backend::Ledger& ledger = backend.ledger();
   const std::uint64_t states = assumed_states == 0 ? 0 : bytes_of_states(ledger);
@@ -204,17 +204,9 @@ void WorldPeaks::take(const AlikeRanks& kind, const backend::DryBackend& backend
 
 DryWorld::DryWorld(const Job& given, const PlanSetting& setting, std::uint64_t assumed_states) {
   const Job job = with_chosen_slots(given, setting);
-  const auto run = [&](const DryStep& dry, const AlikeRanks& kind) {
-    take(kind, dry.backend, dry.world.traffic(), assumed_states);
-  };
   DryStep first(job, setting, 0);
-  for (const AlikeRanks& kind : alike_ranks(job, first.layout, setting.ranks, first.step.model())) {
-    if (kind.rank == 0) {
-      run(first, kind);
-    } else {
-      run(DryStep(job, setting, kind.rank), kind);
-    }
-  }
+  take_all(alike_ranks(job, first.layout, setting.ranks, first.step.model()), first, assumed_states,
+           [&](int rank) { return DryStep(job, setting, rank); });
 }
 
 Plan measured_plan(const backend::DryBackend& backend, const comm::Traffic& traffic,

@@ -30,6 +30,9 @@ class WithThreads {
   int before_;
 };
 
+/// The same backend, which watches this change: see DryBackend::watch.
+backend::DryBackend& watching(backend::DryBackend& backend, std::int64_t change);
+
 /// Bytes that a rank must have so far, gaps included. `assumed_states` stand for those of the
 /// states; 0: they are what they are.
 std::uint64_t needed_of(const backend::DryBackend& backend, std::uint64_t assumed_states);
@@ -103,14 +106,31 @@ std::uint64_t gaps_of(const backend::DryBackend& backend);
 
 /// What a step takes of all ranks.
 struct WorldPeaks {
-  /// A rank that has run it, for all of its kind.
-  void take(const AlikeRanks& kind, const backend::DryBackend& backend,
-            const comm::Traffic& traffic, std::uint64_t assumed_states);
+  /// A step of a rank of each kind (`backend` and `world` of it are looked at), for all of that
+  /// kind: `first` of rank 0, which has run, and what `make` gives of the others.
+  template <typename Step, typename Make>
+  void take_all(const std::vector<AlikeRanks>& kinds, const Step& first,
+                std::uint64_t assumed_states, const Make& make) {
+    const auto take_step = [&](const Step& step, const AlikeRanks& kind) {
+      take(kind, step.backend, step.world.traffic(), assumed_states);
+    };
+    for (const AlikeRanks& kind : kinds) {
+      if (kind.rank == 0) {
+        take_step(first, kind);
+      } else {
+        take_step(make(kind.rank), kind);
+      }
+    }
+  }
 
   int heaviest = 0;                                              ///< the rank that needs most
   std::uint64_t needed = 0;                                      ///< by it
   std::array<std::uint64_t, backend::kMemoryTags> peak_bytes{};  ///< of each tag the most
   comm::Traffic sent;                                            ///< by all
+
+ private:
+  void take(const AlikeRanks& kind, const backend::DryBackend& backend,
+            const comm::Traffic& traffic, std::uint64_t assumed_states);
 };
 
 /// The same of a job's step. Ranks that do the same are run once.

@@ -4,14 +4,11 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "longspan/base/error.h"
 #include "longspan/base/file.h"
-#include "longspan/base/json.h"
 #include "longspan/checkpoint/model_files.h"
 #include "longspan/checkpoint/safetensors.h"
 #include "longspan/checkpoint/store.h"
@@ -19,6 +16,7 @@
 #include "longspan/data/npy_clips.h"
 #include "longspan/data/sprites.h"
 #include "longspan/train/clip_job.h"
+#include "longspan/train/clip_objective.h"
 #include "longspan/train/device.h"
 #include "train/clip_files.h"
 #include "train/clip_samples.h"
@@ -175,9 +173,9 @@ std::vector<WholeClip> beginnings(const LoadedClipModel& loaded,
   return clips;
 }
 
-/// Of the frames behind the given ones; of numbers from -1 to 1.
-double psnr_of(const std::vector<WholeClip>& found, const std::vector<WholeClip>& truth,
-               std::int64_t given) {
+/// Of the frames behind the given ones.
+double psnr_behind(const std::vector<WholeClip>& found, const std::vector<WholeClip>& truth,
+                   std::int64_t given) {
   double squares = 0;
   double count = 0;
   for (std::size_t clip = 0; clip < truth.size(); ++clip) {
@@ -189,7 +187,7 @@ double psnr_of(const std::vector<WholeClip>& found, const std::vector<WholeClip>
       count += 1;
     }
   }
-  return 10.0 * std::log10(4.0 * count / squares);
+  return psnr_of(squares / count);
 }
 
 /// With `truth` a picture has each of its clips beside the one that goes on like it.
@@ -214,10 +212,7 @@ void write(const GenerateClipsOptions& options, const std::vector<WholeClip>& cl
 
 bool is_clip_model(const std::string& directory) {
   try {
-    const nlohmann::json config =
-        base::read_json(checkpoint::model_file(clip_directory(directory), checkpoint::kConfigName));
-    const auto type = config.is_object() ? config.find("model_type") : config.end();
-    return config.is_object() && type != config.end() && *type == kClipModelType;
+    return holds_clip_model(clip_directory(directory));
   } catch (const InputError&) {
     return false;
   }
@@ -243,7 +238,7 @@ std::string generate_clips(const GenerateClipsOptions& options) {
   return fmt::format("{}: {} clip{} gone on with for {} frames; PSNR to what came: {:.2f} dB",
                      options.output, clips.size(), clips.size() == 1 ? "" : "s",
                      truth.front().shape.frames - options.given,
-                     psnr_of(clips, truth, options.given));
+                     psnr_behind(clips, truth, options.given));
 }
 
 }  // namespace longspan::train

@@ -56,13 +56,6 @@ SequenceDegrees factors_of(int degree, std::int64_t heads) {
   return {ulysses, degree / ulysses};
 }
 
-/// The fewest ranks for a row that leave no group without one.
-int fewest_ranks(std::int64_t rows, int ranks) {
-  int degree = 1;
-  while (ranks % degree != 0 || ranks / degree > rows) ++degree;
-  return degree;
-}
-
 /// What is made again of a block's input is a rank's tokens, not all tokens of its heads.
 void check_recomputation(const Job& job, const SequenceDegrees& sequence) {
   if (sequence.ulysses == 1 || !job.memory.recomputes_attention()) return;
@@ -110,6 +103,12 @@ std::vector<std::int64_t> place_traits(const Job& job, const SequenceDegrees& de
 }
 
 void check_sequence(const Job& job) { wish_of(job); }
+
+int fewest_ranks(std::int64_t rows, int ranks) {
+  int degree = 1;
+  while (ranks % degree != 0 || ranks / degree > rows) ++degree;
+  return degree;
+}
 
 ParallelLayout parallel_layout(const Job& job, int ranks) {
   const Wish wish = wish_of(job);

@@ -37,6 +37,10 @@ inline constexpr int kMostSequenceRanks = 1 << 15;
 /// have one. A degree alone is taken as Ulysses ranks as far as there are heads, and a ring beyond.
 ParallelLayout parallel_layout(const Job& job, int ranks);
 
+/// The fewest of so many ranks that must share a row (or a micro-batch) of a step, for no group to
+/// be left without one. It divides them.
+int fewest_ranks(std::int64_t rows, int ranks);
+
 /// Groups of every aligned size of which plans may choose (shard::aligned_sizes), divided between
 /// Ulysses and ring as a degree alone is.
 std::vector<shard::SequenceDegrees> aligned_degrees(const Job& job, int ranks);

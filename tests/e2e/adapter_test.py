@@ -22,7 +22,7 @@ class Adapters(harness.Workspace):
     def setUpClass(cls):
         super().setUpClass()
         for family, model in FAMILIES.items():
-            job = cls.job(cls, f"base-{family}", model=model, training={"steps": 10},
+            job = cls.job(f"base-{family}", model=model, training={"steps": 10},
                           schedule={"warmup_steps": 2}, checkpoint={"every": 0})
             run("train", job)
             run("export", cls.root / f"base-{family}", "-o", cls.root / f"model-{family}")

@@ -46,11 +46,7 @@ class Clips(harness.Workspace):
             "checkpoint": {"every": 5},
             "logging": {"every": 5, "peak_tflops": 1.0},
         }
-        for section, keys in changes.items():
-            job.setdefault(section, {}).update(keys)
-        path = self.root / f"{name}.json"
-        path.write_text(json.dumps(job, indent=2), encoding="utf-8")
-        return path
+        return self.write_job(name, job, changes)
 
     def assert_same_losses(self, one, other, steps=10):
         first = [row for row in self.metrics(one) if row["step"] <= steps]

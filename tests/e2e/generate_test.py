@@ -1,6 +1,7 @@
 """generate and evaluate on runs, checkpoints and model directories; prompts of files; chats in a terminal
 and through a pipe."""
 
+import fcntl
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import termios
 import time
 import unittest
 
@@ -48,7 +50,7 @@ class Texts(harness.Workspace):
 
     @classmethod
     def run_of(cls, name, tokens, tokenizer, model):
-        run("train", cls.job(cls, name, model=model,
+        run("train", cls.job(name, model=model,
                              data={"train": [str(tokens)], "tokenizer": str(tokenizer)},
                              training={"steps": 4, "validation_every": 0}, checkpoint={"every": 4}))
 
@@ -263,6 +265,10 @@ class Terminal:
 
     def __init__(self, test, *arguments):
         self.master, slave = pty.openpty()
+        # Ctrl-C throws away what is not read yet, which may be the next prompt already.
+        modes = termios.tcgetattr(slave)
+        modes[3] |= termios.NOFLSH
+        termios.tcsetattr(slave, termios.TCSANOW, modes)
         self.process = subprocess.Popen(
             harness.command(arguments), env=harness.environment(), stdin=slave, stdout=slave,
             stderr=slave, start_new_session=True, preexec_fn=lambda: self.take(slave))
@@ -272,13 +278,12 @@ class Terminal:
 
     @staticmethod
     def take(slave):
-        import fcntl
-        import termios
         fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
 
     def read_until(self, mark):
-        """What comes up to `mark`, which ends it."""
-        while not self.text.endswith(mark.encode()):
+        """What comes up to `mark`, which ends it; what came with it is kept for the next reading."""
+        mark = mark.encode()
+        while mark not in self.text:
             ready, _, _ = select.select([self.master], [], [], 60)
             if not ready:
                 raise AssertionError(f"no {mark!r} after {self.text!r}")
@@ -289,8 +294,8 @@ class Terminal:
             if not more:
                 raise AssertionError(f"ended before {mark!r}: {self.text!r}")
             self.text += more
-        text, self.text = self.text.decode(errors="replace"), b""
-        return text
+        text, mark, self.text = self.text.partition(mark)
+        return (text + mark).decode(errors="replace")
 
     def write(self, text):
         os.write(self.master, text.encode())

@@ -63,14 +63,15 @@ class Workspace(unittest.TestCase):
     def tearDownClass(cls):
         shutil.rmtree(cls.root)
 
-    def job(self, name, **changes):
+    @classmethod
+    def job(cls, name, **changes):
         """Writes a small job; `changes` are section={key: value} over it."""
         job = {
-            "run": {"name": name, "output_dir": str(self.root / name), "seed": 5},
+            "run": {"name": name, "output_dir": str(cls.root / name), "seed": 5},
             "model": {"vocab_size": 259, "hidden_size": 32, "intermediate_size": 64,
                       "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
                       "max_position_embeddings": 128},
-            "data": {"train": [str(self.tokens)], "tokenizer": "bytes",
+            "data": {"train": [str(cls.tokens)], "tokenizer": "bytes",
                      "validation_fraction": 0.1},
             "optimizer": {"learning_rate": 3e-3},
             "schedule": {"warmup_steps": 3},
@@ -79,9 +80,13 @@ class Workspace(unittest.TestCase):
             "checkpoint": {"every": 5, "keep_last": 2},
             "logging": {"every": 5, "peak_tflops": 1.0},
         }
+        return cls.write_job(name, job, changes)
+
+    @classmethod
+    def write_job(cls, name, job, changes):
         for section, keys in changes.items():
             job.setdefault(section, {}).update(keys)
-        path = self.root / f"{name}.json"
+        path = cls.root / f"{name}.json"
         path.write_text(json.dumps(job, indent=2), encoding="utf-8")
         return path
 

@@ -45,7 +45,7 @@ class Models(harness.Workspace):
     def setUpClass(cls):
         super().setUpClass()
         for family, model in FAMILIES.items():
-            job = cls.job(cls, family, model=model, training={"steps": 10},
+            job = cls.job(family, model=model, training={"steps": 10},
                           schedule={"warmup_steps": 2}, checkpoint={"every": 0})
             run("train", job)
 

@@ -53,7 +53,7 @@ class Peft(Documents):
     def setUpClass(cls):
         super().setUpClass()
         for family, model in FAMILIES.items():
-            run("train", cls.job(cls, f"base-{family}", model=model, training={"steps": 10},
+            run("train", cls.job(f"base-{family}", model=model, training={"steps": 10},
                                  checkpoint={"every": 0}))
             run("export", cls.root / f"base-{family}", "-o", cls.root / f"model-{family}")
 

@@ -64,6 +64,12 @@ TEST_CASE("clip samples: along a constant velocity the noise moves by it, in how
     }
   }
   CHECK(sample_flow(still.model, wishes, 1, 8)[0].numbers != noise[0].numbers);
+  // Clips of other lengths beside each other.
+  const auto unlike = sample_flow(moving.model, {{{1, 2, 2, 2}, 0, {}}, wishes[1]}, 2, 7);
+  REQUIRE(unlike[1].numbers.size() == noise[1].numbers.size());
+  for (std::size_t i = 0; i < unlike[1].numbers.size(); ++i) {
+    REQUIRE(unlike[1].numbers[i] == Approx(noise[1].numbers[i] + 0.5F).margin(1e-5));
+  }
 }
 
 TEST_CASE("clip samples: frames go on from those given by the change that is predicted") {

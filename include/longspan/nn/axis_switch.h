@@ -32,9 +32,6 @@ class AxisSwitch {
   void to_places(const backend::Tensor& out, const backend::Tensor& in) const;
   void to_frames(const backend::Tensor& out, const backend::Tensor& in) const;
 
-  /// Bytes that this rank sends in one switch of activations.
-  std::uint64_t bytes_sent(backend::Index hidden, base::DType dtype) const;
-
  private:
   shard::ReshardPlan plan(shard::ClipAxis from, backend::Index hidden) const;
   /// This rank's parts of the clips, one behind another in `all`, as the exchange sees them: [its

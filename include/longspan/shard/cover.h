@@ -45,6 +45,8 @@ class Cover {
   const std::vector<Range>& ranges(int rank) const {
     return by_rank_[static_cast<std::size_t>(rank)];
   }
+  /// The range that a rank holds, of a cover that gives each one at most; empty: none.
+  Range range(int rank) const { return ranges(rank).empty() ? Range{} : ranges(rank).front(); }
   /// Indices that a rank holds.
   Index size(int rank) const;
   /// Where in its part a rank holds this index of the axis; it must hold it.

@@ -40,6 +40,10 @@ model::ClipPatches patches_of(const data::ClipShape& shape, std::int64_t patch);
 /// of small clips much noise must be learned about, too.
 double moved_time(double time, const data::ClipShape& shape);
 
+/// The peak signal-to-noise ratio, in decibels, of numbers from -1 to 1 with this mean of squared
+/// errors.
+double psnr_of(double mean_squared_error);
+
 /// The time of a sample's clip: 0 where nothing is drawn.
 double time_of(ClipObjective objective, const data::ClipShape& shape, std::uint64_t seed,
                std::int64_t step, const ClipSample& sample);

@@ -41,13 +41,7 @@ struct Run {
         step(job, corpus.source(), *backend, ranks, group.get(), nullptr) {
     const int own = ranks.rank() / layout.sequence;
     for (const std::int64_t number : {0, 1}) {
-      const auto all = corpus.micro_batches(number);
-      const auto count = static_cast<std::int64_t>(all.size());
-      ClipPasses passes;
-      for (const std::int64_t one : layout.micro_batches(count, own)) {
-        passes.emplace_back();
-        if (one < count) passes.back() = all[static_cast<std::size_t>(one)];
-      }
+      const ClipPasses passes = layout.passes(corpus.micro_batches(number), own);
       if (number == 1) step.parameters().update(0, sums.loss());
       sums = step.forward_backward(passes, number);
     }
