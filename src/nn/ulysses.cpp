@@ -13,6 +13,9 @@ using shard::ReshardPlan;
 
 namespace {
 
+/// Of a rank's tokens, up to which each run of them is rotated as it is sent: a zigzag has two.
+constexpr std::size_t kMostRuns = 2;
+
 Cover tokens_of(const Pass& pass) {
   const SequenceShard* shard = pass.shard();
   return shard == nullptr ? Cover::even(pass.tokens(), 1) : shard->layout.within(shard->place());
@@ -112,9 +115,16 @@ Tensor Ulysses::as_heads(const Tensor& attended) const {
   return attended.reshape({attended.size(0), attended.size(1) / sizes_.head_dim, sizes_.head_dim});
 }
 
-/// Writers of q and k, which come first.
-std::vector<shard::BlockWriter> Ulysses::rotating(const Tensor& rope_table) const {
+/// Writers of q and k, which come first; none where they are rotated at once.
+std::vector<shard::BlockWriter> Ulysses::rotating(const std::vector<Tensor>& local,
+                                                  const Tensor& rope_table) const {
   if (!rope_table.defined()) return {};
+  if (token_cover_.ranges(rank_).size() > kMostRuns) {
+    for (std::size_t i = 0; i < 2; ++i) {
+      backend_->rope(local[i], local[i], rope_table, /*inverse=*/false);
+    }
+    return {};
+  }
   const auto rotate = [backend = backend_, rope_table](const Tensor& out, const Tensor& in,
                                                        backend::Index first_row) {
     backend->rope(out, in, rope_table.rows(first_row, first_row + in.size(0)), /*inverse=*/false);
@@ -124,8 +134,8 @@ std::vector<shard::BlockWriter> Ulysses::rotating(const Tensor& rope_table) cons
 
 void Ulysses::qkv_to_heads(const Tensor& shared, const Tensor& local,
                            const Tensor& rope_table) const {
-  qkv_plan().run(shared_heads(shared), local_heads(local), *group_, *backend_,
-                 rotating(rope_table));
+  const std::vector<Tensor> sources = local_heads(local);
+  qkv_plan().run(shared_heads(shared), sources, *group_, *backend_, rotating(sources, rope_table));
 }
 
 void Ulysses::qkv_and_attended_to_heads(const Tensor& shared_qkv, const Tensor& shared_attended,
@@ -136,7 +146,7 @@ void Ulysses::qkv_and_attended_to_heads(const Tensor& shared_qkv, const Tensor& 
   targets.push_back(as_heads(shared_attended));
   sources.push_back(as_heads(local_attended));
   const ReshardPlan plan(rank_, {q_to_heads(), kv_to_heads(), kv_to_heads(), q_to_heads()});
-  plan.run(targets, sources, *group_, *backend_, rotating(rope_table));
+  plan.run(targets, sources, *group_, *backend_, rotating(sources, rope_table));
 }
 
 void Ulysses::qkv_to_heads_adjoint(const Tensor& dlocal, const Tensor& dshared) const {

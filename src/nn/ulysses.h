@@ -28,8 +28,8 @@ class Ulysses {
   const HeadRuns& runs() const { return runs_; }
 
   /// Only when not alone. `local` are this rank's tokens, `shared` as attention sees them. q and k
-  /// are rotated on their way, by the angles of this rank's tokens: a pass over them less. Without
-  /// a table they go as they are.
+  /// are rotated on their way, by the angles of this rank's tokens: a pass over them less; or,
+  /// where these lie scattered, in `local` before. Without a table they go as they are.
   void qkv_to_heads(const backend::Tensor& shared, const backend::Tensor& local,
                     const backend::Tensor& rope_table) const;
   /// The same of an output that was kept as `attended`: once more to where attention gave it.
@@ -52,7 +52,8 @@ class Ulysses {
   shard::ReshardPlan attended_plan() const;
   std::vector<backend::Tensor> local_heads(const backend::Tensor& qkv) const;
   std::vector<backend::Tensor> shared_heads(const backend::Tensor& qkv) const;
-  std::vector<shard::BlockWriter> rotating(const backend::Tensor& rope_table) const;
+  std::vector<shard::BlockWriter> rotating(const std::vector<backend::Tensor>& local,
+                                           const backend::Tensor& rope_table) const;
   backend::Tensor as_heads(const backend::Tensor& attended) const;
 
   AttentionSizes sizes_;
