@@ -18,7 +18,6 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "safetensors is little-endian");
 
 constexpr std::size_t kPrefixBytes = 8;
-constexpr std::uint64_t kChunkBytes = std::uint64_t{1} << 20U;
 
 void check_names(const std::vector<TensorSource>& tensors) {
   std::set<std::string_view> names;
@@ -71,9 +70,9 @@ FileDigest write_stream(const std::filesystem::path& path,
   std::vector<std::byte> chunk;
   for (const TensorSource* tensor : order) {
     const std::uint64_t bytes = tensor->info.bytes();
-    if (chunk.size() < bytes) chunk.resize(std::min(kChunkBytes, bytes));
-    for (std::uint64_t first = 0; first < bytes; first += kChunkBytes) {
-      const std::uint64_t count = std::min(kChunkBytes, bytes - first);
+    if (chunk.size() < bytes) chunk.resize(std::min(kMostBytesRead, bytes));
+    for (std::uint64_t first = 0; first < bytes; first += kMostBytesRead) {
+      const std::uint64_t count = std::min(kMostBytesRead, bytes - first);
       tensor->read(first, count, chunk.data());
       put(chunk.data(), count);
     }

@@ -102,7 +102,7 @@ Plan make_clip_plan(const ClipJob& job, const PlanSetting& setting) {
   plan.tokens_per_step = plan.micro_batch_tokens * job.batch.micro_batches();
   plan.limit = limit_of(job, setting);
   plan.assumed_states = world.assumed_states;
-  plan.host_bytes = dry.host ? dry.host->footprint() : 0;
+  plan.host_bytes = host_bytes(job, setting.ranks, dry.host);
   plan.model_flops = dry.model_flops;
   plan.recomputed = describe_recomputation(job);
   plan.live_at_peak = DryClipStep(job, world.shape, setting, plan.rank, dry.backend.peak_change())

@@ -107,7 +107,7 @@ std::unique_ptr<backend::Backend> make_device(const CommonJob& job, const comm::
 std::unique_ptr<backend::Backend> make_host(const Job& job, const comm::Communicator& world) {
   if (!uses_host(job)) return nullptr;
   const DryStep dry(job, PlanSetting::of(job, world), world.rank());
-  return backend::make_pinned_backend(dry.host->footprint());
+  return backend::make_pinned_backend(host_bytes(job, world.size(), dry.host));
 }
 
 std::unique_ptr<backend::Backend> make_device(const std::string& kind) {

@@ -102,7 +102,7 @@ std::unique_ptr<backend::Backend> make_clip_host(const ClipJob& job,
                                                  const comm::Communicator& world) {
   if (!uses_host(job)) return nullptr;
   const DryClipStep dry(job, clip_shapes(job).front(), PlanSetting::of(job, world), world.rank());
-  return backend::make_pinned_backend(dry.host->footprint());
+  return backend::make_pinned_backend(host_bytes(job, world.size(), dry.host));
 }
 
 }  // namespace longspan::train

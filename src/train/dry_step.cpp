@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "longspan/checkpoint/safetensors.h"
 #include "longspan/train/device.h"
 #include "train/resources.h"
 #include "train/slot_choice.h"
@@ -149,6 +150,13 @@ std::optional<backend::DryBackend> dry_host(const CommonJob& job, const PlanSett
   check_offload(job, setting.device.kind);
   if (!uses_host(job)) return std::nullopt;
   return std::optional<backend::DryBackend>(std::in_place, backend::DeviceProfile::load("cpu"), 1);
+}
+
+std::size_t host_bytes(const CommonJob& job, int ranks,
+                       const std::optional<backend::DryBackend>& host) {
+  if (!host) return 0;
+  const bool asks = job.optimizer.offload == "host" && ranks > 1;
+  return host->footprint() + (asks ? checkpoint::kMostBytesRead : 0);
 }
 
 std::uint64_t state_bytes(ParameterStep& step, backend::Backend& backend) {

@@ -91,6 +91,10 @@ std::uint64_t state_bytes(ParameterStep& step, backend::Backend& backend);
 /// The host of a rank that computes nothing, where the job offloads anything. Throws InputError as
 /// check_offload does.
 std::optional<backend::DryBackend> dry_host(const CommonJob& job, const PlanSetting& setting);
+/// Of it what a run takes: a step's, and for states of which other ranks have parts, the piece of
+/// them that rank 0 asks for as it saves.
+std::size_t host_bytes(const CommonJob& job, int ranks,
+                       const std::optional<backend::DryBackend>& host);
 /// Bytes of all tensors in a checkpoint of the job.
 std::uint64_t checkpoint_bytes(const Job& job);
 

@@ -191,7 +191,7 @@ Plan make_plan(const Job& given, const PlanSetting& setting) {
   plan.tokens_per_step = job.training.tokens_per_step;
   plan.limit = limit_of(job, setting);
   plan.assumed_states = assumed_states(job, setting);
-  plan.host_bytes = dry.host ? dry.host->footprint() : 0;
+  plan.host_bytes = host_bytes(job, setting.ranks, dry.host);
   plan.model_flops = dry.model_flops;
   plan.recomputed = describe_recomputation(job);
   plan.live_at_peak = DryStep(job, setting, plan.rank, dry.backend.peak_change()).backend.watched();

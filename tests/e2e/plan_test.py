@@ -325,10 +325,11 @@ class PlanEqualsRun(harness.Workspace):
             for tag in ("weights", "gradients", "saved", "workspace"):
                 self.assertEqual(offloaded["peak_bytes"][tag], plain["peak_bytes"][tag])
             self.assertEqual(offloaded["comm_bytes"], plain["comm_bytes"])
-            # Moments and master, and staging of gradients and weights.
+            # Moments and master, and staging of gradients and weights; in several parts also the piece
+            # that rank 0 asks for as it saves.
             state = plain["peak_bytes"]["optimizer"]
             self.assertGreater(offloaded["host_bytes"], state)
-            self.assertLess(offloaded["host_bytes"], 1.5 * state + 256)
+            self.assertLess(offloaded["host_bytes"], 1.5 * state + 256 + (2**20 if ranks > 1 else 0))
             # Gradients come down, weights go up: 6 bytes an element of this rank.
             least = 6 * plain["parameters"] / ranks / 50e9
             self.assertGreaterEqual(offloaded["seconds"]["host_link"], least)

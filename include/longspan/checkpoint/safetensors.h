@@ -22,6 +22,9 @@ struct TensorInfo {
   std::uint64_t bytes() const;
 };
 
+/// At most so many bytes of a tensor are asked for at once.
+inline constexpr std::uint64_t kMostBytesRead = std::uint64_t{1} << 20U;
+
 /// A tensor to be written: `read(first_byte, count, out)` copies a range of its dense bytes, so
 /// that nothing is ever held twice in memory.
 struct TensorSource {
