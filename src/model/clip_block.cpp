@@ -39,7 +39,23 @@ Tensor made_statistics(bool keeps, backend::Index tokens, const nn::Pass& pass) 
   return keeps ? pass.saved_statistics(shape) : pass.workspace_statistics(shape);
 }
 
+/// The other order.
+shard::ClipOrder other_than(shard::ClipOrder order) {
+  return order == shard::ClipOrder::kByFrame ? shard::ClipOrder::kByPlace
+                                             : shard::ClipOrder::kByFrame;
+}
+
 }  // namespace
+
+void ClipBlockPasses::to_attention(const Tensor& out, const Tensor& in) const {
+  const backend::Scope scope(attention->backend(), "switch");
+  axes->to(attends, out, in);
+}
+
+void ClipBlockPasses::to_residual(const Tensor& out, const Tensor& in) const {
+  const backend::Scope scope(attention->backend(), "switch");
+  axes->to(other_than(attends), out, in);
+}
 
 ClipBlock::ClipBlock(nn::ParameterSet& parameters, const std::string& prefix,
                      const ClipConfig& config, ClipAttention attention)
@@ -59,24 +75,21 @@ ClipBlock::ClipBlock(nn::ParameterSet& parameters, const std::string& prefix,
 }
 
 /// The block as far as its MLP's norm. With `keeps` attention and cross-attention leave what their
-/// backward needs on the pass; `again`: after a forward that left nothing.
+/// backward needs on their passes. `parts`: what a forward that kept the input alone left.
 ClipBlock::Parts ClipBlock::attend(const Tensor& x, const nn::Modulation::Vectors& vectors,
-                                   const ClipConditions& conditions, bool keeps, bool again,
-                                   nn::Pass& pass) const {
+                                   const ClipConditions& conditions, bool keeps,
+                                   const ClipBlockPasses& passes, Parts parts) const {
+  nn::Pass& pass = *passes.residual;
   const backend::Scope scope(pass.backend(), "attention");
-  Parts parts;
   parts.statistics = made_statistics(keeps, x.size(0), pass);
-  parts.attended = made(keeps, x.shape(), pass);
+  if (!parts.attended.defined()) {
+    parts.attended = made(keeps || passes.switches(), x.shape(), pass);
+  }
   parts.middle = made(keeps, x.shape(), pass);
   {
-    const Tensor normed = pass.workspace(x.shape());
+    Tensor normed = pass.workspace(x.shape());
     modulation_.norm(normed, parts.statistics, x, vectors, 0, pass);
-    if (again) {
-      attention_.again(parts.attended, normed, pass, nn::AttentionKeep::kNothing);
-    } else {
-      attention_.forward(parts.attended, normed, pass, nullptr,
-                         keeps ? nn::AttentionKeep::kAll : nn::AttentionKeep::kNothing);
-    }
+    attend_to(parts, std::move(normed), keeps, passes);
   }
   modulation_.add(parts.middle, x, parts.attended, vectors, 0, pass);
   parts.crossed = parts.middle;
@@ -89,13 +102,32 @@ ClipBlock::Parts ClipBlock::attend(const Tensor& x, const nn::Modulation::Vector
   return parts;
 }
 
-void ClipBlock::forward(const Tensor& out, const Tensor& x, const nn::ClipRows& rows,
-                        const ClipConditions& conditions, const ClipBlockMemory& memory,
-                        nn::Pass& pass) const {
+/// Attention of the norm's result. Once it was given that behind a switch, and what it gave came
+/// back, neither is sent again: all that is left to make is what its backward needs.
+void ClipBlock::attend_to(Parts& parts, Tensor normed, bool keeps,
+                          const ClipBlockPasses& passes) const {
+  const auto attend = [&](const Tensor& out, const Tensor& x) {
+    attention_.forward(out, x, *passes.attention, nullptr,
+                       keeps ? nn::AttentionKeep::kAll : nn::AttentionKeep::kNothing);
+  };
+  if (!passes.switches()) return attend(parts.attended, normed);
+  if (parts.normed.defined()) return attend(Tensor(), parts.normed);
+  parts.normed = passes.attention->saved({passes.attention->tokens(), normed.size(1)});
+  passes.to_attention(parts.normed, normed);
+  normed = {};
+  const Tensor attended = passes.attention->workspace(parts.normed.shape());
+  attend(attended, parts.normed);
+  passes.to_residual(parts.attended, attended);
+}
+
+void ClipBlock::forward(const Tensor& out, const Tensor& x, const ClipConditions& conditions,
+                        const ClipBlockMemory& memory, const ClipBlockPasses& passes) const {
   const bool keeps = !memory.keeps_input_alone;
+  nn::Pass& pass = *passes.residual;
   pass.start_block();
-  const nn::Modulation::Vectors vectors = modulation_.of(conditions.blocks, rows, pass);
-  Parts parts = attend(x, vectors, conditions, keeps, /*again=*/false, pass);
+  if (passes.switches()) passes.attention->start_block();
+  const nn::Modulation::Vectors vectors = modulation_.of(conditions.blocks, *passes.rows, pass);
+  Parts parts = attend(x, vectors, conditions, keeps, passes, {});
   {
     const backend::Scope scope(pass.backend(), "mlp");
     parts.added = made(keeps, x.shape(), pass);
@@ -103,36 +135,47 @@ void ClipBlock::forward(const Tensor& out, const Tensor& x, const nn::ClipRows& 
     mlp_.forward(parts.added, out, pass, memory.mlp);
     modulation_.add(out, parts.crossed, parts.added, vectors, 1, pass);
   }
-  if (keeps) {
-    pass.push(std::move(parts.statistics));
-    pass.push(std::move(parts.attended));
-    if (cross_attention_) pass.push(std::move(parts.middle));
-    pass.push(std::move(parts.crossed));
-    pass.push(std::move(parts.mlp_statistics));
-    pass.push(std::move(parts.added));
-  }
+  push(std::move(parts), keeps, passes);
   pass.push(x);
 }
 
-ClipBlock::Parts ClipBlock::pop(nn::Pass& pass) const {
+void ClipBlock::push(Parts parts, bool keeps, const ClipBlockPasses& passes) const {
+  nn::Pass& pass = *passes.residual;
+  if (passes.switches()) pass.push(std::move(parts.normed));
+  if (keeps || passes.switches()) pass.push(std::move(parts.attended));
+  if (!keeps) return;
+  pass.push(std::move(parts.statistics));
+  if (cross_attention_) pass.push(std::move(parts.middle));
+  pass.push(std::move(parts.crossed));
+  pass.push(std::move(parts.mlp_statistics));
+  pass.push(std::move(parts.added));
+}
+
+ClipBlock::Parts ClipBlock::pop(bool kept, const ClipBlockPasses& passes) const {
+  nn::Pass& pass = *passes.residual;
   Parts parts;
-  parts.added = pass.pop();
-  parts.mlp_statistics = pass.pop();
-  parts.crossed = pass.pop();
-  parts.middle = cross_attention_ ? pass.pop() : parts.crossed;
-  parts.attended = pass.pop();
-  parts.statistics = pass.pop();
+  if (kept) {
+    parts.added = pass.pop();
+    parts.mlp_statistics = pass.pop();
+    parts.crossed = pass.pop();
+    parts.middle = cross_attention_ ? pass.pop() : parts.crossed;
+    parts.statistics = pass.pop();
+  }
+  if (kept || passes.switches()) parts.attended = pass.pop();
+  if (passes.switches()) parts.normed = pass.pop();
   return parts;
 }
 
-void ClipBlock::backward(const Tensor& d, const nn::ClipRows& rows,
-                         const ClipConditions& conditions, const ClipBlockMemory& memory,
-                         nn::Pass& pass) const {
+void ClipBlock::backward(const Tensor& d, const ClipConditions& conditions,
+                         const ClipBlockMemory& memory, const ClipBlockPasses& passes) const {
+  nn::Pass& pass = *passes.residual;
   const Tensor x = pass.pop();
-  const nn::Modulation::Vectors vectors = modulation_.of(conditions.blocks, rows, pass);
+  const nn::Modulation::Vectors vectors = modulation_.of(conditions.blocks, *passes.rows, pass);
   const bool kept = !memory.keeps_input_alone;
-  Parts parts =
-      kept ? pop(pass) : attend(x, vectors, conditions, /*keeps=*/true, /*again=*/true, pass);
+  Parts parts = pop(kept, passes);
+  if (!kept) {
+    parts = attend(x, vectors, conditions, /*keeps=*/true, passes, std::move(parts));
+  }
   const Tensor branch = pass.workspace(x.shape());
   const Tensor gradient = pass.workspace(x.shape());
   {
@@ -155,11 +198,25 @@ void ClipBlock::backward(const Tensor& d, const nn::ClipRows& rows,
     pass.backend().add(d, d, gradient);
   }
   modulation_.add_backward(gradient, d, parts.attended, vectors, 0, pass);
-  modulation_.norm(branch, parts.statistics, x, vectors, 0, pass);
-  const Tensor dqkv = attention_.backward_to_qkv(gradient, branch, pass);
-  attention_.backward_to_input(gradient, dqkv, branch, pass);
+  if (!passes.switches()) modulation_.norm(branch, parts.statistics, x, vectors, 0, pass);
+  attention_backward(gradient, passes.switches() ? parts.normed : branch, passes);
   modulation_.norm_backward(d, gradient, d, parts.statistics, x, vectors, 0, pass);
   modulation_.backward(conditions.blocks_gradient, vectors, pass);
+}
+
+/// d: the gradient of what attention gave, which becomes that of the norm's result; `normed`: that,
+/// as attention had it.
+void ClipBlock::attention_backward(const Tensor& d, const Tensor& normed,
+                                   const ClipBlockPasses& passes) const {
+  const auto through = [&](const Tensor& gradient) {
+    const Tensor dqkv = attention_.backward_to_qkv(gradient, normed, *passes.attention);
+    attention_.backward_to_input(gradient, dqkv, normed, *passes.attention);
+  };
+  if (!passes.switches()) return through(d);
+  const Tensor there = passes.attention->workspace(normed.shape());
+  passes.to_attention(there, d);
+  through(there);
+  passes.to_residual(d, there);
 }
 
 }  // namespace longspan::model

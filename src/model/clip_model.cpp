@@ -104,7 +104,7 @@ class ClipModel::Impl::Step {
         batch_(&batch),
         trains_(trains),
         backend_(model.backend_),
-        axes_(layout_of(batch), batch.group, *model.backend_),
+        axes_(batch.layout(), batch.group, *model.backend_),
         by_frame_(clip_tokens(axes_.layout(), ClipOrder::kByFrame, axes_.rank())),
         by_place_(clip_tokens(axes_.layout(), ClipOrder::kByPlace, axes_.rank())),
         frames_(make_pass(by_frame_, ClipOrder::kByFrame)),
@@ -116,7 +116,7 @@ class ClipModel::Impl::Step {
   LossResult run(double loss_scale, std::vector<float>* predictions) {
     Tensor x = begin();
     for (std::size_t number = 0; number < model_->blocks_.size(); ++number) {
-      if (number > 0) x = switched(x, is_temporal(number));
+      if (number > 0) x = between(x, number - 1, number);
       x = forward(number, x);
     }
     LossResult loss;
@@ -125,32 +125,38 @@ class ClipModel::Impl::Step {
     const backend::Scope scope(*backend_, "backward");
     for (std::size_t number = model_->blocks_.size(); number-- > 0;) {
       backward(number, d);
-      if (number > 0) d = switched(d, !is_temporal(number));
+      if (number > 0) d = between(d, number, number - 1);
     }
     finish(d);
     return loss;
   }
 
  private:
-  static shard::ClipLayout layout_of(const ClipBatch& batch) {
-    std::vector<shard::ClipGrid> grids;
-    for (const ClipPatches& clip : batch.clips) grids.push_back(clip.grid());
-    return {std::move(grids), batch.group == nullptr ? 1 : batch.group->size(), batch.sharding};
+  static ClipOrder attends(std::size_t block) {
+    return block % 2 == 0 ? ClipOrder::kByFrame : ClipOrder::kByPlace;
   }
-  static bool is_temporal(std::size_t block) { return block % 2 == 1; }
-  nn::Pass& pass_of(std::size_t block) { return is_temporal(block) ? places_ : frames_; }
-  const nn::ClipRows& rows_of(std::size_t block) const {
-    return is_temporal(block) ? by_place_.rows : by_frame_.rows;
+  /// Of the residual stream.
+  ClipOrder order_of(std::size_t block) const { return axes_.layout().residual(attends(block)); }
+  ClipOrder first_order() const { return order_of(0); }
+  ClipOrder last_order() const { return order_of(model_->blocks_.size() - 1); }
+  nn::Pass& pass_of(ClipOrder order) { return order == ClipOrder::kByFrame ? frames_ : places_; }
+  const ClipTokens& tokens_of(ClipOrder order) const {
+    return order == ClipOrder::kByFrame ? by_frame_ : by_place_;
+  }
+  ClipBlockPasses passes_of(std::size_t block) {
+    return {&pass_of(order_of(block)), &tokens_of(order_of(block)).rows, &pass_of(attends(block)),
+            attends(block), &axes_};
   }
 
   void check() const {
     const std::size_t clips = batch_->clips.size();
     const auto numbers = static_cast<std::size_t>(model_->config_.patch_numbers());
     const bool has_classes = model_->classes_.has_value();
+    const std::size_t first = tokens_of(first_order()).positions.size();
+    const std::size_t last = tokens_of(last_order()).positions.size();
     if (batch_->times.size() != clips || batch_->classes.size() != (has_classes ? clips : 0) ||
-        batch_->inputs.size() != by_frame_.positions.size() * numbers ||
-        batch_->targets.size() != by_place_.positions.size() * numbers ||
-        (!batch_->counts.empty() && batch_->counts.size() != by_place_.positions.size())) {
+        batch_->inputs.size() != first * numbers || batch_->targets.size() != last * numbers ||
+        (!batch_->counts.empty() && batch_->counts.size() != last)) {
       throw base::InternalError("a batch of clips whose parts do not fit each other");
     }
     for (const std::int32_t label : batch_->classes) {
@@ -199,16 +205,14 @@ class ClipModel::Impl::Step {
     return table;
   }
 
-  /// Of activations, or of gradients: by place if so told, else by frame.
-  Tensor switched(const Tensor& x, bool to_places) {
+  /// The residual stream of one block, or its gradient, as it lies in another.
+  Tensor between(const Tensor& x, std::size_t from, std::size_t to) {
+    const ClipOrder order = order_of(to);
+    if (order == order_of(from)) return x;
     const backend::Scope scope(*backend_, "switch");
-    const nn::Pass& pass = to_places ? places_ : frames_;
-    const Tensor out = pass.saved({pass.tokens(), x.size(1)});
-    if (to_places) {
-      axes_.to_places(out, x);
-    } else {
-      axes_.to_frames(out, x);
-    }
+    const nn::Pass& pass = pass_of(order);
+    Tensor out = pass.saved({pass.tokens(), x.size(1)});
+    axes_.to(order, out, x);
     return out;
   }
 
@@ -216,8 +220,9 @@ class ClipModel::Impl::Step {
     const backend::Scope scope(*backend_, "embedding");
     model_->parameters_.open(0, nn::Use::kWeights, 1);
     inputs_ = upload_rows(batch_->inputs, model_->config_.patch_numbers(), base::DType::kFloat32);
-    const Tensor x = frames_.saved({frames_.tokens(), model_->config_.hidden_size});
-    model_->embed_.forward(x, inputs_, frames_);
+    nn::Pass& pass = pass_of(first_order());
+    const Tensor x = pass.saved({pass.tokens(), model_->config_.hidden_size});
+    model_->embed_.forward(x, inputs_, pass);
     add_places(x);
     told_ = model_->conditioning_.forward(batch_->times, frames_);
     conditions_.blocks = told_.blocks;
@@ -235,11 +240,11 @@ class ClipModel::Impl::Step {
     for (std::size_t clip = 0; clip < batch_->clips.size(); ++clip) {
       const ClipPatches& patches = batch_->clips[clip];
       most = std::max({most, patches.rows, patches.columns});
-      for (Index token = by_frame_.rows[clip].begin; token < by_frame_.rows[clip].end; ++token) {
-        const Index place = by_frame_.positions[static_cast<std::size_t>(token)];
+      const shard::ClipPart part = axes_.layout().part(clip, first_order(), axes_.rank());
+      part.for_each(first_order(), [&](Index /*frame*/, Index place) {
         rows.push_back(static_cast<std::int32_t>(place / patches.columns));
         columns.push_back(static_cast<std::int32_t>(place % patches.columns));
-      }
+      });
     }
     const Index half = x.size(1) / 2;
     const Tensor table = upload_rows(place_table(most, half / 2), half, base::DType::kFloat64);
@@ -278,10 +283,10 @@ class ClipModel::Impl::Step {
   }
 
   /// The clips' own rows, as the block has them.
-  void set_queries(std::size_t block) {
+  void set_queries(const nn::ClipRows& clips) {
     backend::CuSeqlens& queries = conditions_.classes.queries;
     queries = {0};
-    for (const shard::Range& rows : rows_of(block)) {
+    for (const shard::Range& rows : clips) {
       queries.push_back(static_cast<std::int32_t>(rows.end));
     }
   }
@@ -290,10 +295,10 @@ class ClipModel::Impl::Step {
     const backend::Scope scope(*backend_, "block", static_cast<Index>(number));
     const int unit = 1 + static_cast<int>(number);
     model_->parameters_.open(unit, nn::Use::kWeights, unit + 1);
-    set_queries(number);
-    const Tensor out = pass_of(number).saved(x.shape());
-    model_->blocks_[number].forward(out, x, rows_of(number), conditions_, model_->memory_,
-                                    pass_of(number));
+    const ClipBlockPasses passes = passes_of(number);
+    set_queries(*passes.rows);
+    const Tensor out = passes.residual->saved(x.shape());
+    model_->blocks_[number].forward(out, x, conditions_, model_->memory_, passes);
     model_->parameters_.close(unit);
     return out;
   }
@@ -302,32 +307,33 @@ class ClipModel::Impl::Step {
     const backend::Scope scope(*backend_, "block", static_cast<Index>(number));
     const int unit = 1 + static_cast<int>(number);
     model_->parameters_.open(unit, nn::Use::kBoth, unit - 1);
-    set_queries(number);
-    model_->blocks_[number].backward(d, rows_of(number), conditions_, model_->memory_,
-                                     pass_of(number));
+    const ClipBlockPasses passes = passes_of(number);
+    set_queries(*passes.rows);
+    model_->blocks_[number].backward(d, conditions_, model_->memory_, passes);
     model_->parameters_.close(unit);
   }
 
-  /// The loss of x by place; returns the gradient of x where there is a backward.
+  /// The loss; returns the gradient of x where there is a backward.
   Tensor end(Tensor x, double loss_scale, LossResult& loss, std::vector<float>* predictions) {
     const backend::Scope scope(*backend_, "loss");
     const int unit = 1 + static_cast<int>(model_->blocks_.size());
     model_->parameters_.open(unit, trains_ ? nn::Use::kBoth : nn::Use::kWeights,
                              trains_ ? unit - 1 : nn::ParameterSet::kNoUnit);
-    const auto vectors = model_->last_->of(conditions_.blocks, by_place_.rows, places_);
-    const Tensor normed = places_.workspace(x.shape());
-    const Tensor statistics = places_.workspace_statistics({2, x.size(0)});
-    model_->last_->norm(normed, statistics, x, vectors, 0, places_);
-    const Tensor result = places_.workspace({x.size(0), model_->config_.patch_numbers()});
-    model_->head_->forward(result, normed, places_);
+    nn::Pass& pass = pass_of(last_order());
+    const auto vectors = model_->last_->of(conditions_.blocks, tokens_of(last_order()).rows, pass);
+    const Tensor normed = pass.workspace(x.shape());
+    const Tensor statistics = pass.workspace_statistics({2, x.size(0)});
+    model_->last_->norm(normed, statistics, x, vectors, 0, pass);
+    const Tensor result = pass.workspace({x.size(0), model_->config_.patch_numbers()});
+    model_->head_->forward(result, normed, pass);
     if (predictions != nullptr) download(*predictions, result);
-    loss = compare(result);
+    loss = compare(result, pass);
     if (trains_) {
       backend_->scale(result, 2.0 * loss_scale);
-      const Tensor d = places_.saved(x.shape());
-      model_->head_->backward(d, result, normed, places_);
-      model_->last_->norm_backward(d, d, Tensor(), statistics, x, vectors, 0, places_);
-      model_->last_->backward(conditions_.blocks_gradient, vectors, places_);
+      const Tensor d = pass.saved(x.shape());
+      model_->head_->backward(d, result, normed, pass);
+      model_->last_->norm_backward(d, d, Tensor(), statistics, x, vectors, 0, pass);
+      model_->last_->backward(conditions_.blocks_gradient, vectors, pass);
       x = d;
     }
     model_->parameters_.close(unit);
@@ -335,17 +341,17 @@ class ClipModel::Impl::Step {
   }
 
   /// Predictions become what they miss their targets by.
-  LossResult compare(const Tensor& predictions) {
+  LossResult compare(const Tensor& predictions, const nn::Pass& pass) {
     const Index numbers = predictions.size(1);
     const Tensor targets = upload_rows(batch_->targets, numbers, base::DType::kFloat32);
-    const Tensor minus = places_.workspace({numbers});
+    const Tensor minus = pass.workspace({numbers});
     backend_->fill(minus, -1.0);
     backend_->add_product(predictions, predictions, targets, minus);
     auto counted = static_cast<double>(predictions.size(0));
     if (!batch_->counts.empty()) {
       counted = 0;
       for (const float count : batch_->counts) counted += static_cast<double>(count);
-      const Tensor factors = places_.workspace_statistics({predictions.size(0)});
+      const Tensor factors = pass.workspace_statistics({predictions.size(0)});
       const Tensor exact =
           backend_->allocate(factors.shape(), base::DType::kFloat32, MemoryTag::kWorkspace);
       backend_->copy_from_host(exact, batch_->counts.data(), exact.bytes());
@@ -366,7 +372,7 @@ class ClipModel::Impl::Step {
   void finish(const Tensor& d) {
     const backend::Scope scope(*backend_, "embedding");
     model_->parameters_.open(0, nn::Use::kBoth);
-    model_->embed_.backward_weight(d, inputs_, frames_);
+    model_->embed_.backward_weight(d, inputs_, pass_of(first_order()));
     const auto narrowed = [&](const Tensor& gradient) {
       const Tensor narrow = frames_.workspace(gradient.shape());
       backend_->copy(narrow, gradient);
@@ -393,6 +399,12 @@ class ClipModel::Impl::Step {
   ClipConditions conditions_;
   Tensor class_ids_;
 };
+
+shard::ClipLayout ClipBatch::layout() const {
+  std::vector<shard::ClipGrid> grids;
+  for (const ClipPatches& clip : clips) grids.push_back(clip.grid());
+  return {std::move(grids), group == nullptr ? 1 : group->size(), sharding, placement};
+}
 
 LossResult ClipModel::Impl::run(const ClipBatch& batch, double loss_scale, bool trains,
                                 std::vector<float>* predictions) {

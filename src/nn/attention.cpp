@@ -139,7 +139,7 @@ void Attention::normalise_heads_backward(const Tensor& dqkv, const Normed& heads
 Attention::Normed Attention::project(const Tensor& out, const Tensor& attended, bool keeps,
                                      Pass& pass) const {
   if (!output_norm_) {
-    output_.forward(out, attended, pass);
+    if (out.defined()) output_.forward(out, attended, pass);
     return {};
   }
   Normed output{make(keeps, out.shape(), pass),

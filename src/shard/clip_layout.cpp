@@ -51,8 +51,12 @@ Index ClipPart::size() const {
   return size;
 }
 
-ClipLayout::ClipLayout(std::vector<ClipGrid> clips, int ranks, ClipSharding sharding)
-    : clips_(std::move(clips)), ranks_(ranks), sharding_(sharding) {
+ClipLayout::ClipLayout(std::vector<ClipGrid> clips, int ranks, ClipSharding sharding,
+                       ClipPlacement placement)
+    : clips_(std::move(clips)), ranks_(ranks), sharding_(sharding), placement_(placement) {
+  if (sharding != ClipSharding::kDynamic && placement != ClipPlacement::kAlternating) {
+    throw base::InternalError("clips have a placement that is of dynamic sharding alone");
+  }
   Index begin = 0;
   for (const ClipGrid& clip : clips_) {
     if (clip.frames < 1 || clip.places < 1) {
@@ -85,6 +89,11 @@ std::vector<Cover> ClipLayout::divided(ClipAxis axis) const {
     covers.emplace_back(length(clip, axis), std::move(by_rank));
   }
   return covers;
+}
+
+ClipOrder ClipLayout::residual(ClipOrder attention) const {
+  if (placement_ == ClipPlacement::kAlternating) return attention;
+  return placement_ == ClipPlacement::kFrames ? ClipOrder::kByFrame : ClipOrder::kByPlace;
 }
 
 bool ClipLayout::shares_attention(ClipOrder order) const {
@@ -140,6 +149,27 @@ Cover ClipLayout::row(ClipOrder order) const {
     }
   }
   return {tokens(), std::move(by_rank)};
+}
+
+ClipPlacement best_placement(const std::vector<ClipGrid>& clips, int ranks) {
+  const ClipLayout layout(clips, ranks);
+  const auto most = [&](ClipOrder order) {
+    Index tokens = 0;
+    for (int rank = 0; rank < ranks; ++rank) tokens = std::max(tokens, layout.tokens(order, rank));
+    return tokens;
+  };
+  const Index by_frame = most(ClipOrder::kByFrame);
+  const Index by_place = most(ClipOrder::kByPlace);
+  const Index alternating = by_frame + by_place;
+  const Index least = 2 * std::min(by_frame, by_place);
+  if (100 * least >= 95 * alternating) return ClipPlacement::kAlternating;
+  return by_frame < by_place ? ClipPlacement::kFrames : ClipPlacement::kPlaces;
+}
+
+ClipPlacement placement_of(const ClipSharing& sharing, const std::vector<ClipGrid>& clips,
+                           int ranks) {
+  if (sharing.sharding != ClipSharding::kDynamic) return ClipPlacement::kAlternating;
+  return sharing.placement ? *sharing.placement : best_placement(clips, ranks);
 }
 
 }  // namespace longspan::shard

@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
@@ -38,6 +40,31 @@ constexpr SharingWords kSharings[] = {
      "all tokens evenly; both attentions exchange them for heads"},
     {model::ClipSharding::kRing, "ring", "places; within frames keys and values go around"},
 };
+
+struct PlacementWords {
+  model::ClipPlacement placement;
+  const char* name;
+  const char* meaning;
+};
+
+constexpr PlacementWords kPlacements[] = {
+    {model::ClipPlacement::kAlternating, "alternating",
+     "as the attention of each block needs them"},
+    {model::ClipPlacement::kFrames, "frames",
+     "by frames; exchanges are before and behind attention along time"},
+    {model::ClipPlacement::kPlaces, "places",
+     "by places; exchanges are before and behind attention within frames"},
+};
+constexpr const char* kBestPlacement = "auto";
+
+std::vector<base::Key::Word> placement_words() {
+  std::vector<base::Key::Word> words = {
+      {kBestPlacement,
+       "of each micro-batch the one that makes ranks wait for each other least, \"alternating\" "
+       "where that is little"}};
+  for (const PlacementWords& one : kPlacements) words.push_back({one.name, one.meaning});
+  return words;
+}
 
 std::vector<base::Key::Word> sharing_words() {
   std::vector<base::Key::Word> words;
@@ -188,6 +215,9 @@ void declare_machine(ClipJob& job, Declarations& keys) {
                            "context_parallel", "context_parallel_size", "cp", "dsp"});
   keys.choice("parallel.sequence_mode", job.sequence_mode, sharing_words(),
               "What each of these ranks holds; all but the first are there to compare with.");
+  keys.choice("parallel.sequence_placement", job.sequence_placement, placement_words(),
+              "How ranks divide tokens outside of attention, with parallel.sequence_mode "
+              "\"dynamic\".");
   declare_ranks(job.parallel, keys);
 }
 
@@ -247,6 +277,15 @@ void check_batch(const ClipJob::Batch& batch) {
                   batch.clips_per_step, batch.clips_per_micro_batch));
 }
 
+void check_placement(const ClipJob& job) {
+  const shard::ClipSharing sharing = job.sharing();
+  if (!sharing.placement || sharing.sharding == model::ClipSharding::kDynamic) return;
+  throw InputError(
+      fmt::format("parallel.sequence_placement is \"{}\", but parallel.sequence_mode is \"{}\", "
+                  "which has no placements; set the first to \"{}\", or the second to \"dynamic\"",
+                  job.sequence_placement, job.sequence_mode, kBestPlacement));
+}
+
 void check_device(const ClipJob& job) {
   if (job.run.device != "cuda" || job.model.head_dim() <= backend::kCudaMostHeadDim) return;
   throw InputError(
@@ -269,11 +308,26 @@ data::ClipShape clip_shape(const std::string& text, std::int64_t channels,
   return {(*extents)[0], channels, (*extents)[1], (*extents)[2]};
 }
 
-model::ClipSharding ClipJob::sharding() const {
-  for (const SharingWords& one : kSharings) {
-    if (sequence_mode == one.name) return one.sharding;
+shard::ClipSharing ClipJob::sharing() const {
+  shard::ClipSharing sharing;
+  const auto mode =
+      std::find_if(std::begin(kSharings), std::end(kSharings),
+                   [&](const SharingWords& one) { return sequence_mode == one.name; });
+  if (mode == std::end(kSharings)) {
+    throw base::InternalError("there is no way to share clips \"" + sequence_mode + "\"");
   }
-  throw base::InternalError("there is no way to share clips \"" + sequence_mode + "\"");
+  sharing.sharding = mode->sharding;
+  for (const PlacementWords& one : kPlacements) {
+    if (sequence_placement == one.name) sharing.placement = one.placement;
+  }
+  return sharing;
+}
+
+std::string placement_name(shard::ClipPlacement placement) {
+  for (const PlacementWords& one : kPlacements) {
+    if (placement == one.placement) return one.name;
+  }
+  throw base::InternalError("a placement of clips has no name");
 }
 
 std::vector<data::ClipShape> sprite_shapes(const ClipJob& job) {
@@ -300,6 +354,7 @@ void check(ClipJob& job) {
   job.model.check();
   check_data(job);
   check_batch(job.batch);
+  check_placement(job);
   check_device(job);
   const MostRank hidden{job.model.hidden_size, "model.hidden_size"};
   check_optimizer(job, hidden, hidden);

@@ -191,10 +191,10 @@ double time_of(ClipObjective objective, const data::ClipShape& shape, std::uint6
 model::ClipBatch clip_batch(const data::ClipSource& source, const model::ClipConfig& config,
                             ClipObjective objective, const std::vector<ClipSample>& samples,
                             std::uint64_t seed, std::int64_t step, comm::Communicator* group,
-                            model::ClipSharding sharding) {
+                            const shard::ClipSharing& sharing) {
   model::ClipBatch batch;
   batch.group = group;
-  batch.sharding = sharding;
+  batch.sharding = sharing.sharding;
   std::vector<shard::ClipGrid> grids;
   for (const ClipSample& sample : samples) {
     const data::ClipShape shape = source.shape(sample.clip);
@@ -205,21 +205,23 @@ model::ClipBatch clip_batch(const data::ClipSource& source, const model::ClipCon
       batch.classes.push_back(static_cast<std::int32_t>(source.label(sample.clip)));
     }
   }
-  const shard::ClipLayout layout(grids, group == nullptr ? 1 : group->size(), sharding);
+  batch.placement = shard::placement_of(sharing, grids, group == nullptr ? 1 : group->size());
+  const shard::ClipLayout layout = batch.layout();
+  const ClipOrder first = layout.residual(ClipOrder::kByFrame);
+  const ClipOrder last = layout.residual(ClipOrder::kByPlace);
   const int rank = group == nullptr ? 0 : group->rank();
   const std::int64_t each = config.patch_numbers();
   for (std::size_t clip = 0; clip < samples.size(); ++clip) {
     const auto box_of = [&](const shard::ClipPart& part) {
       return Box(source, config, samples[clip], part.frames, part.places);
     };
-    const shard::ClipPart in = layout.part(clip, ClipOrder::kByFrame, rank);
+    const shard::ClipPart in = layout.part(clip, first, rank);
     append(batch.inputs, held_of(inputs_of(box_of(in), objective, batch.times[clip], seed, step),
-                                 in, ClipOrder::kByFrame, each));
-    const shard::ClipPart out = layout.part(clip, ClipOrder::kByPlace, rank);
-    append(batch.targets,
-           held_of(targets_of(box_of(out), objective, seed, step), out, ClipOrder::kByPlace, each));
+                                 in, first, each));
+    const shard::ClipPart out = layout.part(clip, last, rank);
+    append(batch.targets, held_of(targets_of(box_of(out), objective, seed, step), out, last, each));
     if (objective != ClipObjective::kNextFrame) continue;
-    out.for_each(ClipOrder::kByPlace, [&](std::int64_t frame, std::int64_t /*place*/) {
+    out.for_each(last, [&](std::int64_t frame, std::int64_t /*place*/) {
       batch.counts.push_back(frame + 1 < out.grid.frames ? 1.0F : 0.0F);
     });
   }

@@ -6,6 +6,7 @@
 
 #include "longspan/base/file.h"
 #include "longspan/optim/kinds.h"
+#include "train/clip_corpus.h"
 #include "train/dry_clips.h"
 
 namespace longspan::train {
@@ -42,6 +43,7 @@ class Remedies {
       job_.memory.activation_checkpointing = "block";
       if (attempt("memory.activation_checkpointing = \"block\"")) return;
     }
+    if (leave_placement() && attempt("parallel.sequence_placement = \"alternating\"")) return;
     const bool shares =
         setting_->ranks > 1 && !optim::optimizer_kind(job_.optimizer.name).needs_whole_parameters;
     for (const std::int64_t stage : {job_.has_backward() ? 2 : 1, 3}) {
@@ -62,6 +64,19 @@ class Remedies {
       job_.group_ranks = more;
       if (attempt(fmt::format("parallel.sequence = {}", more))) return;
     }
+  }
+
+  /// The alternating placement keeps less, but where it leaves ranks with much more than others.
+  bool leave_placement() {
+    if (job_.sharing().sharding != shard::ClipSharding::kDynamic ||
+        clip_ranks(job_, setting_->ranks).sequence == 1) {
+      return false;
+    }
+    ClipJob alternating = job_;
+    alternating.sequence_placement = placement_name(shard::ClipPlacement::kAlternating);
+    if (needed_by(alternating, *setting_) >= needed_by(job_, *setting_)) return false;
+    job_ = std::move(alternating);
+    return true;
   }
 
   bool attempt(const std::string& what) {
@@ -87,13 +102,16 @@ Fit check_clip_fit(const ClipJob& job, const PlanSetting& setting) {
 
 Plan make_clip_plan(const ClipJob& job, const PlanSetting& setting) {
   const DryClipWorld world(job, setting);
-  DryClipStep dry(job, world.shape, setting, world.heaviest);
+  DryClipStep dry(world.job, world.shape, setting, world.heaviest);
   Plan plan = measured_plan(dry.backend, dry.world.traffic(), world);
   plan.name = job.run.name;
   plan.world_size = setting.ranks;
   plan.data = dry.layout.data;
   plan.sequence = {dry.layout.sequence, 1};
   plan.sharing = job.sequence_mode;
+  plan.placement = clip_placement(job, world.shape, dry.layout);
+  plan.planned_placement = clip_placement(world.job, world.shape, dry.layout);
+  plan.placements = clip_placements(job, clip_shapes(job), dry.layout);
   plan.threads = dry.threads;
   plan.parameters = plan.trained_parameters = dry.step.parameter_count();
   plan.micro_batch_tokens = job.batch.clips_per_micro_batch *
@@ -105,9 +123,10 @@ Plan make_clip_plan(const ClipJob& job, const PlanSetting& setting) {
   plan.host_bytes = host_bytes(job, setting.ranks, dry.host);
   plan.model_flops = dry.model_flops;
   plan.recomputed = describe_recomputation(job);
-  plan.live_at_peak = DryClipStep(job, world.shape, setting, plan.rank, dry.backend.peak_change())
-                          .backend.watched();
-  ClipJob keeps = job;
+  plan.live_at_peak =
+      DryClipStep(world.job, world.shape, setting, plan.rank, dry.backend.peak_change())
+          .backend.watched();
+  ClipJob keeps = world.job;
   keeps.memory.activation_checkpointing = "none";
   const backend::DryCounts least =
       DryClipStep(keeps, world.shape, setting, plan.rank).backend.counts();

@@ -1,6 +1,7 @@
 #include "train/clip_ranks.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <numeric>
 
@@ -56,9 +57,42 @@ ClipRanks clip_ranks(const ClipJob& job, int ranks) {
   return layout;
 }
 
-std::string clip_ranks_text(const ClipJob& job, const ClipRanks& layout) {
+std::string clip_placement(const ClipJob& job, const data::ClipShape& shape,
+                           const ClipRanks& layout) {
+  const shard::ClipSharing sharing = job.sharing();
+  if (layout.sequence == 1 || sharing.sharding != shard::ClipSharding::kDynamic) return "";
+  const std::vector<shard::ClipGrid> clips(
+      static_cast<std::size_t>(job.batch.clips_per_micro_batch),
+      patches_of(shape, job.model.patch_size).grid());
+  return placement_name(shard::placement_of(sharing, clips, layout.sequence));
+}
+
+PlacementCounts clip_placements(const ClipJob& job, const std::vector<data::ClipShape>& shapes,
+                                const ClipRanks& layout) {
+  PlacementCounts counts;
+  for (const data::ClipShape& shape : shapes) {
+    const std::string placement = clip_placement(job, shape, layout);
+    if (!placement.empty()) ++counts[placement];
+  }
+  return counts;
+}
+
+std::string clip_sharing_text(const std::string& mode, const PlacementCounts& placements) {
+  if (placements.empty()) return mode;
+  if (placements.size() == 1) return fmt::format("{}, {}", mode, placements.begin()->first);
+  std::vector<std::string> parts;
+  for (const auto& [placement, extents] : placements) {
+    parts.push_back(fmt::format("{} for {}", placement, extents));
+  }
+  return fmt::format("{}, {} extents of clips", mode, fmt::join(parts, " and "));
+}
+
+std::string clip_ranks_text(const ClipJob& job, const std::vector<data::ClipShape>& shapes,
+                            const ClipRanks& layout) {
   return fmt::format("{} data group(s) of {} rank(s) that share clips ({}), ZeRO stage {}",
-                     layout.data, layout.sequence, job.sequence_mode, job.parallel.zero_stage);
+                     layout.data, layout.sequence,
+                     clip_sharing_text(job.sequence_mode, clip_placements(job, shapes, layout)),
+                     job.parallel.zero_stage);
 }
 
 std::unique_ptr<comm::Communicator> clip_group(comm::Communicator& world, const ClipRanks& layout) {

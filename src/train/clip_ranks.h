@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -31,8 +32,20 @@ struct ClipRanks {
 /// What the job says about so many ranks. Throws InputError when they cannot train it.
 ClipRanks clip_ranks(const ClipJob& job, int ranks);
 
-/// "2 data group(s) of 2 rank(s) that share clips (dynamic), ZeRO stage 1".
-std::string clip_ranks_text(const ClipJob& job, const ClipRanks& layout);
+/// What full micro-batches of clips of one extent have, by its name; "" where ranks share none, or
+/// in a way that has no placements.
+std::string clip_placement(const ClipJob& job, const data::ClipShape& shape,
+                           const ClipRanks& layout);
+/// Of how many extents it is which.
+using PlacementCounts = std::map<std::string, int>;
+PlacementCounts clip_placements(const ClipJob& job, const std::vector<data::ClipShape>& shapes,
+                                const ClipRanks& layout);
+/// "dynamic, places"; "dynamic, alternating for 3 and places for 1 extents of clips".
+std::string clip_sharing_text(const std::string& mode, const PlacementCounts& placements);
+
+/// "2 data group(s) of 2 rank(s) that share clips (dynamic, alternating), ZeRO stage 1".
+std::string clip_ranks_text(const ClipJob& job, const std::vector<data::ClipShape>& shapes,
+                            const ClipRanks& layout);
 
 /// The group of this rank of the world; null where it is alone. Called by every rank.
 std::unique_ptr<comm::Communicator> clip_group(comm::Communicator& world, const ClipRanks& layout);

@@ -55,7 +55,7 @@ ClipStep::ClipStep(const ClipJob& job, const data::ClipSource& source, backend::
 
 model::ClipBatch ClipStep::batch(const std::vector<ClipSample>& samples, std::int64_t step) const {
   return clip_batch(*source_, job_->model, job_->objective(), samples, job_->run.seed, step, group_,
-                    job_->sharding());
+                    job_->sharing());
 }
 
 StepSums ClipStep::counts(const std::vector<ClipSample>& samples) const {

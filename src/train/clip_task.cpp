@@ -76,7 +76,7 @@ std::vector<std::string> ClipLearner::description() const {
                   batch.clips_per_step, batch.clips_per_micro_batch, batch.objective,
                   job_->training.steps)};
   if (world_->size() > 1) {
-    lines.push_back(fmt::format("layout  {}", clip_ranks_text(*job_, layout_)));
+    lines.push_back(fmt::format("layout  {}", clip_ranks_text(*job_, corpus_->shapes(), layout_)));
   }
   return lines;
 }

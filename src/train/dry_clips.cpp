@@ -32,6 +32,25 @@ WorldPeaks peaks_of(const ClipJob& job, const data::ClipShape& shape, const Plan
   return peaks;
 }
 
+/// The job, or where micro-batches may mix clips of several extents, with each placement that one
+/// may have.
+std::vector<ClipJob> placed(const ClipJob& job, const std::vector<data::ClipShape>& shapes,
+                            const PlanSetting& setting) {
+  const shard::ClipSharing sharing = job.sharing();
+  const bool mixes = shapes.size() > 1 && job.batch.clips_per_micro_batch > 1;
+  if (!mixes || sharing.sharding != shard::ClipSharding::kDynamic || sharing.placement ||
+      clip_ranks(job, setting.ranks).sequence == 1) {
+    return {job};
+  }
+  std::vector<ClipJob> jobs;
+  for (const auto placement : {shard::ClipPlacement::kAlternating, shard::ClipPlacement::kFrames,
+                               shard::ClipPlacement::kPlaces}) {
+    jobs.push_back(job);
+    jobs.back().sequence_placement = placement_name(placement);
+  }
+  return jobs;
+}
+
 }  // namespace
 
 void EqualClips::read(std::int64_t /*clip*/, const data::ClipBox& box, float* out) const {
@@ -71,21 +90,25 @@ DryClipStep::DryClipStep(const ClipJob& job, const data::ClipShape& shape,
   step.parameters().update(0, 0.0);
 }
 
-DryClipWorld::DryClipWorld(const ClipJob& job, const PlanSetting& setting) {
+DryClipWorld::DryClipWorld(const ClipJob& given, const PlanSetting& setting) {
+  const std::vector<data::ClipShape> shapes = clip_shapes(given);
   std::uint64_t most = 0;
-  for (const data::ClipShape& one : clip_shapes(job)) {
-    std::uint64_t assumed = 0;
-    if (setting.state_bytes_per_parameter > 0) {
-      DryClipRank rank(job, one, setting, 0);
-      assumed = static_cast<std::uint64_t>(setting.state_bytes_per_parameter *
-                                           static_cast<double>(rank.step.parameter_count()));
+  for (const ClipJob& one : placed(given, shapes, setting)) {
+    for (const data::ClipShape& extents : shapes) {
+      std::uint64_t assumed = 0;
+      if (setting.state_bytes_per_parameter > 0) {
+        DryClipRank rank(one, extents, setting, 0);
+        assumed = static_cast<std::uint64_t>(setting.state_bytes_per_parameter *
+                                             static_cast<double>(rank.step.parameter_count()));
+      }
+      const WorldPeaks peaks = peaks_of(one, extents, setting, assumed);
+      if (peaks.needed <= most) continue;
+      most = peaks.needed;
+      static_cast<WorldPeaks&>(*this) = peaks;
+      job = one;
+      shape = extents;
+      assumed_states = assumed;
     }
-    const WorldPeaks peaks = peaks_of(job, one, setting, assumed);
-    if (peaks.needed <= most) continue;
-    most = peaks.needed;
-    static_cast<WorldPeaks&>(*this) = peaks;
-    shape = one;
-    assumed_states = assumed;
   }
 }
 

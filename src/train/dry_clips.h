@@ -55,10 +55,12 @@ struct DryClipStep : DryClipRank {
   double model_flops = 0;  ///< of this rank
 };
 
-/// What a step takes of all ranks, with the extents of which one needs most.
+/// What a step takes of all ranks, with the extents of which one needs most, and the placement:
+/// where micro-batches may mix clips of several extents, their placement may be any.
 struct DryClipWorld : WorldPeaks {
-  DryClipWorld(const ClipJob& job, const PlanSetting& setting);
+  DryClipWorld(const ClipJob& given, const PlanSetting& setting);
 
+  ClipJob job;  ///< with that placement
   data::ClipShape shape;
   std::uint64_t assumed_states = 0;  ///< what the setting says that states take; 0: nothing
 };

@@ -5,6 +5,7 @@
 #include "longspan/base/file.h"
 #include "longspan/base/json.h"
 #include "longspan/train/plan.h"
+#include "train/clip_ranks.h"
 #include "train/report.h"
 
 namespace longspan::train {
@@ -69,13 +70,23 @@ std::string time_table(const Plan& plan) {
   return text + line("step", plan.counts);
 }
 
+/// How ranks share clips.
+std::string sharing_text(const Plan& plan) {
+  std::string text = clip_sharing_text(plan.sharing, plan.placements);
+  if (plan.planned_placement != plan.placement) {
+    text +=
+        fmt::format("; planned as {}, which mixtures of extents may have", plan.planned_placement);
+  }
+  return text;
+}
+
 /// Who shares a row.
 std::string group_text(const Plan& plan) {
   const shard::SequenceDegrees& sequence = plan.sequence;
   if (sequence.ranks() == 1) return "a rank";
   if (!plan.sharing.empty()) {
     return fmt::format("each of {} group(s) of {} ranks ({})", plan.data, sequence.ranks(),
-                       plan.sharing);
+                       sharing_text(plan));
   }
   if (sequence.ring == 1) {
     return fmt::format("each of {} group(s) of {} Ulysses ranks", plan.data, sequence.ulysses);
@@ -103,8 +114,15 @@ std::string adapter_text(const Plan& plan) {
 
 ordered_json layout_json(const Plan& plan) {
   if (!plan.sharing.empty()) {
-    return {
+    ordered_json json = {
         {"data", plan.data}, {"sequence", plan.sequence.ranks()}, {"sequence_mode", plan.sharing}};
+    if (plan.placement.empty()) return json;
+    json["sequence_placement"] = plan.placement;
+    if (plan.planned_placement != plan.placement) {
+      json["planned_placement"] = plan.planned_placement;
+    }
+    if (plan.placements.size() > 1) json["placements_by_extents"] = plan.placements;
+    return json;
   }
   return {{"data", plan.data}, {"ulysses", plan.sequence.ulysses}, {"ring", plan.sequence.ring}};
 }

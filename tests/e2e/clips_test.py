@@ -69,9 +69,12 @@ class Clips(harness.Workspace):
             layouts = [
                 (2, {"data": 2, "zero_stage": 3}, {}),  # of three micro-batches
                 (3, {"sequence": 3, "zero_stage": 2}, {"activation_checkpointing": "block"}),
-                (4, {"sequence": 2, "zero_stage": 3}, {})]
+                (4, {"sequence": 2, "zero_stage": 3}, {}),
+                (4, {"sequence": 4, "zero_stage": 3, "sequence_placement": "frames"},
+                 {"activation_checkpointing": "block"})]
             if objective == "next_frame":
                 layouts += [
+                    (2, {"sequence": 2, "sequence_placement": "places"}, {}),
                     (2, {"sequence": 2, "sequence_mode": "ulysses"}, {}),
                     (4, {"sequence": 4, "sequence_mode": "ulysses_flattened"}, {}),
                     (3, {"sequence": 3, "sequence_mode": "ring"}, {})]
@@ -171,6 +174,8 @@ class Clips(harness.Workspace):
                 (("1 micro-batch(es)", "raise parallel.sequence"),
                  {"training": {"clips_per_micro_batch": 6}, "parallel": {"sequence": 1}}, 2),
                 (("sequence_mode", "dynamic"), {"parallel": {"sequence_mode": "dsp"}}, 0),
+                (("sequence_placement", "auto"),
+                 {"parallel": {"sequence_mode": "ring", "sequence_placement": "frames"}}, 0),
                 (("\"galore\"", "legal: 0"),
                  {"optimizer": {"name": "galore", "galore": {"rank": 8}}}, 2)):
             with self.subTest(words=words):
@@ -280,18 +285,24 @@ class Clips(harness.Workspace):
 
     def test_a_run_takes_what_its_plan_says(self):
         plans = []
+        few_frames = {"data": {"sprites": {"clips": 40, "shapes": ["2x6x10"]}},
+                      "training": {"clips_per_micro_batch": 1}, "model": {"num_classes": 3}}
         for number, (ranks, changes) in enumerate((
                 (1, {}), (1, {"memory": {"activation_checkpointing": "block"}}),
                 (2, {"parallel": {"sequence": 2}}),
                 (3, {"parallel": {"data": 3, "zero_stage": 3}, "training": {"precision": "bf16"}}),
                 (4, {"parallel": {"sequence": 2, "zero_stage": 2}}),
                 (2, {"parallel": {"sequence": 2, "sequence_mode": "ring"}}),
+                (3, {"parallel": {"sequence": 3, "sequence_placement": "frames"}, **few_frames}),
+                (3, {"parallel": {"sequence": 3, "zero_stage": 3}, **few_frames,
+                     "memory": {"activation_checkpointing": "block"}}),
                 (2, {"training": {"objective": "rectified_flow"}, "model": {"num_classes": 3},
                      "optimizer": {"name": "adamw_8bit"}}))):
             name = f"planned-{number}"
             training = {"steps": 3, "validation_every": 0, **changes.get("training", {})}
+            data = changes.get("data", {"sprites": {"clips": 40, "shapes": ["5x6x10"]}})
             job = self.clips(name, **{**changes, "run": {"threads": 1}, "training": training,
-                                      "data": {"sprites": {"clips": 40, "shapes": ["5x6x10"]}}})
+                                      "data": data})
             with self.subTest(name):
                 plan = json.loads(run("plan", job, "--world-size", ranks, "--json").stdout)
                 run("train", job, ranks=ranks)
@@ -300,7 +311,25 @@ class Clips(harness.Workspace):
         self.assertLess(plans[1]["peak_bytes"]["saved"], plans[0]["peak_bytes"]["saved"])
         self.assertGreater(plans[1]["flops"]["recomputed"], 0)
         self.assertEqual(plans[0]["flops"]["recomputed"], 0)
-        self.assertEqual(plans[2]["layout"], {"data": 1, "sequence": 2, "sequence_mode": "dynamic"})
+        dynamic = lambda ranks, placement: {"data": 1, "sequence": ranks, "sequence_mode": "dynamic",
+                                            "sequence_placement": placement}
+        self.assertEqual(plans[2]["layout"], dynamic(2, "alternating"))
+        self.assertEqual(plans[6]["layout"], dynamic(3, "frames"))
+        self.assertEqual(plans[7]["layout"], dynamic(3, "places"))  # of 2 frames, as nobody said
+
+    def test_no_mixture_of_extents_takes_more_than_the_plan_says(self):
+        job = self.clips("mixed", parallel={"sequence": 3}, run={"threads": 1},
+                         data={"sprites": {"clips": 40, "shapes": ["6x6x8", "2x6x10"]}},
+                         memory={"activation_checkpointing": "block"})
+        plan = json.loads(run("plan", job, "--world-size", 3, "--json").stdout)
+        layout = plan["layout"]
+        self.assertEqual(layout["placements_by_extents"], {"alternating": 1, "places": 1})
+        shown = run("plan", job, "--world-size", 3).stdout
+        self.assertIn("alternating for 1 and places for 1 extents of clips", shown)
+        self.assertIn("share clips (dynamic, alternating for 1", run("train", job, ranks=3).stdout)
+        for row in self.metrics("mixed"):
+            if "peak_bytes" in row:
+                self.assertLessEqual(row["peak_bytes"]["total"], plan["peak_bytes"]["total"])
 
     def test_a_job_that_does_not_fit_says_what_would(self):
         job = self.clips("large", memory={"limit": "1MiB"})

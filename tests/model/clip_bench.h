@@ -34,34 +34,35 @@ struct RandomClips {
 
   /// As a rank of `group` holds them; the last frame of each clip counts as no target if so told.
   ClipBatch batch(comm::Communicator* group, bool skips_last_frames = false,
-                  ClipSharding sharding = ClipSharding::kDynamic) const {
+                  ClipSharding sharding = ClipSharding::kDynamic,
+                  ClipPlacement placement = ClipPlacement::kAlternating) const {
     ClipBatch batch;
     batch.clips = clips;
     batch.times = times;
     batch.classes = classes;
     batch.group = group;
     batch.sharding = sharding;
-    std::vector<shard::ClipGrid> grids;
-    for (const ClipPatches& clip : clips) grids.push_back(clip.grid());
-    const shard::ClipLayout layout(grids, group == nullptr ? 1 : group->size(), sharding);
+    batch.placement = placement;
+    const shard::ClipLayout layout = batch.layout();
+    const shard::ClipOrder first = layout.residual(shard::ClipOrder::kByFrame);
+    const shard::ClipOrder last = layout.residual(shard::ClipOrder::kByPlace);
     const int rank = group == nullptr ? 0 : group->rank();
     for (std::size_t clip = 0; clip < clips.size(); ++clip) {
       const std::int64_t numbers = config.patch_numbers();
       const auto append = [&](std::vector<float>& to, const std::vector<float>& whole,
                               std::int64_t frame, std::int64_t place) {
-        const auto begin = whole.begin() + (frame * grids[clip].places + place) * numbers;
+        const std::int64_t places = layout.clips()[clip].places;
+        const auto begin = whole.begin() + (frame * places + place) * numbers;
         to.insert(to.end(), begin, begin + numbers);
       };
-      layout.part(clip, shard::ClipOrder::kByFrame, rank)
-          .for_each(shard::ClipOrder::kByFrame, [&](std::int64_t frame, std::int64_t place) {
-            append(batch.inputs, inputs[clip], frame, place);
-          });
-      layout.part(clip, shard::ClipOrder::kByPlace, rank)
-          .for_each(shard::ClipOrder::kByPlace, [&](std::int64_t frame, std::int64_t place) {
-            append(batch.targets, targets[clip], frame, place);
-            if (!skips_last_frames) return;
-            batch.counts.push_back(frame + 1 < grids[clip].frames ? 1.0F : 0.0F);
-          });
+      layout.part(clip, first, rank).for_each(first, [&](std::int64_t frame, std::int64_t place) {
+        append(batch.inputs, inputs[clip], frame, place);
+      });
+      layout.part(clip, last, rank).for_each(last, [&](std::int64_t frame, std::int64_t place) {
+        append(batch.targets, targets[clip], frame, place);
+        if (!skips_last_frames) return;
+        batch.counts.push_back(frame + 1 < layout.clips()[clip].frames ? 1.0F : 0.0F);
+      });
     }
     return batch;
   }

@@ -88,6 +88,19 @@ TEST_CASE("clips: what keeps its input alone has the same loss and gradients") {
   }
 }
 
+TEST_CASE("clips: wherever the residual stream lies, loss and gradients are the same") {
+  const ClipConfig config = test::small_clip_config(2, true);
+  Bench expected(config);
+  Bench found(config, /*keeps_inputs_alone=*/GENERATE(false, true));
+  const RandomClips clips(config, kSizes, 2);
+  const double loss = expected.run(clips.batch(nullptr, /*skips_last_frames=*/true));
+  for (const ClipPlacement placement : {ClipPlacement::kFrames, ClipPlacement::kPlaces}) {
+    const ClipBatch batch = clips.batch(nullptr, true, ClipSharding::kDynamic, placement);
+    CHECK(found.run(batch) == Approx(loss).epsilon(1e-12));
+    CHECK(longspan::test::relative_distance(found.gradients(), expected.gradients()) < 1e-12);
+  }
+}
+
 TEST_CASE("clips: in bfloat16 loss and gradients are float32's, but for rounding") {
   const ClipConfig config = test::small_clip_config(2, false);
   Bench exact(config, /*keeps_inputs_alone=*/false, DType::kFloat32);

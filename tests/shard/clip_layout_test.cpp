@@ -105,5 +105,48 @@ TEST_CASE("clips: where there are more ranks than frames, packed clips still sha
   CHECK_THROWS_AS(ClipLayout({{0, 4}}, 2), base::InternalError);
 }
 
+TEST_CASE("clips: the residual stream lies as the placement says") {
+  const auto orders = [](ClipPlacement placement) {
+    const ClipLayout layout({{2, 3}}, 2, ClipSharding::kDynamic, placement);
+    return std::vector<ClipOrder>{layout.residual(ClipOrder::kByFrame),
+                                  layout.residual(ClipOrder::kByPlace)};
+  };
+  CHECK(orders(ClipPlacement::kAlternating) ==
+        std::vector<ClipOrder>{ClipOrder::kByFrame, ClipOrder::kByPlace});
+  CHECK(orders(ClipPlacement::kFrames) ==
+        std::vector<ClipOrder>{ClipOrder::kByFrame, ClipOrder::kByFrame});
+  CHECK(orders(ClipPlacement::kPlaces) ==
+        std::vector<ClipOrder>{ClipOrder::kByPlace, ClipOrder::kByPlace});
+  CHECK_THROWS_AS(ClipLayout({{2, 3}}, 2, ClipSharding::kRing, ClipPlacement::kFrames),
+                  base::InternalError);
+}
+
+TEST_CASE("clips: the best placement is where no rank has much more than its share") {
+  const auto best = [](const std::vector<ClipGrid>& clips, int ranks) {
+    return best_placement(clips, ranks);
+  };
+  // Fewer frames than ranks, or places.
+  CHECK(best({{2, 16}}, 4) == ClipPlacement::kPlaces);
+  CHECK(best({{16, 2}}, 4) == ClipPlacement::kFrames);
+  CHECK(best({{1, 64}}, 2) == ClipPlacement::kPlaces);
+  CHECK(best({{17, 64}}, 8) == ClipPlacement::kPlaces);  // 3 frames of 64 are many more than 8 x 17
+  // Both divide, or neither does, or nearly.
+  CHECK(best({{16, 64}}, 4) == ClipPlacement::kAlternating);
+  CHECK(best({{3, 3}}, 4) == ClipPlacement::kAlternating);
+  CHECK(best({{33, 4096}}, 2) == ClipPlacement::kAlternating);  // 17 frames are 3% more than a half
+  // Packed clips fill up each other.
+  CHECK(best({{2, 16}, {2, 16}}, 4) == ClipPlacement::kAlternating);
+  CHECK(best({{2, 16}}, 1) == ClipPlacement::kAlternating);
+  CHECK(best({}, 4) == ClipPlacement::kAlternating);
+}
+
+TEST_CASE("clips: what a job says of the placement counts before what is best") {
+  const std::vector<ClipGrid> clips{{2, 16}};
+  CHECK(placement_of({}, clips, 4) == ClipPlacement::kPlaces);
+  CHECK(placement_of({ClipSharding::kDynamic, ClipPlacement::kFrames}, clips, 4) ==
+        ClipPlacement::kFrames);
+  CHECK(placement_of({ClipSharding::kRing}, clips, 4) == ClipPlacement::kAlternating);
+}
+
 }  // namespace
 }  // namespace longspan::shard

@@ -66,14 +66,15 @@ TEST_CASE("clips: every key is bound to its own member") {
       "clips_per_micro_batch": 6, "precision": "bf16", "validation_every": 14,
       "max_skipped_steps": 15},
     "memory": {"limit": 4194304, "activation_checkpointing": "block"},
-    "parallel": {"data": 4, "sequence": 2, "sequence_mode": "ring", "timeout_seconds": 30.5,
+    "parallel": {"data": 4, "sequence": 2, "sequence_mode": "dynamic", "sequence_placement": "places", "timeout_seconds": 30.5,
       "zero_stage": 3, "overlap": false},
     "checkpoint": {"every": 16, "keep_last": 18, "resume": "never"},
     "logging": {"every": 19, "tensorboard": false, "peak_tflops": 2.5}})");
   const ClipJob job = std::get<ClipJob>(read(all));
   CHECK(json::parse(to_json(job)) == all);
   CHECK(job.objective() == ClipObjective::kRectifiedFlow);
-  CHECK(job.sharding() == model::ClipSharding::kRing);
+  CHECK(job.sharing().sharding == model::ClipSharding::kDynamic);
+  CHECK(job.sharing().placement == model::ClipPlacement::kPlaces);
   CHECK(job.keeps_inputs_alone());
   CHECK_FALSE(job.model.is_causal);
   CHECK(sprite_shapes(job) == std::vector<data::ClipShape>{{2, 5, 8, 16}, {3, 5, 8, 8}});
@@ -108,12 +109,33 @@ TEST_CASE("clips: what does not fit is refused with the key and what is legal") 
   CHECK_THAT(refusal_of({"training.objective=diffusion"}), Contains("rectified_flow"));
   CHECK_THAT(refusal_of({"memory.activation_checkpointing=auto"}), Contains("\"block\""));
   CHECK_THAT(refusal_of({"parallel.sequence_mode=dsp"}), Contains("ulysses_flattened"));
+  CHECK_THAT(refusal_of({"parallel.sequence_placement=time"}), Contains("alternating"));
+  CHECK_THAT(refusal_of({"parallel.sequence_mode=ring", "parallel.sequence_placement=places"}),
+             Contains("\"places\"") && Contains("\"ring\"") && Contains("\"auto\""));
+  CHECK_NOTHROW(read(smallest(), {"parallel.sequence_mode=ring"}));
   CHECK_THAT(refusal_of({"optimizer.name=galore", "optimizer.galore.rank=64"}),
              Contains("model.hidden_size, which is 32"));
   CHECK_THAT(refusal_of({"optimizer.name=mezo", "memory.activation_checkpointing=block"}),
              Contains("no backward"));
   CHECK_THAT(refusal_of({"schedule.decay_steps=3"}), Contains("schedule.decay_steps"));
   CHECK_THAT(refusal_of({"velora.groups=4"}), Contains("velora"));
+}
+
+TEST_CASE("clips: every way to share them has its word") {
+  const auto sharing_of = [](const std::string& mode, const std::string& placement) {
+    return std::get<ClipJob>(read(smallest(), {"parallel.sequence_mode=" + mode,
+                                               "parallel.sequence_placement=" + placement}))
+        .sharing();
+  };
+  CHECK_FALSE(sharing_of("dynamic", "auto").placement);
+  using model::ClipPlacement;
+  for (const ClipPlacement placement :
+       {ClipPlacement::kAlternating, ClipPlacement::kFrames, ClipPlacement::kPlaces}) {
+    CHECK(sharing_of("dynamic", placement_name(placement)).placement == placement);
+  }
+  CHECK(sharing_of("ulysses", "auto").sharding == model::ClipSharding::kOneAxis);
+  CHECK(sharing_of("ulysses_flattened", "auto").sharding == model::ClipSharding::kFlattened);
+  CHECK(sharing_of("ring", "auto").sharding == model::ClipSharding::kRing);
 }
 
 TEST_CASE("clips: help, schema and tables name every section") {

@@ -22,29 +22,35 @@ struct ClipPatches {
   shard::ClipGrid grid() const { return {frames, rows * columns}; }
 };
 
+using shard::ClipPlacement;
 using shard::ClipSharding;
 
-/// Packed clips of a micro-batch, and what this rank holds of them (see shard::ClipLayout).
+/// Packed clips of a micro-batch, and what this rank holds of them (see shard::ClipLayout). Inputs
+/// lie as the residual stream does in the first block, targets as in the last: by frame and by
+/// place, or both as the placement says.
 struct ClipBatch {
   std::vector<ClipPatches> clips;
   std::vector<double> times;          ///< of each clip, in [0, 1]
   std::vector<std::int32_t> classes;  ///< of each clip; empty where the model knows none
-  /// [tokens held in passes by frame, patch_numbers], frame by frame.
+  /// [tokens held in passes of that order, patch_numbers].
   std::vector<float> inputs;
-  /// [tokens held in passes by place, patch_numbers], place by place.
-  std::vector<float> targets;
-  /// [tokens held in passes by place]: 0 where the target does not count, else 1; empty: all do.
+  std::vector<float> targets;  ///< likewise
+  /// [tokens of targets]: 0 where the target does not count, else 1; empty: all do.
   std::vector<float> counts;
   comm::Communicator* group = nullptr;  ///< the ranks that share the clips; null: this one alone
   ClipSharding sharding = ClipSharding::kDynamic;  ///< how they do
+  ClipPlacement placement = ClipPlacement::kAlternating;
+
+  shard::ClipLayout layout() const;
 };
 
-/// A spatial-temporal transformer (ClipConfig) on one rank or on several that share clips. The
-/// residual stream lies frame by frame while blocks attend within frames, and place by place while
-/// they attend along time. With dynamic sequence parallelism (DSP, Zhao et al. 2024) ranks divide
-/// what lies whole, and in between the stream switches by one all-to-all. What a block keeps is
-/// behind its switch: recomputation sends nothing. The last block leaves it place by place, where
-/// the loss is. Other ways of sharing are there to compare with: see shard::ClipSharding.
+/// A spatial-temporal transformer (ClipConfig) on one rank or on several that share clips. Tokens
+/// lie frame by frame while they attend within frames, and place by place while they attend along
+/// time. With dynamic sequence parallelism (DSP, Zhao et al. 2024) ranks divide what need not lie
+/// whole, and in between tokens switch by one all-to-all: the residual stream between two blocks,
+/// or what every second attention is given and gives (shard::ClipPlacement). What a block keeps is
+/// behind its switches: recomputation sends nothing. Other ways of sharing are there to compare
+/// with: see shard::ClipSharding.
 class ClipModel {
  public:
   /// Throws InputError where the config is none.

@@ -84,8 +84,10 @@ class Attention {
   Attention(ParameterSet& parameters, const AttentionProjections& projections,
             const AttentionSizes& sizes, const AttentionKind& kind = {});
 
-  /// x, out [tokens, hidden]; out may be x. With a cache the pass is one document that continues
-  /// the cached tokens: its keys and values are appended (the caller then counts them in).
+  /// x, out [tokens, hidden]; out may be x, or undefined where what the backward needs is wanted
+  /// alone and no norm follows: then nothing is projected. With a cache the pass is one document
+  /// that continues the cached tokens: its keys and values are appended (the caller then counts
+  /// them in).
   void forward(const backend::Tensor& out, const backend::Tensor& x, Pass& pass,
                const AttentionCache* cache = nullptr, AttentionKeep keep = AttentionKeep::kAll,
                const AttentionSaving& saving = {}) const;

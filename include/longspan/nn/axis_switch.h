@@ -31,6 +31,10 @@ class AxisSwitch {
   /// out [tokens by place, hidden] from in [tokens by frame, hidden], dense. All ranks call it.
   void to_places(const backend::Tensor& out, const backend::Tensor& in) const;
   void to_frames(const backend::Tensor& out, const backend::Tensor& in) const;
+  /// That of the two whose result lies in this order.
+  void to(shard::ClipOrder order, const backend::Tensor& out, const backend::Tensor& in) const {
+    order == shard::ClipOrder::kByFrame ? to_frames(out, in) : to_places(out, in);
+  }
 
  private:
   shard::ReshardPlan plan(shard::ClipAxis from, backend::Index hidden) const;

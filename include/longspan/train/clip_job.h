@@ -45,9 +45,13 @@ struct ClipJob : CommonJob {
 
   std::int64_t group_ranks = 0;  ///< that share clips; 0 ("auto"): see clip_ranks
   std::string sequence_mode = "dynamic";
-  model::ClipSharding sharding() const;
+  std::string sequence_placement = "auto";
+  shard::ClipSharing sharing() const;
   bool keeps_inputs_alone() const { return memory.activation_checkpointing == "block"; }
 };
+
+/// What parallel.sequence_placement calls it.
+std::string placement_name(shard::ClipPlacement placement);
 
 /// As those of Job.
 void declare(ClipJob& job, base::Declarations& declarations);

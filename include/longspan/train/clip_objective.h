@@ -48,10 +48,11 @@ double psnr_of(double mean_squared_error);
 double time_of(ClipObjective objective, const data::ClipShape& shape, std::uint64_t seed,
                std::int64_t step, const ClipSample& sample);
 
-/// What this rank of `group` (null: alone) holds of the samples' clips in a step.
+/// What this rank of `group` (null: alone) holds of the samples' clips in a step: the same
+/// placement on every rank.
 model::ClipBatch clip_batch(const data::ClipSource& source, const model::ClipConfig& config,
                             ClipObjective objective, const std::vector<ClipSample>& samples,
                             std::uint64_t seed, std::int64_t step, comm::Communicator* group,
-                            model::ClipSharding sharding = model::ClipSharding::kDynamic);
+                            const shard::ClipSharing& sharing = {});
 
 }  // namespace longspan::train

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -42,7 +43,12 @@ struct Plan {
   int data = 1;                     ///< groups of ranks that take rows
   shard::SequenceDegrees sequence;  ///< the ranks of each
   std::string sharing;              ///< of clips, how these do it: "dynamic"; of texts empty
-  int threads = 1;                  ///< of a rank, for devices of kind "cpu"
+  /// Of clips that ranks share dynamically: what full micro-batches of the extents that need most
+  /// have, and what was planned where mixtures may have one that needs more; else empty.
+  std::string placement;
+  std::string planned_placement;
+  std::map<std::string, int> placements;  ///< of how many extents it is which
+  int threads = 1;                        ///< of a rank, for devices of kind "cpu"
   backend::DeviceProfile device;
   std::int64_t parameters = 0;
   std::int64_t trained_parameters = 0;  ///< of an adapter; else all

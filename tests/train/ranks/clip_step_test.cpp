@@ -1,6 +1,7 @@
 // Steps of clips by groups of ranks, against one rank that runs all of their micro-batches.
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <utility>
 
 #include "tests/model/fixture.h"
 #include "tests/train/ranks/step_bench.h"
@@ -64,11 +65,15 @@ TEST_CASE("steps of clips at every layout of ranks: loss, norm and every gradien
   Run expected(job, *single);
   for (int degree = 1; degree <= world().size(); ++degree) {
     if (world().size() % degree != 0) continue;
-    for (const char* mode : {"dynamic", "ring"}) {
+    for (const auto& [mode, placement] : {std::pair("dynamic", "auto"),
+                                          {"dynamic", "frames"},
+                                          {"dynamic", "places"},
+                                          {"ring", "auto"}}) {
       for (const int stage : {1, 3}) {
-        INFO(degree << " ranks share clips (" << mode << "), stage " << stage);
+        INFO(degree << " ranks share clips (" << mode << ", " << placement << "), stage " << stage);
         job.group_ranks = degree;
         job.sequence_mode = mode;
+        job.sequence_placement = placement;
         job.parallel.zero_stage = stage;
         job.memory.activation_checkpointing = stage == 3 ? "block" : "none";
         Run found(job, world());

@@ -20,17 +20,24 @@ using longspan::test::world;
 using model::ClipConfig;
 using model::ClipModel;
 using model::ClipPatches;
+using model::ClipPlacement;
 using model::ClipSharding;
 using model::test::RandomClips;
 using shard::ClipOrder;
 
-constexpr ClipSharding kShardings[] = {ClipSharding::kDynamic, ClipSharding::kOneAxis,
-                                       ClipSharding::kFlattened, ClipSharding::kRing};
-
-std::string name_of(ClipSharding sharding) {
-  const char* names[] = {"DSP", "Ulysses on one axis", "Ulysses on all tokens", "a ring"};
-  return names[static_cast<std::size_t>(sharding)];
-}
+/// In which ranks can share clips.
+struct Way {
+  const char* name;
+  ClipSharding sharding = ClipSharding::kDynamic;
+  ClipPlacement placement = ClipPlacement::kAlternating;
+};
+constexpr Way kWays[] = {
+    {"DSP"},
+    {"DSP, the stream by frame", ClipSharding::kDynamic, ClipPlacement::kFrames},
+    {"DSP, the stream by place", ClipSharding::kDynamic, ClipPlacement::kPlaces},
+    {"Ulysses on one axis", ClipSharding::kOneAxis},
+    {"Ulysses on all tokens", ClipSharding::kFlattened},
+    {"a ring", ClipSharding::kRing}};
 
 comm::Communicator* group_of_all() { return world().size() > 1 ? &world() : nullptr; }
 
@@ -52,12 +59,12 @@ struct Run {
     model.parameters().gather_weights();
   }
 
-  void run(const RandomClips& clips, bool skips_last_frames,
-           ClipSharding sharding = ClipSharding::kDynamic) {
+  void run(const RandomClips& clips, bool skips_last_frames, const Way& way = kWays[0]) {
     nn::ParameterSet& parameters = model.parameters();
     parameters.start_gradients();
     parameters.start_last_pass();
-    const model::ClipBatch batch = clips.batch(group, skips_last_frames, sharding);
+    const model::ClipBatch batch =
+        clips.batch(group, skips_last_frames, way.sharding, way.placement);
     const std::uint64_t before = sent();
     const model::LossResult result = model.forward_backward(batch, 0.1);
     exchanged = sent() - before;
@@ -112,9 +119,9 @@ TEST_CASE("clips on ranks: loss and every gradient are one rank's, at any extent
     for (const std::vector<ClipPatches>& sizes : kPacked) {
       const RandomClips clips(config, sizes, 1);
       expected.run(clips, config.is_causal);
-      for (const ClipSharding sharding : kShardings) {
-        INFO(name_of(sharding));
-        found.run(clips, config.is_causal, sharding);
+      for (const Way& way : kWays) {
+        INFO(way.name);
+        found.run(clips, config.is_causal, way);
         check_same(found, expected, dtype);
       }
     }
@@ -125,15 +132,21 @@ TEST_CASE("clips on ranks: frames and places from 1 to 16, also fewer than ranks
   const ClipConfig config = model::test::small_clip_config(0, false);
   Run expected(config, DType::kFloat64, false, nullptr, 0);
   Run found(config, DType::kFloat64, false, group_of_all(), 0);
-  for (const Index frames : {1, 2, 3, 5, 7, 16}) {
-    for (const Index places : {1, 2, 3, 5, 7, 16}) {
-      const RandomClips clips(config, {{frames, places, 1}}, 2);
-      expected.run(clips, false);
-      for (const ClipSharding sharding : kShardings) {
-        INFO(name_of(sharding) << ", " << frames << " frames of " << places);
-        found.run(clips, false, sharding);
-        check_same(found, expected, DType::kFloat64);
-      }
+  const std::vector<Index> extents{1, 2, 3, 5, 7, 16};
+  for (std::size_t number = 0; number < extents.size() * extents.size(); ++number) {
+    const Index frames = extents[number / extents.size()];
+    const Index places = extents[number % extents.size()];
+    // Of the placements in which the stream stays where it is, in turn one.
+    const ClipPlacement passed_over = (number / extents.size() + number) % 2 == 0
+                                          ? ClipPlacement::kFrames
+                                          : ClipPlacement::kPlaces;
+    const RandomClips clips(config, {{frames, places, 1}}, 2);
+    expected.run(clips, false);
+    for (const Way& way : kWays) {
+      if (way.placement == passed_over) continue;
+      INFO(way.name << ", " << frames << " frames of " << places);
+      found.run(clips, false, way);
+      check_same(found, expected, DType::kFloat64);
     }
   }
 }
@@ -147,9 +160,9 @@ TEST_CASE("clips on ranks: heads that ranks do not divide, or that are fewer") {
     Run found(config, DType::kFloat64, true, group_of_all(), 0);
     const RandomClips clips(config, {{3, 5, 1}, {4, 2, 2}}, 4);
     expected.run(clips, false);
-    for (const ClipSharding sharding : kShardings) {
-      INFO(name_of(sharding) << ", " << heads << " heads");
-      found.run(clips, false, sharding);
+    for (const Way& way : kWays) {
+      INFO(way.name << ", " << heads << " heads");
+      found.run(clips, false, way);
       check_same(found, expected, DType::kFloat64);
     }
   }
@@ -158,8 +171,8 @@ TEST_CASE("clips on ranks: heads that ranks do not divide, or that are fewer") {
 TEST_CASE("clips on ranks: a batch of none has no loss and no gradient") {
   const ClipConfig config = model::test::small_clip_config(2, false);
   Run run(config, DType::kFloat64, GENERATE(false, true), group_of_all(), 0);
-  for (const ClipSharding sharding : kShardings) {
-    run.run(RandomClips(config, {}, 1), false, sharding);
+  for (const Way& way : kWays) {
+    run.run(RandomClips(config, {}, 1), false, way);
     CHECK(run.sums == std::vector<double>{0.0, 0.0});
     CHECK(run.backend->sum_of_squares(run.model.parameters().gradients()) == 0.0);
   }
@@ -171,14 +184,17 @@ struct Volumes {
   std::uint64_t forward;
   std::uint64_t backward;
 };
-Volumes volumes_of(ClipSharding sharding, std::uint64_t numbers, std::uint64_t ranks,
+Volumes volumes_of(const Way& way, std::uint64_t numbers, std::uint64_t ranks,
                    std::uint64_t pairs) {
   const std::uint64_t whole = 4 * numbers;
   const std::uint64_t exchange = (ranks - 1) * whole / ranks / ranks;
   const std::uint64_t hop = ranks == 1 ? 0 : 2 * whole / ranks;  // of keys and values
-  switch (sharding) {
-    case ClipSharding::kDynamic:  // two switches a pair, but none before the first block
-      return {(2 * pairs - 1) * exchange, (2 * pairs - 1) * exchange};
+  // Two switches a pair, but none before the first block where the stream itself switches.
+  const std::uint64_t switches =
+      way.placement == ClipPlacement::kAlternating ? 2 * pairs - 1 : 2 * pairs;
+  switch (way.sharding) {
+    case ClipSharding::kDynamic:
+      return {switches * exchange, switches * exchange};
     case ClipSharding::kOneAxis:  // q, k, v and the output
       return {4 * pairs * exchange, 4 * pairs * exchange};
     case ClipSharding::kFlattened:
@@ -197,28 +213,43 @@ TEST_CASE("clips on ranks: bytes sent are the formulas', and DSP recomputes with
   const RandomClips clips(config, {{2 * ranks, 3 * ranks, 1}}, 3);
   const auto pairs = static_cast<std::uint64_t>(config.num_hidden_layers);
   const auto numbers = static_cast<std::uint64_t>(6 * ranks * ranks * config.hidden_size);
-  const auto volumes = [&](ClipSharding sharding) {
-    return volumes_of(sharding, numbers, static_cast<std::uint64_t>(ranks), pairs);
+  const auto volumes = [&](const Way& way) {
+    return volumes_of(way, numbers, static_cast<std::uint64_t>(ranks), pairs);
   };
   for (const bool keeps_inputs_alone : {false, true}) {
     Run run(config, DType::kFloat32, keeps_inputs_alone, group_of_all(), 0);
-    for (const ClipSharding sharding : kShardings) {
-      INFO(name_of(sharding));
-      const Volumes expected = volumes(sharding);
+    for (const Way& way : kWays) {
+      INFO(way.name);
+      const Volumes expected = volumes(way);
       const std::uint64_t before = run.sent();
-      run.model.evaluate(clips.batch(run.group, false, sharding));
+      run.model.evaluate(clips.batch(run.group, false, way.sharding, way.placement));
       CHECK(run.sent() - before == expected.forward);
-      run.run(clips, false, sharding);
-      const bool sends_again = keeps_inputs_alone && sharding != ClipSharding::kDynamic;
+      run.run(clips, false, way);
+      const bool sends_again = keeps_inputs_alone && way.sharding != ClipSharding::kDynamic;
       CHECK(run.exchanged ==
             expected.forward + (sends_again ? expected.forward : 0) + expected.backward);
     }
   }
   // A pair of blocks with both of its switches: half of Ulysses' on one axis, a quarter of that on
   // all tokens.
-  const std::uint64_t pair = volumes(ClipSharding::kDynamic).forward * 2 / (2 * pairs - 1);
-  CHECK(2 * pair == volumes(ClipSharding::kOneAxis).forward / pairs);
-  CHECK(4 * pair == volumes(ClipSharding::kFlattened).forward / pairs);
+  const std::uint64_t pair =
+      volumes({"", ClipSharding::kDynamic, ClipPlacement::kPlaces}).forward / pairs;
+  CHECK(pair == volumes(kWays[0]).forward * 2 / (2 * pairs - 1));
+  CHECK(2 * pair == volumes({"", ClipSharding::kOneAxis}).forward / pairs);
+  CHECK(4 * pair == volumes({"", ClipSharding::kFlattened}).forward / pairs);
+}
+
+/// Of all clips' numbers, `each` a token, those that this rank holds, where the residual stream
+/// lies as in blocks that attend in this order.
+std::vector<float> held(const std::vector<float>& all, const shard::ClipLayout& layout,
+                        ClipOrder attention, Index each) {
+  std::vector<float> mine;
+  if (all.empty()) return mine;
+  const shard::Cover row = layout.row(layout.residual(attention));
+  for (const shard::Range& range : row.ranges(world().rank())) {
+    mine.insert(mine.end(), all.begin() + range.begin * each, all.begin() + range.end * each);
+  }
+  return mine;
 }
 
 TEST_CASE("clips on ranks: where only data move, predictions are one rank's bit for bit") {
@@ -228,24 +259,15 @@ TEST_CASE("clips on ranks: where only data move, predictions are one rank's bit 
   Run found(config, DType::kFloat32, false, group_of_all(), 0);
   for (const std::vector<ClipPatches>& sizes : kPacked) {
     const RandomClips clips(config, sizes, 6);
-    std::vector<float> whole;
-    expected.model.evaluate(clips.batch(nullptr), &whole);
-    for (const ClipSharding sharding :
-         {ClipSharding::kDynamic, ClipSharding::kOneAxis, ClipSharding::kFlattened}) {
-      INFO(name_of(sharding));
+    for (const Way& way : kWays) {
+      if (way.sharding == ClipSharding::kRing) continue;
+      INFO(way.name);
+      std::vector<float> whole;
+      expected.model.evaluate(clips.batch(nullptr, false, way.sharding, way.placement), &whole);
       std::vector<float> part;
-      found.model.evaluate(clips.batch(found.group, false, sharding), &part);
-      std::vector<shard::ClipGrid> grids;
-      for (const ClipPatches& clip : sizes) grids.push_back(clip.grid());
-      const shard::ClipLayout layout(grids, world().size(), sharding);
-      const auto each = static_cast<std::size_t>(config.patch_numbers());
-      std::vector<float> held;
-      const shard::Cover row = layout.row(ClipOrder::kByPlace);
-      for (const shard::Range& range : row.ranges(world().rank())) {
-        held.insert(held.end(), whole.begin() + range.begin * static_cast<Index>(each),
-                    whole.begin() + range.end * static_cast<Index>(each));
-      }
-      CHECK(part == held);
+      const model::ClipBatch batch = clips.batch(found.group, false, way.sharding, way.placement);
+      found.model.evaluate(batch, &part);
+      CHECK(part == held(whole, batch.layout(), ClipOrder::kByPlace, config.patch_numbers()));
     }
   }
 }
@@ -259,30 +281,22 @@ TEST_CASE("clips on ranks: inputs, targets and what counts are cut as ranks hold
   const std::vector<ClipSample> samples{{7, 0}, {8, 1}, {9, 2}, {10, 3}};
   const auto each = config.patch_numbers();
   for (const ClipObjective objective : {ClipObjective::kNextFrame, ClipObjective::kRectifiedFlow}) {
-    const model::ClipBatch whole = clip_batch(source, config, objective, samples, 5, 2, nullptr);
-    for (const ClipSharding sharding : kShardings) {
-      INFO(name_of(sharding));
-      const model::ClipBatch part =
-          clip_batch(source, config, objective, samples, 5, 2, group_of_all(), sharding);
-      std::vector<shard::ClipGrid> grids;
-      for (const ClipPatches& clip : part.clips) grids.push_back(clip.grid());
-      const shard::ClipLayout layout(grids, world().size(), sharding);
-      const auto held = [&](const std::vector<float>& all, ClipOrder order, Index numbers) {
-        std::vector<float> mine;
-        const shard::Cover row = layout.row(order);
-        for (const shard::Range& range : row.ranges(world().rank())) {
-          if (all.empty()) break;
-          mine.insert(mine.end(), all.begin() + range.begin * numbers,
-                      all.begin() + range.end * numbers);
-        }
-        return mine;
+    for (const Way& way : kWays) {
+      INFO(way.name);
+      const auto batch = [&](comm::Communicator* group) {
+        return clip_batch(source, config, objective, samples, 5, 2, group,
+                          {way.sharding, way.placement});
       };
-      CHECK(part.inputs == held(whole.inputs, ClipOrder::kByFrame, each));
-      CHECK(part.targets == held(whole.targets, ClipOrder::kByPlace, each));
-      CHECK(part.counts == held(whole.counts, ClipOrder::kByPlace, 1));
+      const model::ClipBatch whole = batch(nullptr);
+      const model::ClipBatch part = batch(group_of_all());
+      const shard::ClipLayout layout = part.layout();
+      CHECK(part.inputs == held(whole.inputs, layout, ClipOrder::kByFrame, each));
+      CHECK(part.targets == held(whole.targets, layout, ClipOrder::kByPlace, each));
+      CHECK(part.counts == held(whole.counts, layout, ClipOrder::kByPlace, 1));
       CHECK(part.times == whole.times);
       CHECK(part.classes == whole.classes);
-      CHECK(part.sharding == sharding);
+      CHECK(part.sharding == way.sharding);
+      CHECK(part.placement == way.placement);
     }
   }
 }
