@@ -24,13 +24,15 @@ namespace {
 using base::Declarations;
 using base::InputError;
 
-struct SharingWords {
-  model::ClipSharding sharding;
+/// What a job calls one of several ways, and what it is told to mean.
+template <typename Way>
+struct Named {
+  Way way;
   const char* name;
   const char* meaning;
 };
 
-constexpr SharingWords kSharings[] = {
+constexpr Named<model::ClipSharding> kSharings[] = {
     {model::ClipSharding::kDynamic, "dynamic",
      "frames while attention is within them, places while it is along time, with one exchange in "
      "between"},
@@ -41,13 +43,7 @@ constexpr SharingWords kSharings[] = {
     {model::ClipSharding::kRing, "ring", "places; within frames keys and values go around"},
 };
 
-struct PlacementWords {
-  model::ClipPlacement placement;
-  const char* name;
-  const char* meaning;
-};
-
-constexpr PlacementWords kPlacements[] = {
+constexpr Named<model::ClipPlacement> kPlacements[] = {
     {model::ClipPlacement::kAlternating, "alternating",
      "as the attention of each block needs them"},
     {model::ClipPlacement::kFrames, "frames",
@@ -57,18 +53,18 @@ constexpr PlacementWords kPlacements[] = {
 };
 constexpr const char* kBestPlacement = "auto";
 
-std::vector<base::Key::Word> placement_words() {
-  std::vector<base::Key::Word> words = {
-      {kBestPlacement,
-       "of each micro-batch the one that makes ranks wait for each other least, \"alternating\" "
-       "where that is little"}};
-  for (const PlacementWords& one : kPlacements) words.push_back({one.name, one.meaning});
+template <typename Ways>
+std::vector<base::Key::Word> words_of(const Ways& ways) {
+  std::vector<base::Key::Word> words;
+  for (const auto& one : ways) words.push_back({one.name, one.meaning});
   return words;
 }
 
-std::vector<base::Key::Word> sharing_words() {
-  std::vector<base::Key::Word> words;
-  for (const SharingWords& sharing : kSharings) words.push_back({sharing.name, sharing.meaning});
+std::vector<base::Key::Word> placement_words() {
+  std::vector<base::Key::Word> words = words_of(kPlacements);
+  words.insert(words.begin(), {kBestPlacement,
+                               "of each micro-batch the one that makes ranks wait for each other "
+                               "least, \"alternating\" where that is little"});
   return words;
 }
 
@@ -213,7 +209,7 @@ void declare_machine(ClipJob& job, Declarations& keys) {
       .automatic("no more than needed for every group to have a micro-batch")
       .known_elsewhere_as({"sp", "sp_size", "sequence_parallel", "sequence_parallel_size",
                            "context_parallel", "context_parallel_size", "cp", "dsp"});
-  keys.choice("parallel.sequence_mode", job.sequence_mode, sharing_words(),
+  keys.choice("parallel.sequence_mode", job.sequence_mode, words_of(kSharings),
               "What each of these ranks holds; all but the first are there to compare with.");
   keys.choice("parallel.sequence_placement", job.sequence_placement, placement_words(),
               "How ranks divide tokens outside of attention, with parallel.sequence_mode "
@@ -310,22 +306,21 @@ data::ClipShape clip_shape(const std::string& text, std::int64_t channels,
 
 shard::ClipSharing ClipJob::sharing() const {
   shard::ClipSharing sharing;
-  const auto mode =
-      std::find_if(std::begin(kSharings), std::end(kSharings),
-                   [&](const SharingWords& one) { return sequence_mode == one.name; });
+  const auto mode = std::find_if(std::begin(kSharings), std::end(kSharings),
+                                 [&](const auto& one) { return sequence_mode == one.name; });
   if (mode == std::end(kSharings)) {
     throw base::InternalError("there is no way to share clips \"" + sequence_mode + "\"");
   }
-  sharing.sharding = mode->sharding;
-  for (const PlacementWords& one : kPlacements) {
-    if (sequence_placement == one.name) sharing.placement = one.placement;
+  sharing.sharding = mode->way;
+  for (const auto& one : kPlacements) {
+    if (sequence_placement == one.name) sharing.placement = one.way;
   }
   return sharing;
 }
 
 std::string placement_name(shard::ClipPlacement placement) {
-  for (const PlacementWords& one : kPlacements) {
-    if (placement == one.placement) return one.name;
+  for (const auto& one : kPlacements) {
+    if (placement == one.way) return one.name;
   }
   throw base::InternalError("a placement of clips has no name");
 }
