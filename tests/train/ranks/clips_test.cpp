@@ -25,7 +25,7 @@ using model::ClipSharding;
 using model::test::RandomClips;
 using shard::ClipOrder;
 
-/// In which ranks can share clips.
+/// One of the ways in which ranks share clips.
 struct Way {
   const char* name;
   ClipSharding sharding = ClipSharding::kDynamic;
